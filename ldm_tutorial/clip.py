@@ -1,0 +1,161 @@
+"""CLIP: the text encoder that Stable Diffusion listens to, and the small image tower it is trained with here.
+
+Radford et al. 2021. Shapes: b prompts, m = 77 tokens, d = hidden_size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .config import CLIPTextConfig
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """x * sigmoid(1.702 x), the approximation of GELU that CLIP was trained with; up to 0.02 away from the exact one."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+class CLIPEmbeddings(nn.Module):
+    """A vector for each token plus a vector for each position: (b, m) integers -> (b, m, d)"""
+
+    def __init__(self, config: CLIPTextConfig):
+        super().__init__()
+        self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.token_embedding(input_ids) + self.position_embedding.weight[: input_ids.shape[1]]
+
+
+class CLIPAttention(nn.Module):
+    """Causal multi-head self-attention: token i listens to tokens 0..i. (b, m, d) -> (b, m, d)"""
+
+    def __init__(self, config: CLIPTextConfig):
+        super().__init__()
+        d = config.hidden_size
+        self.heads = config.num_attention_heads
+        self.q_proj = nn.Linear(d, d)
+        self.k_proj = nn.Linear(d, d)
+        self.v_proj = nn.Linear(d, d)
+        self.out_proj = nn.Linear(d, d)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # (b, m, d) -> (b, heads, m, d / heads)
+        q, k, v = (p(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # no padding mask: all 77 positions count
+        return self.out_proj(out.transpose(1, 2).flatten(2))
+
+
+class CLIPMLP(nn.Module):
+    """Each token by itself, four times as wide inside: (b, m, d) -> (b, m, d)"""
+
+    def __init__(self, config: CLIPTextConfig):
+        super().__init__()
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(quick_gelu(self.fc1(x)))
+
+
+class CLIPLayer(nn.Module):
+    """Attention, then MLP, each on a normalized copy and added: (b, m, d) -> (b, m, d)"""
+
+    def __init__(self, config: CLIPTextConfig):
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(config.hidden_size)
+        self.self_attn = CLIPAttention(config)
+        self.layer_norm2 = nn.LayerNorm(config.hidden_size)
+        self.mlp = CLIPMLP(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.self_attn(self.layer_norm1(x))
+        return x + self.mlp(self.layer_norm2(x))
+
+
+class CLIPTextModel(nn.Module):
+    """`CLIPTextModel(config)(input_ids)` -> the last hidden states, normalized: (b, m) integers -> (b, m, d)"""
+
+    def __init__(self, config: CLIPTextConfig):
+        super().__init__()
+        self.config = config
+        layers = nn.ModuleList([CLIPLayer(config) for _ in range(config.num_hidden_layers)])
+        self.text_model = nn.ModuleDict(  # the names that checkpoints use
+            {
+                "embeddings": CLIPEmbeddings(config),
+                "encoder": nn.ModuleDict({"layers": layers}),
+                "final_layer_norm": nn.LayerNorm(config.hidden_size),
+            }
+        )
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.text_model.embeddings(input_ids)
+        for layer in self.text_model.encoder.layers:
+            x = layer(x)
+        return self.text_model.final_layer_norm(x)
+
+
+class CLIPImageTower(nn.Module):
+    """A small convolutional picture encoder; `features` at five resolutions also serve as the perceptual loss's backbone.
+
+    (b, 3, h, w) in [-1, 1] -> (b, projection_dim), not normalized. Used in training only; a picture never enters Stable
+    Diffusion through it.
+    """
+
+    def __init__(self, projection_dim: int, channels: tuple[int, ...] = (32, 64, 96, 128, 192), norm_groups: int = 16):
+        super().__init__()
+        inputs = (3, *channels[:-1])
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(c_in, c_out, kernel_size=3, padding=1, stride=1 if i == 0 else 2),
+                nn.GroupNorm(norm_groups, c_out),
+                nn.SiLU(),
+                nn.Conv2d(c_out, c_out, kernel_size=3, padding=1),
+                nn.GroupNorm(norm_groups, c_out),
+                nn.SiLU(),
+            )
+            for i, (c_in, c_out) in enumerate(zip(inputs, channels))
+        )
+        self.projection = nn.Linear(channels[-1], projection_dim, bias=False)
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The result of each stage, from full resolution to 1/16 of it."""
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.projection(self.features(x)[-1].mean(dim=(2, 3)))
+
+
+class CLIP(nn.Module):
+    """Both towers and the temperature: what contrastive training trains (Radford et al. 2021, figure 3).
+
+    The text's summary is the state of its end token, the first in each row: the only one that has read the whole prompt.
+    """
+
+    def __init__(self, config: CLIPTextConfig):
+        super().__init__()
+        self.text_encoder = CLIPTextModel(config)
+        self.text_projection = nn.Linear(config.hidden_size, config.projection_dim, bias=False)
+        self.image_tower = CLIPImageTower(config.projection_dim)
+        self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
+
+    def encode_text(self, input_ids: Tensor) -> Tensor:
+        """(b, m) -> (b, projection_dim), of length 1"""
+        states = self.text_encoder(input_ids)  # (b, m, d)
+        end = (input_ids == self.text_encoder.config.eos_token_id).int().argmax(dim=-1)  # (b,): the first end token
+        return F.normalize(self.text_projection(states[torch.arange(len(states)), end]), dim=-1)
+
+    def encode_image(self, pictures: Tensor) -> Tensor:
+        """(b, 3, h, w) -> (b, projection_dim), of length 1"""
+        return F.normalize(self.image_tower(pictures), dim=-1)
+
+    def forward(self, pictures: Tensor, input_ids: Tensor) -> Tensor:
+        """Scaled cosine similarities, pictures by prompts: (b, b)"""
+        scale = self.logit_scale.exp().clamp(max=100.0)
+        return scale * self.encode_image(pictures) @ self.encode_text(input_ids).T

@@ -1,0 +1,217 @@
+"""The numbers of a latent diffusion model, and nothing else.
+
+Three frozen dataclasses describe the three networks. Two presets fill them in: `SD15` is Stable Diffusion v1.5, `EMOJI`
+the same machine at about 1/50 of the size. `to_dict` and `from_dict` write and read the `config.json` files of diffusers
+(autoencoder, U-Net) and transformers (text encoder).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+
+class _JSONConfig:
+    """Shared by the three configurations: reading and writing `config.json`.
+
+    `FIXED` holds the options that other models switch and Stable Diffusion v1 does not. They are written to the file so that
+    diffusers builds the same network, and checked when a file is read, so that a model of another kind is refused by name
+    instead of being computed wrongly.
+    """
+
+    FIXED: ClassVar[dict[str, Any]] = {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `config.json`."""
+        return {**self.FIXED, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]):
+        """Read the content of a `config.json`. Keys that do not change the arithmetic are ignored.
+
+        Raises:
+            ValueError: an option has a value that this architecture does not have.
+        """
+        for key, allowed in cls.FIXED.items():
+            value = values.get(key, allowed)
+            value = tuple(value) if isinstance(value, list) else value
+            if not key.startswith("_") and value is not None and value != allowed:
+                raise ValueError(f"{cls.__name__}: {key}={value!r} is not a Stable Diffusion v1 network, which has {allowed!r}")
+        own = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in own.items()})
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig(_JSONConfig):
+    """The variational autoencoder: pictures to latents and back (Rombach et al. 2022, section 3.1)."""
+
+    in_channels: int = 3
+    out_channels: int = 3
+    latent_channels: int = 4
+    block_out_channels: tuple[int, ...] = (128, 256, 512, 512)  # one level each; all but the last halve the picture
+    layers_per_block: int = 2  # residual blocks a level in the encoder; the decoder has one more
+    norm_num_groups: int = 32
+    scaling_factor: float = 0.18215  # 1 / standard deviation of the training latents
+    sample_size: int = 512  # pixels
+
+    FIXED: ClassVar[dict[str, Any]] = {
+        "_class_name": "AutoencoderKL", "act_fn": "silu", "use_quant_conv": True, "use_post_quant_conv": True,
+        "mid_block_add_attention": True,
+    }  # fmt: skip
+
+    def __post_init__(self):
+        _check_channels(self)
+
+    @property
+    def downsampling(self) -> int:
+        """f of the paper: pixels per latent, along each side."""
+        return 2 ** (len(self.block_out_channels) - 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        levels = len(self.block_out_channels)
+        types = {"down_block_types": ["DownEncoderBlock2D"] * levels, "up_block_types": ["UpDecoderBlock2D"] * levels}
+        return {**super().to_dict(), **types}
+
+
+@dataclass(frozen=True)
+class UNetConfig(_JSONConfig):
+    """The noise predictor (Rombach et al. 2022, section 3.2 and table 15)."""
+
+    in_channels: int = 4
+    out_channels: int = 4
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    attention_levels: tuple[bool, ...] = (True, True, True, False)  # which levels have spatial transformers
+    layers_per_block: int = 2  # residual blocks a level on the way down; one more on the way up
+    num_attention_heads: int = 8
+    cross_attention_dim: int = 768  # width of the text encoder's states
+    norm_num_groups: int = 32
+    sample_size: int = 64  # latents
+
+    FIXED: ClassVar[dict[str, Any]] = {
+        "_class_name": "UNet2DConditionModel", "act_fn": "silu", "center_input_sample": False, "downsample_padding": 1,
+        "flip_sin_to_cos": True, "freq_shift": 0, "mid_block_scale_factor": 1, "norm_eps": 1e-5, "dropout": 0.0,
+        "mid_block_type": "UNetMidBlock2DCrossAttn", "use_linear_projection": False, "only_cross_attention": False,
+        "dual_cross_attention": False, "transformer_layers_per_block": 1, "resnet_time_scale_shift": "default",
+        "time_embedding_type": "positional", "conv_in_kernel": 3, "conv_out_kernel": 3, "upcast_attention": False,
+        "attention_type": "default", "resnet_skip_time_act": False, "resnet_out_scale_factor": 1.0,
+        "class_embeddings_concat": False, "class_embed_type": None, "addition_embed_type": None, "encoder_hid_dim_type": None,
+        "time_embedding_dim": None, "time_cond_proj_dim": None, "time_embedding_act_fn": None, "timestep_post_act": None,
+        "num_class_embeds": None, "encoder_hid_dim": None, "reverse_transformer_layers_per_block": None,
+        "cross_attention_norm": None, "mid_block_only_cross_attention": None,
+    }  # fmt: skip
+
+    def __post_init__(self):
+        _check_channels(self)
+        if len(self.attention_levels) != len(self.block_out_channels):
+            raise ValueError(
+                f"UNetConfig: attention_levels={self.attention_levels} needs one entry for each of the "
+                f"{len(self.block_out_channels)} block_out_channels"
+            )
+        for channels in self.block_out_channels:
+            if channels % self.num_attention_heads:
+                raise ValueError(
+                    f"UNetConfig: num_attention_heads={self.num_attention_heads} does not divide {channels}, "
+                    f"one of block_out_channels={self.block_out_channels}"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        values = super().to_dict()
+        levels = values.pop("attention_levels")
+        values["down_block_types"] = ["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in levels]
+        values["up_block_types"] = ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(levels)]
+        # diffusers keeps the number of heads under the name of their size (diffusers issue 2011)
+        values["attention_head_dim"] = values.pop("num_attention_heads")
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> UNetConfig:
+        values = dict(values)
+        names = values.get("down_block_types")
+        if names is not None:
+            known = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
+            if any(name not in known for name in names):
+                raise ValueError(f"UNetConfig: down_block_types={names!r}; allowed are {sorted(known)}")
+            values["attention_levels"] = tuple(known[name] for name in names)
+            expected = ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(values["attention_levels"])]
+            if list(values.get("up_block_types", expected)) != expected:
+                raise ValueError(f"UNetConfig: up_block_types={values['up_block_types']!r} do not mirror down_block_types={names!r}")
+        heads = values.get("num_attention_heads") or values.get("attention_head_dim")
+        if isinstance(heads, (list, tuple)):
+            raise ValueError(f"UNetConfig: attention_head_dim={heads!r} must be one number for all levels, as in Stable Diffusion v1")
+        values["num_attention_heads"] = heads or cls.num_attention_heads
+        return super().from_dict(values)
+
+
+@dataclass(frozen=True)
+class CLIPTextConfig(_JSONConfig):
+    """The text encoder (Radford et al. 2021, section 2.4): a causal transformer over 77 tokens."""
+
+    vocab_size: int = 49408
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    max_position_embeddings: int = 77
+    projection_dim: int = 768  # of the contrastive head, which Stable Diffusion does not use
+
+    FIXED: ClassVar[dict[str, Any]] = {
+        "model_type": "clip_text_model", "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "attention_dropout": 0.0,
+    }  # fmt: skip
+
+    def __post_init__(self):
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"CLIPTextConfig: num_attention_heads={self.num_attention_heads} does not divide hidden_size={self.hidden_size}"
+            )
+
+    @property
+    def bos_token_id(self) -> int:
+        return self.vocab_size - 2
+
+    @property
+    def eos_token_id(self) -> int:
+        """Ends every prompt, and fills it up to 77 tokens."""
+        return self.vocab_size - 1
+
+    def to_dict(self) -> dict[str, Any]:
+        tokens = {"bos_token_id": self.bos_token_id, "eos_token_id": self.eos_token_id, "pad_token_id": self.eos_token_id}
+        return {"architectures": ["CLIPTextModel"], **super().to_dict(), **tokens}
+
+
+def _check_channels(config: AutoencoderConfig | UNetConfig) -> None:
+    name = type(config).__name__
+    if not config.block_out_channels:
+        raise ValueError(f"{name}: block_out_channels is empty; it needs one entry a level")
+    for channels in config.block_out_channels:
+        if channels % config.norm_num_groups:
+            raise ValueError(
+                f"{name}: norm_num_groups={config.norm_num_groups} does not divide {channels}, "
+                f"one of block_out_channels={config.block_out_channels}"
+            )
+
+
+@dataclass(frozen=True)
+class StableDiffusionConfig:
+    """The three networks of one model."""
+
+    vae: AutoencoderConfig
+    unet: UNetConfig
+    text_encoder: CLIPTextConfig
+
+
+SD15 = StableDiffusionConfig(AutoencoderConfig(), UNetConfig(), CLIPTextConfig())
+"""Stable Diffusion v1.5: 512x512 pictures, 64x64 latents, 1,066,235,307 parameters."""
+
+EMOJI = StableDiffusionConfig(
+    vae=AutoencoderConfig(
+        block_out_channels=(32, 64, 128), layers_per_block=1, norm_num_groups=16, scaling_factor=1.0, sample_size=64
+    ),
+    unet=UNetConfig(
+        block_out_channels=(96, 192, 256), attention_levels=(False, True, True), layers_per_block=1, num_attention_heads=4,
+        cross_attention_dim=192, norm_num_groups=16, sample_size=16,
+    ),
+    text_encoder=CLIPTextConfig(
+        vocab_size=2560, hidden_size=192, intermediate_size=768, num_hidden_layers=3, num_attention_heads=3, projection_dim=128
+    ),
+)  # fmt: skip
+"""The model this project trains: 64x64 pictures, 16x16 latents."""
