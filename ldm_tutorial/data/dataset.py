@@ -1,0 +1,132 @@
+"""The emoji that the small model is trained on: pictures, captions, and the pairs held out for testing.
+
+The files lie in `emoji/` beside this module; `tools/build_emoji_dataset.py` made them, `emoji/LICENSES.md` says
+who drew them. A *subject* is what a picture shows ("octopus"); with a *style* it is one picture, an *entry*.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from functools import cache, cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+STYLES = ("noto", "twemoji", "fluent")
+SPLITS = ("all", "train", "held_out")
+SIZE = 64
+FOLDER = Path(__file__).parent / "emoji"
+
+
+class EmojiEntry(NamedTuple):
+    """What is known about one picture."""
+
+    hexcode: str
+    label: str
+    tags: tuple[str, ...]
+    group: str
+    style: str
+
+    @property
+    def path(self) -> Path:
+        return FOLDER / self.style / f"{self.hexcode}.webp"
+
+
+class EmojiItem(NamedTuple):
+    """One example: `picture` is float32 (3, 64, 64) in [-1, 1]; the first of `captions` is the canonical one."""
+
+    picture: Tensor
+    captions: tuple[str, ...]
+    style: str
+    subject: str
+
+
+class EmojiDataset(Dataset):
+    """The emoji pictures with their captions.
+
+    `split` is "train", "held_out" (one pair of subject and style in twenty, never trained on) or "all".
+    `styles` chooses among `STYLES`. The order is fixed: by subject, then by style in the order of `STYLES`.
+
+    Raises ValueError if a split or a style is unknown or no style is given.
+    """
+
+    def __init__(self, split: str = "all", styles: Sequence[str] = STYLES) -> None:
+        if split not in SPLITS:
+            raise ValueError(f"split is {split!r}; allowed are {', '.join(map(repr, SPLITS))}")
+        chosen = (styles,) if isinstance(styles, str) else tuple(styles)
+        if not chosen or not set(chosen) <= set(STYLES):
+            raise ValueError(f"styles is {styles!r}; allowed are one or more of {', '.join(map(repr, STYLES))}")
+        self.split = split
+        self.entries: list[EmojiEntry] = [
+            entry for entry in _all_entries()
+            if entry.style in chosen
+            and (split == "all" or is_held_out(entry.hexcode, entry.style) == (split == "held_out"))]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> EmojiItem:
+        entry = self.entries[index]
+        picture = self.pictures[index].float() / 127.5 - 1  # (3, 64, 64), 0..255 -> [-1, 1]
+        return EmojiItem(picture, captions_of(entry.label, entry.tags, entry.style), entry.style, entry.label)
+
+    @cached_property
+    def pictures(self) -> Tensor:
+        """All pictures, uint8 (n, 3, 64, 64), decoded at the first use."""
+        pixels = np.stack([np.asarray(Image.open(entry.path).convert("RGB")) for entry in self.entries])
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()  # (n, h, w, 3) -> (n, 3, h, w)
+
+    @cached_property
+    def subjects(self) -> list[str]:
+        """The labels of the subjects, each once, in the order of the entries."""
+        return list(dict.fromkeys(entry.label for entry in self.entries))
+
+
+@cache
+def _all_entries() -> tuple[EmojiEntry, ...]:
+    subjects = json.loads((FOLDER / "captions.json").read_text(encoding="utf-8"))["subjects"]
+    return tuple(EmojiEntry(s["hexcode"], s["label"], tuple(s["tags"]), s["group"], style)
+                 for s in subjects for style in STYLES if style in s["styles"])
+
+
+def is_held_out(hexcode: str, style: str) -> bool:
+    """Whether a pair is one of those, one in twenty, that are never trained on. A hash chooses, so that it never changes."""
+    digest = hashlib.sha256(f"{hexcode}/{style}".encode()).hexdigest()
+    return int(digest, 16) % 20 == 0
+
+
+def canonical_caption(label: str, style: str) -> str:
+    """The caption that names a picture in full, such as "an octopus in the style of fluent"."""
+    return f"{with_article(label)} in the style of {style}"
+
+
+def captions_of(label: str, tags: Sequence[str], style: str) -> tuple[str, ...]:
+    """All captions of one picture, each once.
+
+    First three for the label ("a chipmunk in the style of noto", "chipmunk", "a chipmunk"), then the same three for
+    each tag ("a squirrel in the style of noto", ...). A plural has no article, and so only two.
+    """
+    names = (label, *tags)
+    forms = [form for name in names for form in (canonical_caption(name, style), name, with_article(name))]
+    return tuple(dict.fromkeys(forms))
+
+
+# In "smiling face with sunglasses" or "person lifting weights" the noun that takes the article comes before these.
+_REST = re.compile(r" (?:with|without|of|in|on|over|at|behind|from|showing|holding)\b.*|(?<=^person|^people) \w+ing\b.*")
+_PLURAL = re.compile(r"(?:[^suio]s|ies|people|men|women|teeth|feet)$")
+_VOWEL = re.compile(r"(?!u(?:ni(?![mn])|f|k|s[eu]|t[ei])|eu|ewe|one\b)[aeiou]|hour|x-")
+
+
+def with_article(name: str) -> str:
+    """ "a cat", "an octopus"; a plural such as "french fries" stays as it is."""
+    if _PLURAL.search(_REST.sub("", name)):
+        return name
+    return f"{'an' if _VOWEL.match(name) else 'a'} {name}"
