@@ -1,0 +1,211 @@
+"""What all schedulers share: their settings, the timesteps they visit, and where their noise comes from.
+
+The loop that draws a picture is the same for every scheduler:
+
+    scheduler.set_timesteps(25)
+    x = scheduler.init_noise_sigma * randn(shape, generator)
+    for t in scheduler.timesteps:
+        noise_pred = unet(scheduler.scale_model_input(x, t), t, context)
+        x = scheduler.step(noise_pred, t, x, generator=generator).prev_sample
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import noise_schedule
+from .checks import one_of, real_number, whole_number
+from .config_file import ConfigFile
+
+Generators = torch.Generator | Sequence[torch.Generator] | None
+
+
+class Step(NamedTuple):
+    """What one step gives, both in the shape and dtype of x."""
+
+    prev_sample: Tensor  # x at the next, lower noise level
+    pred_original_sample: Tensor  # x0: the clean picture, as the model sees it from here
+
+
+def randn(
+    shape: Sequence[int],
+    generator: Generators = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Normal noise, drawn on the CPU in float32, then moved and cast: a seed is one picture on every device.
+
+    generator: a list of one CPU generator per picture, so that a picture does not depend on the others of its
+    batch; or one for the whole batch (None: torch's global one). Raises ValueError for anything else.
+    """
+    if isinstance(generator, (list, tuple)):
+        if len(generator) != shape[0]:
+            raise ValueError(f"generator: a list of {len(generator)} for {shape[0]} pictures; give one each")
+        return torch.cat([randn((1, *shape[1:]), g, device, dtype) for g in generator])
+    if generator is not None and getattr(generator, "device", None) != torch.device("cpu"):
+        found = getattr(generator, "device", repr(generator))
+        raise ValueError(f"generator must be a CPU torch.Generator, or a list of one each; got {found}")
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float32).to(device=device, dtype=dtype)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """x, widened if in half precision: a step takes small differences of large numbers."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def per_picture(values: Tensor, x: Tensor) -> Tensor:
+    """One number per picture, or one for all, to multiply x: (b,) -> (b, 1, 1, 1) for x (b, c, h, w)."""
+    return values.to(at_least_float32(x).dtype).to(x.device).view(-1, *[1] * (x.ndim - 1))
+
+
+@dataclass(kw_only=True, eq=False)
+class Scheduler(ConfigFile):
+    """Base of all schedulers. Its fields are the settings: diffusers' names, Stable Diffusion v1.5's values.
+
+    num_train_timesteps      T, the number of noise levels the model was trained on
+    beta_schedule            "scaled_linear" or "linear", from beta_start to beta_end; or "cosine", for which
+                             diffusers' name is "squaredcos_cap_v2"
+    prediction_type          what the model answers: "epsilon", the noise, or "v_prediction"
+    timestep_spacing         "leading", "linspace" or "trailing": see `noise_schedule.spaced_timesteps`
+    steps_offset             added to "leading" timesteps; 1 makes v1.5 end at t = 1
+    rescale_betas_zero_snr   nothing of the picture in the last timestep (2305.08891); needs "v_prediction"
+
+    A new scheduler visits every training timestep, T - 1 ... 0, until `set_timesteps` chooses fewer.
+    A setting that is wrong raises ValueError.
+    """
+
+    num_train_timesteps: int = 1000
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    beta_schedule: str = "scaled_linear"
+    prediction_type: str = "epsilon"
+    timestep_spacing: str = "leading"
+    steps_offset: int = 1
+    rescale_betas_zero_snr: bool = False
+
+    terminal_alpha_bar: ClassVar[float] = 0.0  # ᾱ of the last timestep, if rescaled to hold no picture
+
+    def __post_init__(self) -> None:
+        self.beta_schedule = "squaredcos_cap_v2" if self.beta_schedule == "cosine" else self.beta_schedule
+        self.check_settings()
+        make_betas = noise_schedule.BETA_SCHEDULES[self.beta_schedule]
+        self.betas = make_betas(self.num_train_timesteps, self.beta_start, self.beta_end)  # β, (T,)
+        if self.rescale_betas_zero_snr:
+            self.betas = noise_schedule.rescale_zero_terminal_snr(self.betas)
+        self.alphas_cumprod = (1 - self.betas).cumprod(0)  # ᾱ, (T,)
+        if self.rescale_betas_zero_snr:
+            self.alphas_cumprod[-1] = self.terminal_alpha_bar
+        self.set_timesteps(self.num_train_timesteps)
+
+    def check_settings(self) -> None:
+        whole_number("num_train_timesteps", self.num_train_timesteps, 2)
+        whole_number("steps_offset", self.steps_offset, 0)
+        real_number("beta_start", self.beta_start, 0)
+        real_number("beta_end", self.beta_end, 0)
+        if not 0 < self.beta_start <= self.beta_end < 1:
+            found = f"beta_start={self.beta_start}, beta_end={self.beta_end}"
+            raise ValueError(f"{found} must satisfy 0 < beta_start <= beta_end < 1")
+        one_of("beta_schedule", self.beta_schedule, [*noise_schedule.BETA_SCHEDULES, "cosine"])
+        one_of("prediction_type", self.prediction_type, ["epsilon", "v_prediction"])
+        one_of("timestep_spacing", self.timestep_spacing, noise_schedule.SPACINGS)
+        one_of("rescale_betas_zero_snr", self.rescale_betas_zero_snr, [False, True])
+        if self.rescale_betas_zero_snr and self.prediction_type == "epsilon":
+            raise ValueError(
+                "rescale_betas_zero_snr=True needs prediction_type='v_prediction': "
+                "where x is nothing but noise, to know the noise is to know nothing of the picture"
+            )
+
+    # ---- the timesteps that are visited
+
+    def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
+        """Choose how many timesteps to visit, 1 ... T: sets `timesteps`, (n,), falling, on `device`.
+
+        With a model on a GPU, better leave them on the CPU: `step` then reads t without waiting for the GPU.
+        """
+        raise NotImplementedError
+
+    def spaced_timesteps(self, num_inference_steps: int) -> np.ndarray:
+        T = self.num_train_timesteps
+        n = whole_number("num_inference_steps", num_inference_steps, 1, T)
+        return noise_schedule.spaced_timesteps(self.timestep_spacing, n, T, self.steps_offset)
+
+    def visit(self, timesteps: Tensor, device: torch.device | str | None) -> None:
+        self._index = {t: i for i, t in enumerate(timesteps.tolist())}
+        if len(self._index) < len(timesteps):
+            raise ValueError("two steps would share one timestep; choose another number of steps")
+        self.timesteps = timesteps.to(device)
+
+    def index_of(self, t: Tensor | float) -> int:
+        """Position of t, one number, in `timesteps`. Looked up, not counted: steps may be taken in any order.
+
+        Raises ValueError for a t that is not visited.
+        """
+        index = self._index.get(float(np.float32(float(t)))) if torch.as_tensor(t).numel() == 1 else None
+        if index is None:
+            allowed = [f"{value:g}" for value in self._index]
+            shown = allowed if len(allowed) <= 12 else [*allowed[:6], "...", *allowed[-3:]]
+            raise ValueError(f"t={t} is not one of the {len(allowed)} timesteps {', '.join(shown)}")
+        return index
+
+    # ---- sampling
+
+    @property
+    def init_noise_sigma(self) -> float:
+        """Standard deviation of the noise that sampling starts from."""
+        raise NotImplementedError
+
+    def scale_model_input(self, x: Tensor, t: Tensor | float) -> Tensor:
+        """x (b, ...) at the scale the model was trained on."""
+        raise NotImplementedError
+
+    def step(self, model_output: Tensor, t: Tensor | float, x: Tensor, generator: Generators = None) -> Step:
+        """From x (b, ...) at timestep t to x at the next of `timesteps`; after the last, to the picture.
+
+        model_output: the model's answer to `scale_model_input(x, t)`, in the shape of x. generator: see
+        `randn`; a step that adds no noise draws none. Raises ValueError if t is not in `timesteps`, or the
+        shapes differ.
+        """
+        raise NotImplementedError
+
+    # ---- training
+
+    def alpha_bar_at(self, t: Tensor | float) -> Tensor:
+        """ᾱ at t, a number or (k,), within 0 ... T - 1 (else ValueError): (k,) float64, on the CPU."""
+        raise NotImplementedError
+
+    def sigma_at(self, t: Tensor | float) -> Tensor:
+        """σ = sqrt((1 - ᾱ) / ᾱ) at t: (k,) float64, on the CPU."""
+        return noise_schedule.sigmas_from_alphas_cumprod(self.alpha_bar_at(t))
+
+    def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
+        """x at timestep t from clean x0 and noise, both (b, ...). t: a number, or one per picture, (b,)."""
+        raise NotImplementedError
+
+    def get_velocity(self, x0: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
+        """What v-prediction learns, (b, ...): v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x0. 2202.00512, section 4."""
+        t = self.check_batch(x0, noise, t)
+        alpha_bar = per_picture(self.alpha_bar_at(t), x0)  # (b, 1, 1, 1)
+        return (alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * x0).to(x0.dtype)
+
+    def check_batch(self, x0: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
+        t = self.check_timesteps(t)
+        if noise.shape != x0.shape:
+            raise ValueError(f"noise {tuple(noise.shape)} must have the shape of x0 {tuple(x0.shape)}")
+        if len(t) not in (1, len(x0)):
+            raise ValueError(f"t has {len(t)} values for {len(x0)} pictures; give one, or one for each")
+        return t
+
+    def check_timesteps(self, t: Tensor | float) -> Tensor:
+        t = torch.as_tensor(t).flatten().cpu()
+        if not ((t >= 0) & (t <= self.num_train_timesteps - 1)).all():
+            raise ValueError(f"t={t.tolist()} must lie within 0 ... {self.num_train_timesteps - 1}")
+        return t
+
+    def check_output(self, model_output: Tensor, x: Tensor) -> None:
+        if model_output.shape != x.shape:
+            found = tuple(model_output.shape)
+            raise ValueError(f"model_output {found} must have the shape of x {tuple(x.shape)}")
