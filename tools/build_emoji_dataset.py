@@ -193,13 +193,18 @@ def clean_tags(subjects: list[dict]) -> list[dict]:
 # --- 4. Pictures --------------------------------------------------------------------------------------------------
 
 
-def list_pictures(archive: tarfile.TarFile, folder: str) -> dict[str, tarfile.TarInfo]:
-    """Plain hexcode -> file, for the pictures in one folder of a package."""
-    pictures: dict[str, tarfile.TarInfo] = {}
-    for member in archive.getmembers():
+# Microsoft's fluentui-emoji README: these show its trademarks (Clippy, the Windows logo, an Xbox pad) and are not
+# under its MIT license. The package has them all the same; the data set does not.
+TRADEMARKS = {"fluent": {"paperclip", "technologist", "video game"}}
+
+
+def read_pictures(archive: tarfile.TarFile, folder: str) -> dict[str, bytes]:
+    """Plain hexcode -> encoded picture, for one folder of a package, in one pass through the tarball."""
+    pictures: dict[str, bytes] = {}
+    for member in archive:
         path = Path(member.name)
-        if member.isfile() and str(path.parent) + "/" == folder and path.suffix in (".png", ".webp"):
-            pictures[plain_hexcode(path.stem)] = member
+        if member.isfile() and path.parent.as_posix() + "/" == folder and path.suffix in (".png", ".webp"):
+            pictures[plain_hexcode(path.stem)] = archive.extractfile(member).read()
     return pictures
 
 
@@ -237,18 +242,18 @@ def build(cache: Path) -> dict[str, bytes]:
     styles: dict[str, list[str]] = {subject["hexcode"]: [] for subject in subjects}
     for style in STYLES:
         with fetch(PICTURES[style], cache) as archive:
-            pictures = list_pictures(archive, PICTURE_FOLDERS[style])
-            seen: set[bytes] = set()  # one picture for two subjects ("grinning cat", "cat face") is kept for the first
-            for subject in tqdm(subjects, desc=style, unit="picture", disable=None):
-                member = pictures.get(plain_hexcode(subject["hexcode"]))
-                if member is None:
-                    continue
-                image = draw_on_white(archive.extractfile(member).read())
-                if image.tobytes() in seen:
-                    continue
-                seen.add(image.tobytes())
-                files[f"{style}/{subject['hexcode']}.webp"] = encode(image)
-                styles[subject["hexcode"]].append(style)
+            pictures = read_pictures(archive, PICTURE_FOLDERS[style])
+        seen: set[bytes] = set()  # one picture for two subjects ("grinning cat", "cat face") is kept for the first
+        for subject in tqdm(subjects, desc=style, unit="picture", disable=None):
+            data = pictures.get(plain_hexcode(subject["hexcode"]))
+            if data is None or subject["label"] in TRADEMARKS.get(style, ()):
+                continue
+            image = draw_on_white(data)
+            if image.tobytes() in seen:
+                continue
+            seen.add(image.tobytes())
+            files[f"{style}/{subject['hexcode']}.webp"] = encode(image)
+            styles[subject["hexcode"]].append(style)
 
     subjects = [subject | {"styles": styles[subject["hexcode"]]} for subject in subjects if styles[subject["hexcode"]]]
     pairs = [(subject["hexcode"], style) for subject in subjects for style in subject["styles"]]
