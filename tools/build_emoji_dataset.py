@@ -1,12 +1,12 @@
 """Build the emoji data set that ships in `ldm_tutorial/data/emoji`.
 
-    python tools/build_emoji_dataset.py                            # rebuild the data set
-    python tools/build_emoji_dataset.py --check                    # rebuild in memory and compare, write nothing
-    python tools/build_emoji_dataset.py --contact-sheet sheet.webp # draw an overview of the data set that is there
+    python tools/build_emoji_dataset.py                          # rebuild the data set
+    python tools/build_emoji_dataset.py --check                  # rebuild in memory, compare, write nothing
+    python tools/build_emoji_dataset.py --contact-sheet PICTURE  # draw an overview of what is there
 
-The pictures come from four npm packages with pinned versions and checksums. Each becomes one lossless WebP file
-of 64x64 pixels on white; `captions.json` says what they show and `held_out.json` lists the pairs that are never
-trained on. The same Pillow and libwebp give the same bytes; both versions are recorded in `captions.json`.
+The pictures and their words come from four npm packages with pinned versions and checksums. Each picture
+becomes a lossless WebP file of 64x64 pixels on white. `captions.json` says what they show, `held_out.json`
+lists the pairs that are never trained on. The same Pillow and libwebp give the same bytes; both are recorded.
 
 Needs npm and the network (not for --contact-sheet), and Pillow, torch and tqdm as the package itself does.
 """
@@ -14,6 +14,7 @@ Needs npm and the network (not for --contact-sheet), and Pillow, torch and tqdm 
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
 import io
 import json
@@ -34,16 +35,16 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from ldm_tutorial.data.dataset import FOLDER, SIZE, STYLES, is_held_out  # noqa: E402
+from ldm_tutorial.data.dataset import FOLDER, SIZE, STYLES, EmojiDataset, is_held_out  # noqa: E402
 
 
 @dataclass(frozen=True)
 class Package:
-    """An npm package: its exact version, and the sha512 of its tarball."""
+    """An npm package: its exact version, and its tarball's checksum as npm writes it into a lock file."""
 
     name: str
     version: str
-    sha512: str
+    integrity: str
 
     @property
     def tarball(self) -> str:
@@ -52,21 +53,17 @@ class Package:
 
 LABELS = Package(
     "emojibase-data", "17.0.0",
-    "62f81be405a81d588757f82ad6aaf96406ab7018a9f81dbbfd92d1b142646e00"
-    "0468b959fdfa1ff60f3cd8b4e9984a728413440b49b6484988b658c7b13ca08c")
+    "sha512-Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA==")
 PICTURES = {
     "noto": Package(
         "emoji-datasource-google", "16.0.0",
-        "6517b17f3b3b315a0b9e6cd998db0ee132a19c0269e43fbe566e8fa54a47fe31"
-    "104257a6a7797cf028d9f83a19d9f68cf51e10c5990e3c90a84fc0e53e17d0dc"),
+        "sha512-ZRexfzs7MVoLnmzZmNsO4TKhnAJp5D++Vm6PpUpH/jEQQlemp3l88CjZ+DoZ2faM9R4QxZkOPJCoT8DlPhfQ3A=="),
     "twemoji": Package(
         "emoji-datasource-twitter", "16.0.0",
-        "ec5fae0ae1c7fbb427adcd793f9b676ef2a483d13ab65ce2e0c9d3dae5b54653"
-    "78a4b613cdae9c3ff76cb487d20ccb698c52d6b997b05a0f2305bb8bd9ec842d"),
+        "sha512-7F+uCuHH+7Qnrc15P5tnbvKkg9E6tlzi4MnT2uW1RlN4pLYTza6cP/dstIfSDMtpjFLWuZewWg8jBbuL2eyELQ=="),
     "fluent": Package(
         "@lobehub/fluent-emoji-3d", "1.1.0",
-        "5a5ab69554ad4e7afc043a48274a449d328ee0bb83c71a931214ef46d0f50cb4"
-    "45d267bba207914232a87a10c75ee549d9069e720979c1106feb4954006de1ee"),
+        "sha512-Wlq2lVStTnr8BDpIJ0pEnTKO4LuDxxqTEhTvRtD1DLRF0me7ogeRQjKoehDHXuVJ2Qaecgl5wRBv60lUAG3h7g=="),
 }
 PICTURE_FOLDERS = {
     "noto": "package/img/google/64/",
@@ -74,11 +71,11 @@ PICTURE_FOLDERS = {
     "fluent": "package/assets/",
 }
 
-# --- 1. Fetch -----------------------------------------------------------------------------------------------------
+# --- 1. Fetch ---------------------------------------------------------------------------------------------
 
 
 def fetch(package: Package, cache: Path) -> tarfile.TarFile:
-    """Open the package's tarball from `cache`, or fetch it there with `npm pack`; its checksum must be the pinned one."""
+    """Open the package's tarball in `cache`, where `npm pack` puts it. Its checksum must be as pinned."""
     path = cache / package.tarball
     if not path.exists():
         if shutil.which("npm") is None:
@@ -89,16 +86,16 @@ def fetch(package: Package, cache: Path) -> tarfile.TarFile:
         result = subprocess.run(command, cwd=cache, capture_output=True, text=True)
         if result.returncode or not path.exists():
             raise SystemExit(f"'{' '.join(command)}' failed:\n{result.stderr.strip()}")
-    digest = hashlib.sha512(path.read_bytes()).hexdigest()
-    if digest != package.sha512:
-        raise SystemExit(f"{path} has the sha512 {digest[:16]}..., expected {package.sha512[:16]}...: "
+    integrity = "sha512-" + base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
+    if integrity != package.integrity:
+        raise SystemExit(f"{path} has the checksum {integrity}, expected {package.integrity}: "
                          f"delete it, so that it is fetched again.")
     return tarfile.open(path)
 
 
-# --- 2. Which subjects --------------------------------------------------------------------------------------------
+# --- 2. Which subjects ------------------------------------------------------------------------------------
 
-LEFT_OUT_GROUPS = {"component", "symbols", "flags"}  # hearts are no symbols here: they live in smileys-emotion
+LEFT_OUT_GROUPS = {"component", "symbols", "flags"}  # hearts stay: their group is smileys-emotion
 CLOCK_FACE = re.compile(r"o'clock|-thirty")
 # A man or a woman of whom a neutral version exists, where the code points do not say so.
 GENDERED = {"pregnant man", "pregnant woman"}
@@ -133,7 +130,7 @@ def choose_subjects(archive: tarfile.TarFile) -> list[dict]:
 
 
 def neutral_version(hexcode: str, known: dict) -> str | None:
-    """The hexcode of the neutral person of which this one is the man's or the woman's version, if there is one."""
+    """The hexcode of the neutral person of whom this one is the man's or the woman's version, or None."""
     for pattern, replacement in ((r"-200D-264[02]$", ""), (r"^1F46[89]-200D", "1F9D1-200D")):
         neutral = re.sub(pattern, replacement, hexcode)
         if neutral != hexcode and neutral in known:
@@ -146,23 +143,25 @@ def plain_hexcode(name: str) -> str:
     return "-".join(part for part in name.upper().split("-") if part != "FE0F")
 
 
-# --- 3. Words -----------------------------------------------------------------------------------------------------
+# --- 3. Words ---------------------------------------------------------------------------------------------
 
 MAX_SUBJECTS_PER_TAG = 20  # a tag shared by more ("face", "animal") says too little about a picture
 STOP_WORDS = set("""
-    a again all am an and are as at be been before but by can de did do does done du for from get getting go going gone
-    got had has have he her here him his how i i'm if in is it its just keep la lai large late later last let's like
-    ma'am made make man's maybe me more mrs my no not now of off oh ok on one or our out over please put really same so
-    some such than that the them then there these they this three to too two up us very was way we were what whatever
-    when where who why with woman's worker's yes you your
-    absolutely adorbs af as ass aww awk bae bestest bff bffs bruh brr bs cmon cya definitely dope dua duh dunno eek ew
-    fleek fml gg gotcha gotta gtg guapi haha hahaha hehe hm hmm huh idk ikr ily jeez jel jk legit lit litaf lol lmao
-    luv meh muah mwah nooo nvm nyc omg omw oops pga pissed rofl roflcopter roflmao sexy shh smh sms sucks tbt thx tmi
-    totally triste ttfn ttyl twinsies tysm ugh uh uhh um waah whoa whoops woah woohoo wow wtf wtv xo xoxo yay yikes yo
-    yolo yup
+    a again all am an and are as at be been before but by can de did do does done du for from get
+    getting go going gone got had has have he her here him his how i i'm if in is it its just keep la
+    lai large late later last let's like ma'am made make man's maybe me more mrs my no not now of off oh
+    ok on one or our out over please put really same so some such than that the them then there these
+    they this three to too two up us very was way we were what whatever when where who why with woman's
+    worker's yes you your
+    absolutely adorbs af as ass aww awk bae bestest bff bffs bruh brr bs cmon cya definitely dope dua
+    duh dunno eek ew fleek fml gg gotcha gotta gtg guapi haha hahaha hehe hm hmm huh idk ikr ily jeez
+    jel jk legit lit litaf lol lmao luv meh muah mwah nooo nvm nyc omg omw oops pga pissed rofl
+    roflcopter roflmao sexy shh smh sms sucks tbt thx tmi totally triste ttfn ttyl twinsies tysm ugh uh
+    uhh um waah whoa whoops woah woohoo wow wtf wtv xo xoxo yay yikes yo yolo yup
 """.split())
 # Everyday words that the tags give to too many subjects, for the one picture that people mean by them.
-EVERYDAY_WORDS = {"red heart": "heart", "slightly smiling face": "face", "raised hand": "hand", "soccer ball": "ball"}
+EVERYDAY_WORDS = {
+    "red heart": "heart", "slightly smiling face": "face", "raised hand": "hand", "soccer ball": "ball"}
 
 
 def clean_label(label: str) -> str:
@@ -174,10 +173,10 @@ def clean_label(label: str) -> str:
 
 
 def clean_tags(subjects: list[dict]) -> list[dict]:
-    """Keep the tags that say what a picture shows. A label names one subject only: no other has it as a tag."""
+    """Keep the tags that say what a picture shows. A label names one subject: no other has it as a tag."""
     labels = {subject["label"] for subject in subjects}
     if len(labels) != len(subjects):
-        raise SystemExit(f"labels are not unique: {[k for k, n in Counter(s['label'] for s in subjects).items() if n > 1]}")
+        raise SystemExit("two subjects have the same label")
     for subject in subjects:
         tags = [tag.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'") for tag in subject["tags"]]
         subject["tags"] = [tag for tag in dict.fromkeys(tags)
@@ -190,11 +189,10 @@ def clean_tags(subjects: list[dict]) -> list[dict]:
     return subjects
 
 
-# --- 4. Pictures --------------------------------------------------------------------------------------------------
+# --- 4. Pictures ------------------------------------------------------------------------------------------
 
-
-# Microsoft's fluentui-emoji README: these show its trademarks (Clippy, the Windows logo, an Xbox pad) and are not
-# under its MIT license. The package has them all the same; the data set does not.
+# These show trademarks of Microsoft (Clippy, the Windows logo, an Xbox pad): the README of its fluentui-emoji
+# says that they are not open source. The npm package has them all the same; the data set does not.
 TRADEMARKS = {"fluent": {"paperclip", "technologist", "video game"}}
 
 
@@ -230,7 +228,68 @@ def encode(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-# --- 5. The whole -------------------------------------------------------------------------------------------------
+# --- 5. The contact sheet ---------------------------------------------------------------------------------
+
+COLUMNS, GAP, MARGIN = 16, 12, 28
+CELL, LINE, LINES = SIZE + GAP, 14, 2
+# The subjects of the gallery are always shown; the rest of a row is spread evenly over its group.
+GALLERY = {"cat", "astronaut", "zombie", "racing car", "chipmunk", "hamburger", "rocket", "octopus"}
+INK, FAINT = (32, 33, 36), (110, 115, 122)
+
+
+def contact_sheet() -> Image.Image:
+    """An overview of the data set: a band of sixteen subjects for each group, with a row for each style."""
+    dataset = EmojiDataset()
+    title, small = ImageFont.load_default(17), ImageFont.load_default(11)
+    rows = {(entry.label, entry.style): row for row, entry in enumerate(dataset.entries)}
+    groups: dict[str, list[str]] = {}
+    for entry in dataset.entries:
+        whole = all((entry.label, style) in rows for style in STYLES)
+        if whole and entry.style == STYLES[0] and len(wrap(entry.label, small, CELL - 4)) <= LINES:
+            groups.setdefault(entry.group, []).append(entry.label)
+
+    left, band = MARGIN + 64, 34 + len(STYLES) * CELL + LINES * LINE + 16
+    width, height = left + COLUMNS * CELL - GAP + MARGIN, 2 * MARGIN + len(groups) * band - 16
+    sheet = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, (group, labels) in enumerate(groups.items()):
+        top = MARGIN + number * band
+        draw.text((MARGIN, top), group.replace("-", " and "), INK, title)
+        for row, style in enumerate(STYLES):
+            y = top + 34 + row * CELL
+            draw.text((MARGIN, y + SIZE // 2), style, FAINT, small, anchor="lm")
+            for column, label in enumerate(spread(labels, COLUMNS)):
+                picture = dataset.pictures[rows[label, style]].permute(1, 2, 0)  # (3, h, w) -> (h, w, 3)
+                sheet.paste(Image.fromarray(picture.numpy()), (left + column * CELL, y))
+        for column, label in enumerate(spread(labels, COLUMNS)):
+            x, y = left + column * CELL + SIZE // 2, top + 34 + len(STYLES) * CELL
+            for line in wrap(label, small, CELL - 4):
+                draw.text((x, y), line, FAINT, small, anchor="ma")
+                y += LINE
+    return sheet
+
+
+def spread(labels: list[str], n: int) -> list[str]:
+    """`n` of the labels in their order: those of the gallery, and others at even distances."""
+    others = [label for label in labels if label not in GALLERY]
+    m = n - (len(labels) - len(others))
+    chosen = GALLERY | {others[i * len(others) // m] for i in range(m)}
+    return [label for label in labels if label in chosen]
+
+
+def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """The text in lines that are no wider than `width` pixels, as far as its words allow."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+# --- 6. The whole -----------------------------------------------------------------------------------------
 
 
 def build(cache: Path) -> dict[str, bytes]:
@@ -243,7 +302,7 @@ def build(cache: Path) -> dict[str, bytes]:
     for style in STYLES:
         with fetch(PICTURES[style], cache) as archive:
             pictures = read_pictures(archive, PICTURE_FOLDERS[style])
-        seen: set[bytes] = set()  # one picture for two subjects ("grinning cat", "cat face") is kept for the first
+        seen: set[bytes] = set()  # "grinning cat" and "cat face" are one picture here: the first keeps it
         for subject in tqdm(subjects, desc=style, unit="picture", disable=None):
             data = pictures.get(plain_hexcode(subject["hexcode"]))
             if data is None or subject["label"] in TRADEMARKS.get(style, ()):
@@ -255,10 +314,11 @@ def build(cache: Path) -> dict[str, bytes]:
             files[f"{style}/{subject['hexcode']}.webp"] = encode(image)
             styles[subject["hexcode"]].append(style)
 
-    subjects = [subject | {"styles": styles[subject["hexcode"]]} for subject in subjects if styles[subject["hexcode"]]]
+    subjects = [subject | {"styles": there} for subject in subjects if (there := styles[subject["hexcode"]])]
     pairs = [(subject["hexcode"], style) for subject in subjects for style in subject["styles"]]
     files["captions.json"] = write_json({
-        "sources": {name: f"{package.name}@{package.version}" for name, package in ({"labels": LABELS} | PICTURES).items()},
+        "sources": {what: f"{package.name}@{package.version}"
+                    for what, package in ({"labels": LABELS} | PICTURES).items()},
         "written_with": f"Pillow {PIL.__version__}, libwebp {features.version('webp')}",
         "subjects": subjects,
     }, "subjects")
@@ -272,7 +332,7 @@ def read_json(archive: tarfile.TarFile, name: str):
 
 
 def write_json(record: dict, rows: str) -> bytes:
-    """JSON with one line per row of the list `rows`, so that it is small and a change of one row shows as one line."""
+    """JSON with one line for each of `rows`, so that it is small and a change to one shows as one line."""
     head = {key: value for key, value in record.items() if key != rows}
     lines = ",\n".join("  " + json.dumps(row, ensure_ascii=False) for row in record[rows])
     text = json.dumps(head, indent=1, ensure_ascii=False)[:-2] + f',\n "{rows}": [\n{lines}\n ]\n}}\n'
@@ -290,7 +350,7 @@ def compare(files: dict[str, bytes], folder: Path) -> list[str]:
 
 
 def write(files: dict[str, bytes], folder: Path) -> None:
-    """Write the data set and remove the pictures that no longer belong to it. Unchanged files are not touched."""
+    """Write the data set and remove what no longer belongs to it. Unchanged files are not touched."""
     for style in STYLES:
         (folder / style).mkdir(parents=True, exist_ok=True)
     for line in compare(files, folder):
@@ -303,24 +363,30 @@ def write(files: dict[str, bytes], folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=FOLDER, help="folder of the data set (default: in the package)")
+    parser.add_argument("--output", type=Path, default=FOLDER, help="its folder (default: in the package)")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "ldm_tutorial_npm",
                         help="folder that keeps the npm tarballs, 150 MB (default: %(default)s)")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the data set there differs")
-    parser.add_argument("--contact-sheet", type=Path, metavar="PATH", help="only draw an overview of the data set")
+    parser.add_argument("--check", action="store_true", help="write nothing, fail if there is a difference")
+    parser.add_argument("--contact-sheet", type=Path, metavar="PICTURE", help="only draw an overview of it")
     arguments = parser.parse_args()
 
+    if arguments.contact_sheet:
+        contact_sheet().save(arguments.contact_sheet, quality=92, method=6)
+        print(f"{arguments.contact_sheet}: {arguments.contact_sheet.stat().st_size / 1e3:.0f} kB")
+        return
     files = build(arguments.cache)
     if arguments.check:
         differences = compare(files, arguments.output)
         if differences:
-            raise SystemExit("\n".join(differences[:20] + [f"{len(differences)} differences in {arguments.output}"]))
+            count = f"{len(differences)} differences in {arguments.output}"
+            raise SystemExit("\n".join([*differences[:20], count]))
         print(f"{len(files)} files in {arguments.output} are what the sources give")
         return
     write(files, arguments.output)
     pictures = [name for name in files if name.endswith(".webp")]
     counts = ", ".join(f"{sum(name.startswith(style) for name in pictures)} {style}" for style in STYLES)
-    print(f"{len(pictures)} pictures ({counts}), {sum(map(len, files.values())) / 1e6:.1f} MB, in {arguments.output}")
+    size = sum(map(len, files.values())) / 1e6
+    print(f"{len(pictures)} pictures ({counts}), {size:.1f} MB, in {arguments.output}")
 
 
 if __name__ == "__main__":

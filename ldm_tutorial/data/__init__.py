@@ -2,4 +2,12 @@
 
 from .dataset import STYLES, EmojiDataset, EmojiEntry, EmojiItem, canonical_caption, captions_of, with_article
 
-__all__ = ["STYLES", "EmojiDataset", "EmojiEntry", "EmojiItem", "canonical_caption", "captions_of", "with_article"]
+__all__ = [
+    "STYLES",
+    "EmojiDataset",
+    "EmojiEntry",
+    "EmojiItem",
+    "canonical_caption",
+    "captions_of",
+    "with_article",
+]

@@ -1,7 +1,7 @@
 """The emoji that the small model is trained on: pictures, captions, and the pairs held out for testing.
 
-The files lie in `emoji/` beside this module; `tools/build_emoji_dataset.py` made them, `emoji/LICENSES.md` says
-who drew them. A *subject* is what a picture shows ("octopus"); with a *style* it is one picture, an *entry*.
+The files are in `emoji/` beside this module, with `LICENSES.md`; `tools/build_emoji_dataset.py` made them.
+A *subject* is what a picture shows ("octopus"); with a *style* it is one picture, an *entry*.
 """
 
 from __future__ import annotations
@@ -36,12 +36,20 @@ class EmojiEntry(NamedTuple):
     style: str
 
     @property
+    def captions(self) -> tuple[str, ...]:
+        """All captions, in the order of `captions_of`: the canonical one is the first."""
+        return captions_of(self.label, self.tags, self.style)
+
+    @property
     def path(self) -> Path:
         return FOLDER / self.style / f"{self.hexcode}.webp"
 
 
 class EmojiItem(NamedTuple):
-    """One example: `picture` is float32 (3, 64, 64) in [-1, 1]; the first of `captions` is the canonical one."""
+    """One example: `picture` is float32 (3, 64, 64) in [-1, 1], the first of `captions` is the canonical one.
+
+    Subjects differ in the number of captions, so a DataLoader needs a `collate_fn` that picks one of them.
+    """
 
     picture: Tensor
     captions: tuple[str, ...]
@@ -60,10 +68,10 @@ class EmojiDataset(Dataset):
 
     def __init__(self, split: str = "all", styles: Sequence[str] = STYLES) -> None:
         if split not in SPLITS:
-            raise ValueError(f"split is {split!r}; allowed are {', '.join(map(repr, SPLITS))}")
+            raise ValueError(f"split is {split!r}; allowed is one of {SPLITS}")
         chosen = (styles,) if isinstance(styles, str) else tuple(styles)
-        if not chosen or not set(chosen) <= set(STYLES):
-            raise ValueError(f"styles is {styles!r}; allowed are one or more of {', '.join(map(repr, STYLES))}")
+        if not chosen or any(style not in STYLES for style in chosen):
+            raise ValueError(f"styles is {styles!r}; allowed are one or more of {STYLES}")
         self.split = split
         self.entries: list[EmojiEntry] = [
             entry for entry in _all_entries()
@@ -76,7 +84,7 @@ class EmojiDataset(Dataset):
     def __getitem__(self, index: int) -> EmojiItem:
         entry = self.entries[index]
         picture = self.pictures[index].float() / 127.5 - 1  # (3, 64, 64), 0..255 -> [-1, 1]
-        return EmojiItem(picture, captions_of(entry.label, entry.tags, entry.style), entry.style, entry.label)
+        return EmojiItem(picture, entry.captions, entry.style, entry.label)
 
     @cached_property
     def pictures(self) -> Tensor:
@@ -98,7 +106,7 @@ def _all_entries() -> tuple[EmojiEntry, ...]:
 
 
 def is_held_out(hexcode: str, style: str) -> bool:
-    """Whether a pair is one of those, one in twenty, that are never trained on. A hash chooses, so that it never changes."""
+    """Whether a pair is one of the held-out ones, one in twenty. A hash of its name chooses, for good."""
     digest = hashlib.sha256(f"{hexcode}/{style}".encode()).hexdigest()
     return int(digest, 16) % 20 == 0
 
@@ -111,22 +119,23 @@ def canonical_caption(label: str, style: str) -> str:
 def captions_of(label: str, tags: Sequence[str], style: str) -> tuple[str, ...]:
     """All captions of one picture, each once.
 
-    First three for the label ("a chipmunk in the style of noto", "chipmunk", "a chipmunk"), then the same three for
-    each tag ("a squirrel in the style of noto", ...). A plural has no article, and so only two.
+    First three for the label ("a chipmunk in the style of noto", "chipmunk", "a chipmunk"), then the same
+    three for each tag ("a squirrel in the style of noto", ...). A plural has no article, and so only two.
     """
     names = (label, *tags)
     forms = [form for name in names for form in (canonical_caption(name, style), name, with_article(name))]
     return tuple(dict.fromkeys(forms))
 
 
-# In "smiling face with sunglasses" or "person lifting weights" the noun that takes the article comes before these.
-_REST = re.compile(r" (?:with|without|of|in|on|over|at|behind|from|showing|holding)\b.*|(?<=^person|^people) \w+ing\b.*")
+# What follows the noun that takes the article: "a face | with sunglasses", "a person | lifting weights".
+_REST = re.compile(
+    r" (?:with|without|of|in|on|over|at|behind|from|showing|holding)\b.*|(?<=^person|^people) \w+ing\b.*")
 _PLURAL = re.compile(r"(?:[^suio]s|ies|people|men|women|teeth|feet)$")
 _VOWEL = re.compile(r"(?!u(?:ni(?![mn])|f|k|s[eu]|t[ei])|eu|ewe|one\b)[aeiou]|hour|x-")
 
 
 def with_article(name: str) -> str:
-    """ "a cat", "an octopus"; a plural such as "french fries" stays as it is."""
+    """The name with its article: "a cat", "an octopus". A plural such as "french fries" has none."""
     if _PLURAL.search(_REST.sub("", name)):
         return name
     return f"{'an' if _VOWEL.match(name) else 'a'} {name}"
