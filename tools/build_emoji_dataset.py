@@ -315,15 +315,15 @@ def build(cache: Path) -> dict[str, bytes]:
             styles[subject["hexcode"]].append(style)
 
     subjects = [subject | {"styles": there} for subject in subjects if (there := styles[subject["hexcode"]])]
-    pairs = [(subject["hexcode"], style) for subject in subjects for style in subject["styles"]]
+    pairs = [(subject["label"], style) for subject in subjects for style in subject["styles"]]
     files["captions.json"] = write_json({
         "sources": {what: f"{package.name}@{package.version}"
                     for what, package in ({"labels": LABELS} | PICTURES).items()},
         "written_with": f"Pillow {PIL.__version__}, libwebp {features.version('webp')}",
         "subjects": subjects,
     }, "subjects")
-    held_out = [f"{hexcode}/{style}" for hexcode, style in pairs if is_held_out(hexcode, style)]
-    files["held_out.json"] = (json.dumps(held_out, indent=0) + "\n").encode()
+    held_out = [f"{label}/{style}" for label, style in pairs if is_held_out(label, style)]
+    files["held_out.json"] = (json.dumps(held_out, indent=0, ensure_ascii=False) + "\n").encode()
     return files
 
 

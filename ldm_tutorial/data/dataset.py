@@ -76,7 +76,7 @@ class EmojiDataset(Dataset):
         self.entries: list[EmojiEntry] = [
             entry for entry in _all_entries()
             if entry.style in chosen
-            and (split == "all" or is_held_out(entry.hexcode, entry.style) == (split == "held_out"))]
+            and (split == "all" or is_held_out(entry.label, entry.style) == (split == "held_out"))]
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -105,9 +105,9 @@ def _all_entries() -> tuple[EmojiEntry, ...]:
                  for s in subjects for style in STYLES if style in s["styles"])
 
 
-def is_held_out(hexcode: str, style: str) -> bool:
+def is_held_out(label: str, style: str) -> bool:
     """Whether a pair is one of the held-out ones, one in twenty. A hash of its name chooses, for good."""
-    digest = hashlib.sha256(f"{hexcode}/{style}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{label}/{style}".encode()).hexdigest()
     return int(digest, 16) % 20 == 0
 
 
