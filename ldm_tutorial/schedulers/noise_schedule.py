@@ -80,7 +80,7 @@ def spaced_timesteps(spacing: str, n: int, num_train_timesteps: int, steps_offse
         # With n = 1000, an offset of 1 would begin at t = 1000, which does not exist: no more than fits.
         return timesteps + float(min(steps_offset, num_train_timesteps - 1 - timesteps[0]))
     if spacing == "trailing":
-        # Rounding errors make np.arange return n + 1 values for 61 choices of n, the last of them t = -1.
+        # Rounding makes np.arange return n + 1 values for some n (61 is the first), the last of them t = -1.
         return np.arange(num_train_timesteps, 0, -num_train_timesteps / n)[:n].round() - 1
     if n == 1:  # begin where the noise is; np.linspace would give t = 0
         return np.array([num_train_timesteps - 1.0])
