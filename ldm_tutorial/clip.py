@@ -104,16 +104,16 @@ class CLIPImageTower(nn.Module):
     Diffusion through it.
     """
 
-    def __init__(self, projection_dim: int, channels: tuple[int, ...] = (32, 64, 96, 128, 192), norm_groups: int = 16):
+    def __init__(self, projection_dim: int, channels: tuple[int, ...] = (16, 32, 64, 96, 160)):
         super().__init__()
         inputs = (3, *channels[:-1])
         self.stages = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(c_in, c_out, kernel_size=3, padding=1, stride=1 if i == 0 else 2),
-                nn.GroupNorm(norm_groups, c_out),
+                nn.Conv2d(c_in, c_out, kernel_size=3, padding=1, stride=1 if i == 0 else 2, bias=False),
+                nn.BatchNorm2d(c_out),
                 nn.SiLU(),
-                nn.Conv2d(c_out, c_out, kernel_size=3, padding=1),
-                nn.GroupNorm(norm_groups, c_out),
+                nn.Conv2d(c_out, c_out, kernel_size=3, padding=1, bias=False),
+                nn.BatchNorm2d(c_out),
                 nn.SiLU(),
             )
             for i, (c_in, c_out) in enumerate(zip(inputs, channels))
@@ -144,6 +144,9 @@ class CLIP(nn.Module):
         self.text_projection = nn.Linear(config.hidden_size, config.projection_dim, bias=False)
         self.image_tower = CLIPImageTower(config.projection_dim)
         self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
+        # Small embeddings to start from: PyTorch's own, of unit variance, would drown what the layers add to them.
+        nn.init.normal_(self.text_encoder.text_model.embeddings.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.text_encoder.text_model.embeddings.position_embedding.weight, std=0.01)
 
     def encode_text(self, input_ids: Tensor) -> Tensor:
         """(b, m) -> (b, projection_dim), of length 1"""

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from .attention import SelfAttention
 from .blocks import Downsample, ResnetBlock, Upsample
 from .config import AutoencoderConfig
+from .schedulers.base import randn
 
 NORM_EPS = 1e-6  # of every GroupNorm of the autoencoder
 
@@ -139,8 +140,6 @@ class DiagonalGaussian:
 
     def sample(self, generator: torch.Generator | list[torch.Generator] | None = None) -> Tensor:
         """mean + std * noise, the reparametrization (Kingma & Welling 2014, section 2.4); noise as in `schedulers.base.randn`."""
-        from .schedulers.base import randn
-
         return self.mean + self.std * randn(self.mean.shape, generator, self.mean.device, self.mean.dtype)
 
     def mode(self) -> Tensor:
