@@ -1,0 +1,310 @@
+#!/usr/bin/env python3
+"""Everything the Makefile does, on every system:  python tools/dev.py COMMAND [arguments]
+
+Needs Python 3.10 or newer and nothing else; on an older Python it says so. Each command makes or updates the
+environment it needs in .venv first, and is done with that in no time when nothing has changed.
+
+    CONSTRAINTS=file   other versions than those in constraints.txt; CONSTRAINTS= (nothing): the newest
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = str(BIN / ("python.exe" if os.name == "nt" else "python"))
+VERSION = ".".join(str(part) for part in sys.version_info[:2])
+CONSTRAINTS = os.environ.get("CONSTRAINTS", "constraints.txt")
+STAMP = VENV / "ldm-tutorial.json"  # what is installed there
+START = "notebooks/00_start_here.ipynb"
+NEEDS = (3, 10)
+
+
+class Stop(Exception):
+    """The reason why it cannot go on, and what to do: shown as it is, without a traceback."""
+
+
+# ---- the commands
+
+
+def lab(arguments: list[str]) -> int:
+    """open JupyterLab at notebook 00; ARGS=--no-browser on a server"""
+    check_port(arguments)
+    python = environment("notebooks")
+    first_picture()
+    command = [python, "-m", "jupyterlab", START, *arguments]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # containers run as root
+    return run(command, replace=True)
+
+
+def test(arguments: list[str]) -> int:
+    """run lint, the package tests and every notebook; ARGS="-k vae" and other pytest arguments pass through"""
+    python = environment("notebooks", "train", "test")
+    linted = run([python, "-m", "ruff", "check", "."])
+    workers = min(os.cpu_count() or 1, 4)
+    # loadgroup: a notebook stays on one worker, and so do the tests that need the memory for themselves (conftest.py)
+    tested = run([python, "-m", "pytest", "-n", str(workers), "--dist", "loadgroup", *arguments])
+    return tested or linted
+
+
+def lint(arguments: list[str]) -> int:
+    """check the code and the notebooks with ruff; ARGS=--fix repairs what it can"""
+    return run([environment("notebooks", "train", "test"), "-m", "ruff", "check", *(arguments or ["."])])
+
+
+def notebooks(arguments: list[str]) -> int:
+    """run the notebooks and store them clean, with their outputs; ARGS="notebooks/04*.ipynb" for some"""
+    python = environment("notebooks", "train", "test")
+    return run([python, "tools/nbtool.py", "run", *arguments])
+
+
+def wheel(arguments: list[str]) -> int:
+    """build the wheel and the source archive into dist/"""
+    return run(
+        [environment("notebooks", "train", "test"), "-m", "hatchling", "build", "-d", "dist", *arguments]
+    )
+
+
+def lock(arguments: list[str]) -> int:
+    """write constraints.txt anew: the newest versions (ARGS=--upgrade), or only what pyproject.toml has changed"""
+    python = environment("notebooks", "train", "test")
+    pip("--quiet", "uv")
+    compile = ["-m", "uv", "pip", "compile", "pyproject.toml", "-o", "constraints.txt", "--quiet"]
+    everywhere = ["--universal", "--python-version", "3.10", "--all-extras"]
+    return run(
+        [python, *compile, *everywhere, "--no-annotate", "--custom-compile-command", "make lock", *arguments]
+    )
+
+
+def clean(arguments: list[str]) -> int:
+    """delete caches and what was built; keep .venv and runs/"""
+    for pattern in ("dist", "build", ".pytest_cache", ".ruff_cache", ".hypothesis", "*.egg-info"):
+        for path in ROOT.glob(pattern):
+            shutil.rmtree(path)
+    for pattern in ("__pycache__", ".ipynb_checkpoints"):
+        for folder in ("ldm_tutorial", "tests", "tools", "notebooks"):
+            for path in (ROOT / folder).rglob(pattern):
+                shutil.rmtree(path)
+    return 0
+
+
+def distclean(arguments: list[str]) -> int:
+    """clean, and delete .venv too"""
+    clean(arguments)
+    shutil.rmtree(VENV, ignore_errors=True)
+    return 0
+
+
+def help(arguments: list[str]) -> int:
+    """show this list"""
+    for command in COMMANDS.values():
+        print(f"  make {command.__name__:10} {command.__doc__}")
+    print("\nWithout make (Windows):  py tools/dev.py lab --no-browser")
+    return 0
+
+
+COMMANDS = {f.__name__: f for f in (lab, test, lint, notebooks, wheel, lock, clean, distclean, help)}
+
+
+# ---- the environment
+
+
+def environment(*extras: str) -> str:
+    """The Python of .venv, with the project and these extras installed in it. A .venv made by hand is used as it is."""
+    have, want = stamp(), identity()
+    if have and have["made by"] != want["made by"] and not inside_venv():
+        shutil.rmtree(VENV)  # moved, or of another Python
+        have = {}
+    if not Path(PYTHON).exists():
+        make_venv()
+    want["extras"] = sorted({*extras, *have.get("extras", [])})
+    if have and (have["files"], have["extras"]) == (want["files"], want["extras"]):
+        return PYTHON
+    print("Installing into .venv. The first time this takes some minutes: PyTorch is large.", flush=True)
+    began = time.monotonic()
+    write_stamp({**want, "files": None})  # until it is done
+    quiet = [] if sys.stdout.isatty() else ["--quiet"]
+    constrain = ["-c", CONSTRAINTS] if CONSTRAINTS else ["--upgrade"]
+    pip(*quiet, *constrain, "-e", f".[{','.join(want['extras'])}]")
+    if "test" in want["extras"]:
+        pip(*quiet, "--no-deps", "-r", "tests/requirements-no-deps.txt")
+    settings = VENV / "share" / "jupyter" / "lab" / "settings"
+    settings.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "tools" / "jupyterlab_overrides.json", settings / "overrides.json")
+    write_stamp(want)
+    print(f"Installed in {time.monotonic() - began:.0f} s.", flush=True)
+    return PYTHON
+
+
+def identity() -> dict[str, str]:
+    """What an installation depends on: if "made by" changes, .venv is made anew; if "files" do, installed again."""
+    if CONSTRAINTS and not (ROOT / CONSTRAINTS).is_file():
+        raise Stop(f"CONSTRAINTS={CONSTRAINTS}: there is no such file.")
+    names = [
+        "pyproject.toml",
+        "tests/requirements-no-deps.txt",
+        "tools/dev.py",
+        "tools/jupyterlab_overrides.json",
+    ]
+    texts = [(ROOT / name).read_bytes() for name in names + [CONSTRAINTS] * bool(CONSTRAINTS)]
+    return {"made by": f"Python {VERSION} for {ROOT}", "files": hashlib.sha256(b"\0".join(texts)).hexdigest()}
+
+
+def stamp() -> dict:
+    try:
+        return json.loads(STAMP.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def write_stamp(state: dict) -> None:
+    STAMP.write_text(json.dumps(state))
+
+
+def inside_venv() -> bool:
+    """Whether the Python that runs this is that of .venv, which then cannot be made anew from here."""
+    return Path(sys.prefix).resolve() == VENV.resolve()
+
+
+def make_venv() -> None:
+    print(f"Making .venv with Python {VERSION} ({sys.executable})", flush=True)
+    try:
+        import ensurepip  # noqa: F401  (Debian's Python comes without)
+        import venv  # noqa: F401
+    except ImportError:
+        remedy = f"On Debian and Ubuntu: apt install python{VERSION}-venv; then the same again."
+        raise Stop(f"This Python cannot make environments. {remedy}") from None
+    made = subprocess.run(
+        [sys.executable, "-m", "venv", "--clear", str(VENV)], capture_output=True, text=True
+    )
+    if made.returncode:
+        said = (made.stdout + made.stderr).strip()
+        raise Stop(
+            f"Could not make .venv with {sys.executable}:\n{said}\nAnother Python: make lab PYTHON=/path/to/python3"
+        )
+
+
+def pip(*arguments: str) -> None:
+    """pip install, with its words passed on; a failure ends in one sentence that says what to do."""
+    command = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", *arguments]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, errors="replace")
+    said = []
+    for line in process.stderr:
+        sys.stderr.write(line)
+        said.append(line)
+    if process.wait():
+        raise Stop(why_pip_failed("".join(said)))
+
+
+def why_pip_failed(said: str) -> str:
+    def has(*words: str) -> bool:
+        return any(word in said for word in words)
+
+    if has("No space left", "Errno 28"):
+        return "The disk is full. Installing needs about 2 GB, with CUDA about 8 GB. Make room, then the same again."
+    if has(
+        "NewConnectionError", "NameResolutionError", "name resolution", "getaddrinfo", "Network is unreachable", "ConnectTimeout",
+        "ReadTimeout", "ProxyError", "Connection refused", "Connection reset", "RemoteDisconnected",
+    ):  # fmt: skip
+        return "No network: pip could not reach the package index. Connect (or set up your proxy for pip), then the same again."
+    if has(
+        "No matching distribution",
+        "Could not find a version",
+        "requires a different Python",
+        "ResolutionImpossible",
+    ):
+        return (
+            f"No packages for Python {VERSION} on this system (pip's message is above). Tested are Python 3.10 to 3.13: "
+            "make lab PYTHON=/path/to/python3.12"
+        )
+    return "pip could not install the project; its message is above. Then the same again, or `make distclean` to start afresh."
+
+
+# ---- starting JupyterLab
+
+
+def first_picture() -> None:
+    """Once after each installation: the shipped model draws, so that a broken installation shows here and not in a lesson."""
+    installed = stamp()
+    if installed.get("drew"):
+        return
+    picture = Path("runs") / "first_picture.png"
+    (ROOT / "runs").mkdir(exist_ok=True)
+    command = [
+        PYTHON,
+        "-m",
+        "ldm_tutorial",
+        "generate",
+        "a cat in the style of noto",
+        "--seed",
+        "0",
+        "-o",
+        str(picture),
+    ]
+    if run(command):
+        raise Stop(
+            "Installed, but the model could not draw; its message is above. Please report it with what this prints:\n"
+            f"  {Path(PYTHON).relative_to(ROOT)} -m ldm_tutorial info"
+        )
+    write_stamp({**installed, "drew": True})
+
+
+def check_port(arguments: list[str]) -> None:
+    """A port named by the user is that or nothing. With none named JupyterLab takes the next free one by itself."""
+    for i, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name in ("--port", "--ServerApp.port"):
+            value = value or (arguments[i + 1] if i + 1 < len(arguments) else "")
+            if not value.isdigit() or not 0 < int(value) < 65536:
+                raise Stop(f"{name} takes a number from 1 to 65535, not {value!r}.")
+            with socket.socket() as s:
+                if s.connect_ex(("127.0.0.1", int(value))) == 0:
+                    remedy = f"Name another, or leave {name} out: JupyterLab then takes the next free one."
+                    raise Stop(f"Port {value} is in use. {remedy}")
+
+
+# ---- running things
+
+
+def run(command: list[str], replace: bool = False) -> int:
+    """Run it in the project's folder as if .venv were activated. `replace`: become it, so that Ctrl-C is its own."""
+    env = {**os.environ, "VIRTUAL_ENV": str(VENV), "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
+    sys.stdout.flush()
+    os.chdir(ROOT)
+    if replace and os.name != "nt":
+        os.execve(command[0], command, env)
+    return subprocess.run(command, env=env).returncode
+
+
+def main() -> int:
+    command, *arguments = sys.argv[1:] or ["help"]
+    try:
+        if sys.version_info < NEEDS:
+            raise Stop(
+                "Python {}.{} or newer is needed; this is {} ({}). Another one: make {} PYTHON=/path/to/python3.12".format(
+                    *NEEDS, sys.version.split()[0], sys.executable, command
+                )
+            )
+        if command not in COMMANDS:
+            raise Stop(f"{command!r} is not a command; there are: {', '.join(COMMANDS)}")
+        return COMMANDS[command](arguments)
+    except Stop as reason:
+        print(f"\n{reason}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Do the notebooks and the package still say the same?  A class or function that a notebook builds must be the package's.
+
+    python tools/drift.py [files]        prints a diff for each that is not, and fails
+
+Compared are syntax trees, so that comments, docstrings and line breaks are free. Cells tagged `sketch` are left out: they
+hold steps on the way (a loop before the matrix form, the same class with a bug in it).
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
+from nbtool import ROOT, all_notebooks, tags
+
+Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def definitions(source: str) -> Iterator[Definition]:
+    """The classes and functions at the top level of a module or cell."""
+    yield from (node for node in ast.parse(source).body if isinstance(node, Definition))
+
+
+def without_docstrings(definition: Definition) -> str:
+    """The definition as source text in one layout, less its docstrings and comments: equal texts are equal trees."""
+    for node in ast.walk(definition):
+        if isinstance(node, Definition) and ast.get_docstring(node) is not None:
+            node.body[:1] = [] if len(node.body) > 1 else [ast.Pass()]
+    return ast.unparse(definition)
+
+
+def in_package(folder: Path = ROOT / "ldm_tutorial") -> dict[str, dict[str, str]]:
+    """name -> {module: text}. One name can be defined in several modules."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for path in sorted(folder.rglob("*.py")):
+        for definition in definitions(path.read_text(encoding="utf-8")):
+            found[definition.name][path.relative_to(folder.parent).as_posix()] = without_docstrings(
+                definition
+            )
+    return dict(found)
+
+
+def in_notebook(path: Path) -> Iterator[tuple[int, str, str]]:
+    """(cell, name, text) of each class and function defined in a notebook, sketches left out."""
+    for i, cell in enumerate(nbformat.read(path, 4).cells):
+        if cell.cell_type == "code" and "sketch" not in tags(cell):
+            for definition in definitions(
+                TransformerManager().transform_cell(cell.source)
+            ):  # %magic is not Python
+                yield i, definition.name, without_docstrings(definition)
+
+
+def drifts(notebooks: Iterable[Path], package: dict[str, dict[str, str]]) -> list[str]:
+    """One text for each definition that differs from the package's of its name, or that two notebooks build."""
+    found, built = [], {}
+    for path in notebooks:
+        for i, name, text in in_notebook(path):
+            if name not in package:
+                continue
+            if text not in package[name].values():
+                module, theirs = next(iter(package[name].items()))
+                diff = difflib.unified_diff(
+                    theirs.splitlines(), text.splitlines(), module, f"{path.name} cell {i}", lineterm=""
+                )
+                found.append(f"{path.name} cell {i}: {name} is not the one of {module}\n" + "\n".join(diff))
+            if built.setdefault(name, path) != path:
+                found.append(
+                    f"{path.name} cell {i}: {name} is built in {built[name].name} already; import it"
+                )
+    return found
+
+
+def main() -> int:
+    found = drifts([Path(a) for a in sys.argv[1:]] or lessons(), in_package())
+    print("\n\n".join(found))
+    return bool(found)
+
+
+def lessons() -> list[Path]:
+    """The notebooks without the solutions, which repeat on purpose."""
+    return [p for p in all_notebooks() if "solutions" not in p.parts]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
