@@ -135,8 +135,6 @@ class Scheduler(ConfigFile):
 
     def visit(self, timesteps: Tensor, device: torch.device | str | None) -> None:
         self._index = {t: i for i, t in enumerate(timesteps.tolist())}
-        if len(self._index) < len(timesteps):
-            raise ValueError("two steps would share one timestep; choose another number of steps")
         self.timesteps = timesteps.to(device)
 
     def index_of(self, t: Tensor | float) -> int:

@@ -76,7 +76,7 @@ class EulerDiscreteScheduler(VEScheduler):
 
         self.sigmas = torch.tensor([*sigmas, 0.0], dtype=torch.float32)  # (n + 1,)
         self.sigmas_hat = torch.tensor([*sigmas_hat, 0.0], dtype=torch.float32)  # (n + 1,)
-        self.visit(torch.tensor(t, dtype=torch.float32), device)
+        self.visit(torch.from_numpy(noise_schedule.distinct(t)), device)
 
     @property
     def model_sigmas(self) -> Tensor:

@@ -101,3 +101,13 @@ def timesteps_to_sigmas(timesteps: np.ndarray, train_sigmas: np.ndarray) -> np.n
 def sigmas_to_timesteps(sigmas: np.ndarray, train_sigmas: np.ndarray) -> np.ndarray:
     """The timestep, with a fraction, at which the model knows σ: interpolated in log σ, as in k-diffusion."""
     return np.interp(np.log(sigmas), np.log(train_sigmas), np.arange(len(train_sigmas)))
+
+
+def distinct(timesteps: np.ndarray) -> np.ndarray:
+    """The timesteps in float32. Where two of them meet, the later is moved by the least that float32 can."""
+    found: dict[np.float32, None] = {}
+    for t in timesteps.astype(np.float32):
+        while t in found:
+            t = np.nextafter(t, np.float32(0))
+        found[t] = None
+    return np.array(list(found))
