@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser, steps=20_000, batch_size=16, peak=1e-3)
     parser.add_argument("--perceptual-weight", type=float, default=0.05, help="against the L1 of a pixel; LPIPS's own is 1")
     parser.add_argument("--kl-weight", type=float, default=1e-4, help="pulls the latents towards N(0, 1)")
-    parser.add_argument("--gan-weight", type=float, default=0.2, help="of the generator's loss, before the adaptive weight")
+    parser.add_argument("--gan-weight", type=float, default=0.02, help="of the generator's loss, before the adaptive weight")
     parser.add_argument("--gan-start", type=float, default=0.6, help="the part of the run after which the discriminator joins")
     parser.add_argument("--vgg16", type=Path, help="torchvision's vgg16-*.pth: LPIPS instead of our image tower (with --lpips-heads)")
     parser.add_argument("--lpips-heads", type=Path, help="vgg.pth of the package lpips")

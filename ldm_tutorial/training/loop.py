@@ -72,6 +72,7 @@ class Run:
     def _resume(self) -> int:
         path = self.folder / "state.pt"
         if not path.exists():
+            self._forget_after(0)
             return 0
         saved = torch.load(path, map_location="cpu", weights_only=True)
         for name, part in self.state.items():

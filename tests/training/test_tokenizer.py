@@ -1,0 +1,46 @@
+"""The byte-pair encoding learned on captions, in CLIP's format."""
+
+import pytest
+
+from ldm_tutorial.training.tokenizer import train_tokenizer
+
+CAPTIONS = ["a cat in the style of noto", "a racing car in the style of fluent", "cats and dogs", "an octopus"] * 3
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(CAPTIONS, vocab_size=540)
+
+
+def test_the_vocabulary_is_laid_out_like_clips(tokenizer):
+    assert len(tokenizer) == 540
+    ids = tokenizer.convert_tokens_to_ids(["<|startoftext|>", "<|endoftext|>"])
+    assert ids == [538, 539] == [tokenizer.bos_token_id, tokenizer.eos_token_id]
+    assert tokenizer.pad_token_id == 539
+    assert all(not token.endswith("</w>") for token in tokenizer.convert_ids_to_tokens(range(256)))
+    assert all(token.endswith("</w>") for token in tokenizer.convert_ids_to_tokens(range(256, 512)))
+
+
+def test_frequent_words_are_one_token_and_unknown_ones_are_spelled(tokenizer):
+    assert tokenizer.tokenize("style") == ["style</w>"]
+    assert "".join(tokenizer.tokenize("zebra")) == "zebra</w>"
+    assert tokenizer.decode(tokenizer("a zebra 🦓").input_ids, skip_special_tokens=True) == "a zebra 🦓"
+
+
+def test_a_capital_letter_or_more_space_changes_nothing(tokenizer):
+    assert tokenizer("A  Cat").input_ids == tokenizer("a cat").input_ids
+
+
+def test_it_survives_saving(tokenizer, tmp_path):
+    from transformers import CLIPTokenizer
+
+    tokenizer.save_pretrained(tmp_path)
+    again = CLIPTokenizer.from_pretrained(tmp_path)
+    text = "a racing zebra in the style of noto!"
+    assert again(text).input_ids == tokenizer(text).input_ids
+    assert again.model_max_length == 77
+
+
+def test_a_vocabulary_that_the_captions_cannot_fill_is_refused():
+    with pytest.raises(ValueError, match="vocab_size=4000.*at most"):
+        train_tokenizer(CAPTIONS, vocab_size=4000)

@@ -1,0 +1,99 @@
+"""The three trainings from end to end, on forty emoji and with very small networks."""
+
+import argparse
+import importlib
+
+import pytest
+import torch
+
+from ldm_tutorial.checkpoints import load_checkpoint
+from ldm_tutorial.config import AutoencoderConfig, CLIPTextConfig, StableDiffusionConfig, UNetConfig
+from ldm_tutorial.data import EmojiDataset
+from ldm_tutorial.training import autoencoder, clip, diffusion
+
+TINY = StableDiffusionConfig(
+    AutoencoderConfig(block_out_channels=(4, 8, 12), layers_per_block=1, norm_num_groups=2, sample_size=64),
+    UNetConfig(
+        block_out_channels=(8, 12), attention_levels=(False, True), layers_per_block=1, num_attention_heads=2,
+        cross_attention_dim=16, norm_num_groups=2, sample_size=16,
+    ),
+    CLIPTextConfig(vocab_size=600, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, projection_dim=8),
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def small_world(monkeypatch):
+    def forty(split="all"):
+        data = EmojiDataset(split)
+        data.entries = data.entries[:40]
+        return data
+
+    for module in (clip, autoencoder, diffusion):
+        monkeypatch.setattr(module, "EMOJI", TINY)
+        monkeypatch.setattr(module, "EmojiDataset", forty)
+
+
+def train(name, folder, *options):
+    module = importlib.import_module(f"ldm_tutorial.training.{name}")
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    module.main(parser.parse_args(["--folder", str(folder), "--batch-size", "6", "--log-every", "1", *map(str, options)]))
+
+
+def weights(folder, part):
+    return {name: p for name, p in getattr(load_checkpoint(folder), part).state_dict().items()}
+
+
+def test_the_three_trainings_in_turn_make_a_model_that_draws(tmp_path):
+    train("clip", tmp_path, "--steps", 3)
+    train("autoencoder", tmp_path, "--steps", 3, "--sample-every", 2)
+    train("diffusion", tmp_path, "--steps", 3, "--sample-every", 2)
+    model = load_checkpoint(tmp_path)
+    assert model.unet.config == TINY.unet and model.text_encoder.config == TINY.text_encoder
+    assert model.tokenizer("a cat").input_ids[-1] == TINY.text_encoder.eos_token_id
+    assert model.scheduler is not None
+    assert sorted(p.name for p in tmp_path.glob("training/*/samples/*.png")) == ["0000002.png"] * 2
+    latents = torch.cat([model.vae.encode(p[None].float() / 127.5 - 1).mode() for p in EmojiDataset("train").pictures[:40]])
+    assert (latents * model.vae.config.scaling_factor).std().item() == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("name, part", [("autoencoder", "vae"), ("diffusion", "unet")])
+def test_a_killed_training_goes_on_bit_for_bit(tmp_path, monkeypatch, name, part):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        train("clip", folder, "--steps", 1)
+        train("autoencoder", folder, "--steps", 1)
+        train("diffusion", folder, "--steps", 1)
+        if name == "autoencoder":
+            (folder / "training" / "autoencoder" / "state.pt").unlink()
+    options = ("--steps", 6, "--save-every", 2)
+    state = f"training/{'unet' if name == 'diffusion' else name}/state.pt"
+    if name == "diffusion":
+        (whole / state).unlink()
+        (killed / state).unlink()
+    train(name, whole, *options)
+
+    module = importlib.import_module(f"ldm_tutorial.training.{name}")
+    draw_batch, calls = module.batch_indices, []
+
+    def killing(n, batch_size, step, seed):
+        calls.append(step)
+        if step == 5:
+            raise KeyboardInterrupt
+        return draw_batch(n, batch_size, step, seed)
+
+    monkeypatch.setattr(module, "batch_indices", killing)
+    with pytest.raises(KeyboardInterrupt):
+        train(name, killed, *options)
+    monkeypatch.setattr(module, "batch_indices", draw_batch)
+    train(name, killed, *options)
+    assert calls == [0, 1, 2, 3, 4, 5]
+
+    a, b = weights(whole, part), weights(killed, part)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_unet_without_an_autoencoder_is_refused_before_anything_is_computed(tmp_path):
+    with pytest.raises(FileNotFoundError, match="vae"):
+        train("diffusion", tmp_path, "--steps", 1)
