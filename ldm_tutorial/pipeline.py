@@ -1,0 +1,310 @@
+"""Stable Diffusion, put together: words and noise in, pictures out (Rombach et al. 2022).
+
+The loop is `StableDiffusion._denoise`. Drawing from text, redrawing a picture and inpainting all go through it: they differ in
+what it starts from, which `run.py` prepares.
+
+Shapes: b pictures, (b, 4, h, w) latents, (b, 3, f h, f w) pixels, (b, 77, d) states of the text encoder.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .clip import CLIPTextModel
+from .config import StableDiffusionConfig
+from .images import to_images, to_tensor
+from .options import Options, as_dtype, check_precision, listed, side, takes_options
+from .prompts import tokenize
+from .run import Run, prepare
+from .schedulers import DDIMScheduler, Scheduler
+from .unet import UNet
+from .vae import AutoencoderKL, DiagonalGaussian
+
+
+@dataclass(frozen=True, eq=False)
+class DenoisingStep:
+    """One turn of the loop, for all pictures of the batch. The tensors are float32, (b, 4, h, w), at the scheduler's scale."""
+
+    index: int  # 0, 1, 2, ...
+    timestep: float  # what the U-Net was told: 999 (noise) ... 0 (clean), with a fraction for Karras levels
+    sigma: float  # the noise level of this timestep: noise per unit of picture
+    latents: Tensor  # after the step, at the next, lower level; after the last, the result
+    denoised: Tensor  # the clean latents, as guessed from the noisy ones; `decode` shows them
+    noise_pred: Tensor  # what the U-Net answered, guided
+
+
+def guide(uncond: Tensor, cond: Tensor, scale: float, rescale: float = 0.0) -> Tensor:
+    """Classifier-free guidance: away from what the picture would be without the prompt. All tensors (b, 4, h, w).
+
+    Ho & Salimans 2022 (arXiv:2207.12598), equation 6, where `scale` is w + 1. `rescale` says how far to bring the standard
+    deviation, which grows with the scale, back to that of `cond`: Lin et al. 2023 (arXiv:2305.08891), equations 14 to 16.
+    """
+    guided = uncond + scale * (cond - uncond)
+    if rescale:
+        std_cond, std_guided = (x.std(dim=(1, 2, 3), keepdim=True) for x in (cond, guided))  # (b, 1, 1, 1)
+        guided = rescale * (guided * std_cond / std_guided) + (1 - rescale) * guided
+    return guided
+
+
+class StableDiffusion:
+    """A text encoder, a U-Net, an autoencoder and a scheduler: `pipe("a cat")` -> a list of PIL images.
+
+    Their `.info` says how they were made, and `images.save_image` keeps that in the file. The options that all ways of drawing
+    share are listed at `options.Options`. All raise TypeError or ValueError for a wrong argument, before anything is
+    computed, and FloatingPointError if the numbers overflow.
+    """
+
+    def __init__(
+        self,
+        unet: UNet,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: Any,
+        scheduler: Scheduler | None = None,
+        name: str = "unnamed",
+    ):
+        self.unet, self.vae, self.text_encoder = unet.eval(), vae.eval(), text_encoder.eval()
+        self.tokenizer = tokenizer
+        self.scheduler = DDIMScheduler() if scheduler is None else scheduler
+        self.name = name
+        self._check_parts()
+
+    @property
+    def config(self) -> StableDiffusionConfig:
+        return StableDiffusionConfig(self.vae.config, self.unet.config, self.text_encoder.config)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.unet.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the networks; the schedulers compute in float32."""
+        return next(self.unet.parameters()).dtype
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None) -> StableDiffusion:
+        """Move the networks; returns the pipeline. Raises ValueError for a device or dtype that this machine does not have."""
+        from .checkpoints import pick_device
+
+        device = self.device if device is None else pick_device(device)
+        dtype = self.dtype if dtype is None else as_dtype(dtype)
+        check_precision(device, dtype)
+        for network in (self.unet, self.vae, self.text_encoder):
+            network.to(device, dtype)
+        return self
+
+    def __repr__(self) -> str:
+        size, dtype = self.unet.config.sample_size * self.vae.config.downsampling, str(self.dtype).removeprefix("torch.")
+        return f"StableDiffusion({self.name!r}, {size}x{size} pictures, {dtype} on {self.device})"
+
+    # ---- ways of drawing
+
+    @takes_options
+    def __call__(self, prompt: str | Sequence[str], *, progress: bool = True, **options: Any) -> list[Image.Image]:
+        """Pictures of the prompts, from noise."""
+        return self._draw(prepare(self, prompt, Options(**options)), progress)
+
+    @takes_options
+    def img2img(
+        self,
+        prompt: str | Sequence[str],
+        image: Image.Image | Sequence[Image.Image],
+        strength: float = 0.6,
+        *,
+        progress: bool = True,
+        **options: Any,
+    ) -> list[Image.Image]:
+        """The picture redrawn: noise is added to it, and taken away again with the prompt (Meng et al. 2022, SDEdit).
+
+        `strength`, 0 ... 1, is how much: it takes the last `int(steps * strength)` of the steps. 0 returns the picture
+        as the autoencoder sees it; 1 leaves a trace of its colors.
+        """
+        return self._draw(prepare(self, prompt, Options(**options), image, strength=strength), progress)
+
+    @takes_options
+    def inpaint(
+        self,
+        prompt: str | Sequence[str],
+        image: Image.Image | Sequence[Image.Image],
+        mask: Image.Image | Sequence[Image.Image],
+        strength: float = 1.0,
+        *,
+        progress: bool = True,
+        **options: Any,
+    ) -> list[Image.Image]:
+        """The picture with what is white in the mask, of the same size, drawn anew.
+
+        What is black comes back as the autoencoder sees it: `PIL.Image.composite(result, image, mask)` restores it.
+        """
+        return self._draw(prepare(self, prompt, Options(**options), image, mask, strength), progress)
+
+    @takes_options
+    def stream(
+        self,
+        prompt: str | Sequence[str],
+        image: Image.Image | Sequence[Image.Image] | None = None,
+        mask: Image.Image | Sequence[Image.Image] | None = None,
+        strength: float = 1.0,
+        **options: Any,
+    ) -> Iterator[DenoisingStep]:
+        """Step by step: from noise, from an image, or inside a mask. `decode(step.denoised)` shows what is there so far."""
+        return self._denoise(prepare(self, prompt, Options(**options), image, mask, strength))
+
+    def _draw(self, run: Run, progress: bool) -> list[Image.Image]:
+        latents = run.latents
+        for step in progress_bar(self._denoise(run), len(run.timesteps), progress):
+            latents = step.latents
+        pictures = self.decode(latents)
+        for picture, settings in zip(pictures, run.settings):
+            picture.info.update(settings)
+        return pictures
+
+    # ---- the loop
+
+    @torch.no_grad()  # on a generator, it holds inside the loop only, not where the steps are used
+    def _denoise(self, run: Run) -> Iterator[DenoisingStep]:
+        x = run.latents
+        for index, t in enumerate(run.timesteps):
+            noise_pred = self._predict_noise(run, x, t)  # (b, 4, h, w)
+            x, denoised = run.scheduler.step(noise_pred, t, x, generator=run.generators)
+            if run.keep:
+                x = run.keep(x, index)
+            yield DenoisingStep(index, t.item(), run.scheduler.sigma_at(t).item(), x, denoised, noise_pred)
+
+    def _predict_noise(self, run: Run, x: Tensor, t: Tensor) -> Tensor:
+        x = run.scheduler.scale_model_input(x, t)
+        if len(run.context) == 2 * len(x):
+            x = torch.cat([x, x])  # (2 b, 4, h, w): without and with the prompt, in one pass
+        answer = self.unet(x.to(self.dtype), t.to(self.device, torch.float32), run.context).float()
+        if len(run.context) == len(run.latents):
+            noise_pred = answer
+        else:
+            noise_pred = guide(*answer.chunk(2), run.guidance_scale, run.guidance_rescale)  # (b, 4, h, w)
+        if not noise_pred.isfinite().all():
+            self._explain_overflow(answer, t.item(), run.guidance_scale)
+        return noise_pred
+
+    def _explain_overflow(self, answer: Tensor, t: float, guidance_scale: float) -> None:
+        if answer.isfinite().all():
+            fix = f"guidance_scale={guidance_scale:g} is too large"
+        elif self.dtype == torch.float16:
+            fix = 'float16 ends at 65504; use pipe.to(dtype="bfloat16") or "float32"'
+        else:
+            fix = "the weights are damaged, or the latents that it started from"
+        raise FloatingPointError(f"the predicted noise at timestep {t:g} is not finite: {fix}")
+
+    # ---- the parts
+
+    @torch.no_grad()
+    def encode_prompt(self, prompt: str | Sequence[str], argument: str = "prompt") -> Tensor:
+        """What the U-Net reads: (b, 77, d), in the model's dtype. A prompt that is too long is cut with a UserWarning."""
+        prompts = listed(prompt)
+        distinct = list(dict.fromkeys(prompts))
+        length = self.text_encoder.config.max_position_embeddings
+        states = self.text_encoder(tokenize(self.tokenizer, distinct, length, argument).to(self.device))
+        return states[[distinct.index(text) for text in prompts]]
+
+    @torch.no_grad()
+    def encode(
+        self,
+        image: Image.Image | Sequence[Image.Image] | Tensor,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    ) -> Tensor:
+        """Pictures, or a tensor (b, 3, f h, f w) in [-1, 1], to scaled latents, (b, 4, h, w), float32.
+
+        With a CPU generator (or one per picture), a sample of what the autoencoder holds possible; without, the mean.
+        """
+        x = image if isinstance(image, Tensor) else torch.cat([to_tensor(i) for i in listed(image)])
+        for name, pixels in zip(("height", "width"), x.shape[-2:]):
+            side(name, pixels, self.vae.config.downsampling)
+
+        def moments(vae: AutoencoderKL, dtype: torch.dtype) -> Tensor:
+            posterior = vae.encode(x.to(self.device, dtype))
+            return torch.cat([posterior.mean, posterior.logvar], dim=1).float()
+
+        posterior = DiagonalGaussian.from_moments(self._finite(moments))
+        z = posterior.mode() if generator is None else posterior.sample(generator)
+        return z * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> list[Image.Image]:
+        """Scaled latents, (b, 4, h, w), to b pictures."""
+        channels, f = self.vae.config.latent_channels, self.vae.config.downsampling
+        if latents.ndim != 4 or latents.shape[1] != channels:
+            raise ValueError(f"latents have shape {tuple(latents.shape)}, but must have (b, {channels}, h, w)")
+        z = latents.to(self.device, torch.float32) / self.vae.config.scaling_factor
+        at_once = max(1, 512 * 512 // (f * f * z.shape[-2] * z.shape[-1]))  # large pictures one by one, to spare memory
+        return [
+            picture
+            for part in z.split(at_once)
+            for picture in to_images(self._finite(lambda vae, dtype, part=part: vae.decode(part.to(dtype)).float()))
+        ]
+
+    def _finite(self, use: Callable[[AutoencoderKL, torch.dtype], Tensor]) -> Tensor:
+        """`use(vae, dtype)`; where half precision overflows, as float16 may in the decoder, once more in float32."""
+        x = use(self.vae, self.dtype)
+        if not x.isfinite().all() and self.dtype != torch.float32:
+            x = use(copy.deepcopy(self.vae).float(), torch.float32)
+        if not x.isfinite().all():
+            raise FloatingPointError("the autoencoder's output is not finite, nor can its input or its weights have been")
+        return x
+
+    def _check_parts(self) -> None:
+        """Raises ValueError for parts that do not belong together."""
+        config = self.config
+        if config.unet.in_channels != config.vae.latent_channels:
+            raise ValueError(
+                f"the U-Net takes {config.unet.in_channels} channels, the latents have {config.vae.latent_channels}; "
+                "9 are those of a U-Net for inpainting only, which is not supported"
+            )
+        if config.unet.cross_attention_dim != config.text_encoder.hidden_size:
+            raise ValueError(
+                f"the U-Net reads words of width {config.unet.cross_attention_dim}, "
+                f"the text encoder writes {config.text_encoder.hidden_size}"
+            )
+        if self.tokenizer.eos_token_id != config.text_encoder.eos_token_id:
+            raise ValueError(
+                f"the tokenizer ends a prompt with token {self.tokenizer.eos_token_id}, "
+                f"the text encoder expects {config.text_encoder.eos_token_id}"
+            )
+
+
+def progress_bar(things: Iterable[Any], total: int, show: bool, unit: str = "step") -> Iterable[Any]:
+    """The things, with a bar on stderr that goes away if another one is above it. LDM_QUIET=1 turns all bars off."""
+    if not show or os.environ.get("LDM_QUIET") == "1":
+        return things
+    from tqdm.auto import tqdm
+
+    return tqdm(things, total=total, unit=unit, leave=None)
+
+
+def load_pipeline(
+    name_or_path: str | Path = "emoji",
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+    revision: str | None = None,
+) -> StableDiffusion:
+    """A pipeline with its weights: "emoji", "sd15", a .safetensors file, a diffusers folder, or a hub id.
+
+    device: None picks cuda, mps or cpu, whichever is there first. dtype: None is float32. revision: of a hub id.
+
+    Raises ValueError for a device or dtype that this machine does not have, and what `checkpoints.load_checkpoint` raises.
+    """
+    from .checkpoints import load_checkpoint, load_tokenizer, pick_device, resolve
+
+    device, dtype = pick_device(device), as_dtype(torch.float32 if dtype is None else dtype)
+    check_precision(device, dtype)
+    path = resolve(name_or_path, revision)
+    parts = load_checkpoint(path, device, dtype)
+    tokenizer = load_tokenizer(path) if parts.tokenizer is None else parts.tokenizer
+    name = Path(name_or_path).name if Path(name_or_path).exists() else str(name_or_path)
+    return StableDiffusion(parts.unet, parts.vae, parts.text_encoder, tokenizer, parts.scheduler, name)
