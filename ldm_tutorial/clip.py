@@ -18,7 +18,10 @@ def quick_gelu(x: Tensor) -> Tensor:
 
 
 class CLIPEmbeddings(nn.Module):
-    """A vector for each token plus a vector for each position: (b, m) integers -> (b, m, d)"""
+    """A vector for each token plus a vector for each position: (b, m) integers -> (b, m, d)
+
+    Raises ValueError for more tokens than there are positions.
+    """
 
     def __init__(self, config: CLIPTextConfig):
         super().__init__()
@@ -26,7 +29,10 @@ class CLIPEmbeddings(nn.Module):
         self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        return self.token_embedding(input_ids) + self.position_embedding.weight[: input_ids.shape[1]]
+        m, positions = input_ids.shape[1], self.position_embedding.num_embeddings
+        if m > positions:
+            raise ValueError(f"input_ids has {m} tokens a prompt; this text encoder reads at most {positions}")
+        return self.token_embedding(input_ids) + self.position_embedding.weight[:m]
 
 
 class CLIPAttention(nn.Module):
