@@ -1,0 +1,88 @@
+"""The shipped model: complete, small, exactly as loadable by diffusers as by us, and it draws what it is asked for."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+import ldm_tutorial
+from ldm_tutorial import load_pipeline
+from ldm_tutorial.checkpoints import load_checkpoint
+from ldm_tutorial.config import EMOJI
+from ldm_tutorial.data import EmojiDataset, canonical_caption
+from ldm_tutorial.training.clip import load_clip
+
+FOLDER = Path(ldm_tutorial.__file__).parent / "models" / "emoji"
+GALLERY = ("cat", "astronaut", "zombie", "racing car", "chipmunk", "hamburger", "rocket", "octopus")
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return load_pipeline("emoji", device="cpu")
+
+
+def test_all_its_weights_are_float16_and_40_mb_at_most():
+    files = [path for path in FOLDER.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 40_000_000
+    for path in FOLDER.rglob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            assert {file.get_slice(name).get_dtype() for name in file.keys()} - {"I64"} == {"F16"}  # noqa: SIM118
+
+
+def test_its_configuration_is_the_preset_but_for_the_measured_latent_scale():
+    config = load_checkpoint(FOLDER).config
+    assert config.unet == EMOJI.unet and config.text_encoder == EMOJI.text_encoder
+    assert config.vae == EMOJI.vae
+
+
+def test_its_latents_have_unit_variance(pipe):
+    pictures = EmojiDataset("held_out").pictures.float() / 127.5 - 1
+    assert pipe.encode(pictures).std().item() == pytest.approx(1, abs=0.05)
+
+
+def test_it_reconstructs_pictures_it_never_saw(pipe):
+    pictures = EmojiDataset("held_out").pictures
+    latents = pipe.encode(pictures.float() / 127.5 - 1)
+    decoded = np.stack([np.asarray(picture) for picture in pipe.decode(latents)]).transpose(0, 3, 1, 2)
+    mse = ((decoded / 255.0 - pictures.numpy() / 255.0) ** 2).mean(axis=(1, 2, 3))
+    assert (-10 * np.log10(mse)).mean() > 28  # decibels
+
+
+def test_diffusers_loads_the_folder_unchanged_and_draws_the_same_picture(pipe):
+    from diffusers import StableDiffusionPipeline
+
+    theirs = StableDiffusionPipeline.from_pretrained(FOLDER, torch_dtype=torch.float32, local_files_only=True)
+    theirs.set_progress_bar_config(disable=True)
+    prompt, noise = "a cat in the style of noto", torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    expected = theirs(prompt, num_inference_steps=10, guidance_scale=7.5, latents=noise, height=64, width=64).images[0]
+    ours = pipe(prompt, steps=10, guidance_scale=7.5, seed=0, progress=False)[0]
+    difference = np.abs(np.asarray(ours).astype(int) - np.asarray(expected))
+    assert difference.max() <= 1  # a level of 255, where rounding falls to the other side
+
+
+def test_model_index_names_the_classes_of_diffusers_and_transformers():
+    index = json.loads((FOLDER / "model_index.json").read_text())
+    assert index["unet"] == ["diffusers", "UNet2DConditionModel"]
+    assert index["text_encoder"] == ["transformers", "CLIPTextModel"]
+    assert index["tokenizer"] == ["transformers", "CLIPTokenizer"]
+
+
+def test_each_subject_of_the_gallery_is_nearer_to_its_own_emoji_than_to_the_others(pipe):
+    """Drawn pictures against the data set's, in the vector space of the image tower, which takes no part in drawing."""
+    clip = load_clip(FOLDER)
+    data = EmojiDataset("train")
+    drawn = pipe([canonical_caption(subject, "noto") for subject in GALLERY], seed=[0] * len(GALLERY), progress=False)
+    pixels = torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1) for picture in drawn])
+    own = torch.stack([data.pictures[[e.label == s and e.style == "noto" for e in data.entries].index(True)] for s in GALLERY])
+    with torch.no_grad():
+        similarity = clip.encode_image(pixels.float() / 127.5 - 1) @ clip.encode_image(own.float() / 127.5 - 1).T
+    assert (similarity.argmax(dim=1) == torch.arange(len(GALLERY))).float().mean() >= 0.875, similarity
+
+
+def test_the_prompt_decides_and_the_seed_varies(pipe):
+    a, b, c = pipe(["a cat", "a rocket", "a cat"], seed=[0, 0, 1], steps=10, progress=False)
+    assert np.abs(np.asarray(a).astype(int) - np.asarray(b)).mean() > 10
+    assert np.abs(np.asarray(a).astype(int) - np.asarray(c)).mean() > 1

@@ -1,0 +1,37 @@
+#!/usr/bin/env python3
+"""Make the shipped model out of a trained one: float16, checked for size and for drawing.
+
+python tools/publish_model.py runs/emoji [--to ldm_tutorial/models/emoji]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from ldm_tutorial import load_pipeline
+from ldm_tutorial.checkpoints import load_checkpoint, save_checkpoint, save_component
+from ldm_tutorial.training.clip import ContrastivePart, load_clip
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMIT = 40_000_000  # bytes: the repository and the wheel stay light
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", type=Path, help="the folder that the three trainings wrote")
+    parser.add_argument("--to", type=Path, default=ROOT / "ldm_tutorial" / "models" / "emoji")
+    args = parser.parse_args()
+    save_checkpoint(load_checkpoint(args.source), args.to, dtype=torch.float16)
+    save_component(ContrastivePart(load_clip(args.source)), args.to / "contrastive", dtype=torch.float16)
+    size = sum(path.stat().st_size for path in args.to.rglob("*") if path.is_file())
+    if size > LIMIT:
+        raise SystemExit(f"{args.to} has {size:,} bytes, more than {LIMIT:,}")
+    load_pipeline(args.to)("a cat", steps=2, progress=False)
+    print(f"{args.to}: {size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
