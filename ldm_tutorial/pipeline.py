@@ -297,14 +297,18 @@ def load_pipeline(
 
     device: None picks cuda, mps or cpu, whichever is there first. dtype: None is float32. revision: of a hub id.
 
-    Raises ValueError for a device or dtype that this machine does not have, and what `checkpoints.load_checkpoint` raises.
+    Raises:
+        ValueError: a device or dtype that this machine does not have, an unknown name, or a damaged file (CheckpointError).
+        OSError: no such file or folder (FileNotFoundError), or the hub could not be reached (HubError).
     """
-    from .checkpoints import load_checkpoint, load_tokenizer, pick_device, resolve
+    from .checkpoints import load_checkpoint, pick_device
+    from .hub import load_tokenizer, resolve
 
     device, dtype = pick_device(device), as_dtype(torch.float32 if dtype is None else dtype)
     check_precision(device, dtype)
     path = resolve(name_or_path, revision)
     parts = load_checkpoint(path, device, dtype)
-    tokenizer = load_tokenizer(path) if parts.tokenizer is None else parts.tokenizer
-    name = Path(name_or_path).name if Path(name_or_path).exists() else str(name_or_path)
+    vocab_size = parts.text_encoder.config.vocab_size
+    tokenizer = parts.tokenizer or load_tokenizer(path, vocab_size)  # single files of others hold none
+    name = path.resolve().name if path == Path(name_or_path).expanduser() else str(name_or_path)  # folders are private
     return StableDiffusion(parts.unet, parts.vae, parts.text_encoder, tokenizer, parts.scheduler, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -43,10 +42,11 @@ def check_prompt(prompt: object, argument: str) -> None:
 
 
 def warn_of_cut(text: str, tokens: int, limit: int, argument: str) -> None:
-    words, start = len(text.split()), textwrap.shorten(text[:200], 60, placeholder=" ...") or text[:57] + "..."
+    words = len(text.split())
+    start = text if len(text) <= 60 else f"{text[:57]}..."
+    count = f"last {tokens} tokens ({words} word{'s' * (words != 1)}) are" if tokens > 1 else "last token is"
     warnings.warn(
-        f"{argument} is longer than the {limit} tokens that the text encoder reads; "
-        f'the last {tokens} tokens ({words} words) are cut, from "{start}" on',
+        f'{argument} is longer than the {limit} tokens that the text encoder reads; the {count} cut, from "{start}" on',
         UserWarning,
         stacklevel=3,
     )

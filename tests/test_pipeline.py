@@ -699,3 +699,66 @@ def test_no_warning_of_ours_in_an_ordinary_call(tiny_pipe):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tiny_pipe.inpaint("a cat", picture(), left_half(), steps=2)
+
+
+# ---- loading
+
+
+@pytest.mark.parametrize("place", ["my-model", "my-model.safetensors"])
+def test_a_saved_pipeline_comes_back(tiny_pipe, tmp_path, place):
+    from ldm_tutorial import load_pipeline
+    from ldm_tutorial.checkpoints import save_checkpoint
+
+    save_checkpoint(tiny_pipe, tmp_path / place)
+    pipe = load_pipeline(tmp_path / place, device="cpu")
+    assert pipe.config == tiny_pipe.config
+    assert pipe.dtype == torch.float32
+    (image,) = pipe("a cat", steps=2, seed=3)
+    assert np.array_equal(image, tiny_pipe("a cat", steps=2, seed=3)[0])
+    assert image.info["model"] == place  # the name, not the path, which is private
+    assert load_pipeline(str(tmp_path / place), dtype="bfloat16").dtype == torch.bfloat16
+
+
+def test_a_file_without_a_tokenizer_takes_the_one_beside_it(tiny_pipe, tmp_path):
+    from ldm_tutorial import load_pipeline
+    from ldm_tutorial.checkpoints import Components, save_checkpoint
+
+    bare = Components(tiny_pipe.unet, tiny_pipe.vae, tiny_pipe.text_encoder)
+    save_checkpoint(bare, tmp_path / "bare.safetensors")
+    tiny_pipe.tokenizer.save_pretrained(tmp_path / "tokenizer")
+    pipe = load_pipeline(tmp_path / "bare.safetensors", device="cpu")
+    assert torch.equal(pipe.encode_prompt("a cat"), tiny_pipe.encode_prompt("a cat"))
+
+
+def test_a_pipeline_moves_as_a_whole(make_tiny_pipe):
+    pipe = make_tiny_pipe()
+    assert pipe.to("cpu", "bfloat16") is pipe
+    assert {p.dtype for network in (pipe.unet, pipe.vae, pipe.text_encoder) for p in network.parameters()} == {torch.bfloat16}
+    assert "'tiny'" in repr(pipe)
+    assert "bfloat16 on cpu" in repr(pipe)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"device": "gpu"}, "device='gpu' is not available; this machine has"),
+        ({"dtype": "int8"}, "dtype='int8' is not supported; choose one of float32, bfloat16, float16"),
+        ({"name_or_path": "emojis"}, "did you mean 'emoji'"),
+    ],
+)
+def test_a_wrong_model_device_or_dtype_is_named(options, words):
+    from ldm_tutorial import load_pipeline
+
+    with pytest.raises(ValueError, match=words):
+        load_pipeline(**options)
+
+
+def test_an_old_torch_that_cannot_compute_in_float16_says_so(make_tiny_pipe, monkeypatch):
+    def convolution(*_):
+        raise RuntimeError("\"slow_conv2d_cpu\" not implemented for 'Half'")
+
+    monkeypatch.setattr(torch.nn.functional, "conv2d", convolution)
+    pipe = make_tiny_pipe()
+    with pytest.raises(ValueError, match=r"dtype=float16 does not work on cpu with torch .*; use float32"):
+        pipe.to(dtype="float16")
+    assert pipe.dtype == torch.float32

@@ -1,0 +1,269 @@
+"""`ldm-tutorial`: draw pictures, compare schedulers, train the models, describe the machine. `ldm-tutorial --help` tells more.
+
+Nothing heavy is imported before the command line is understood. Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import math
+import os
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from .pipeline import StableDiffusion
+
+PROGRAM = "ldm-tutorial"
+SCHEDULERS = {"ddpm": "DDPM", "ddim": "DDIM", "euler": "Euler", "euler_a": "Euler ancestral"}  # as people write them
+TRAININGS = {  # its module, and what it trains
+    "clip": ("clip", "the text encoder, and the image tower that it is trained with"),
+    "autoencoder": ("autoencoder", "the autoencoder, from pictures to latents and back"),
+    "unet": ("diffusion", "the U-Net, which predicts the noise in the autoencoder's latents"),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    def __init__(self, **kwargs: Any):
+        super().__init__(**{"allow_abbrev": False, **kwargs})
+
+    def error(self, message: str) -> NoReturn:
+        if message.startswith("unrecognized arguments") and not message.split()[2].startswith("-"):
+            message += "; a prompt of several words needs quotes"
+        self.exit(2, f"{PROGRAM}: error: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. Errors are one line on stderr, with `--debug` a traceback."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        args = make_parser(argv).parse_args(argv)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"{PROGRAM}: warning: {message}", file=sys.stderr)
+            args.command(args)
+            sys.stdout.flush()
+        return 0
+    except KeyboardInterrupt:
+        return fail("interrupted", 130)
+    except BrokenPipeError:  # of `| head`: it has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if "--debug" in argv:
+            raise
+        if isinstance(error, (ValueError, TypeError, FileNotFoundError)):
+            return fail(str(error), 2)
+        if isinstance(error, (OSError, ImportError, FloatingPointError)):
+            return fail(str(error), 1)
+        first_line = (str(error).splitlines() or [""])[0]
+        return fail(f"{type(error).__name__}: {first_line} (--debug shows where)", 1)
+
+
+def fail(message: str, code: int) -> int:
+    message = re.sub(r"^\[Errno \d+\] ", "", message)
+    print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+    return code
+
+
+# ---- the command line
+
+
+def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    from . import __version__
+
+    parser = Parser(prog=PROGRAM, description="Stable Diffusion, built from scratch.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    command = add_command(commands, "generate", "draw pictures of a prompt")
+    command.set_defaults(command=generate)
+    add_drawing(command)
+    command.add_argument("--scheduler", help="ddpm, ddim, euler or euler_a (default: the model's own)")
+    command.add_argument("--steps", type=int, default=25, metavar="N", help="noise levels to visit (default: 25)")
+    command.add_argument(
+        "--scheduler-option", dest="scheduler_options", type=option, action="append", default=[], metavar="NAME=VALUE",
+        help="such as eta=1 or use_karras_sigmas=true; may be repeated",
+    )  # fmt: skip
+    command.add_argument("--guidance-rescale", type=float, default=0.0, metavar="PHI", help="0 ... 1, against glare (default: 0)")
+    command.add_argument("--num-images", type=int, default=1, metavar="N", help="with seeds SEED, SEED + 1, ...; one file each")
+    command.add_argument("--grid", action="store_true", help="put several pictures into one file")
+    command.add_argument("--init-image", metavar="FILE", help="redraw this picture, its middle cut and scaled to --size")
+    command.add_argument("--strength", type=float, metavar="S", help="0 ... 1, how much is redrawn (default: 0.6, with --mask 1)")
+    command.add_argument("--mask", metavar="FILE", help="draw anew only what is white here; needs --init-image, and its size")
+    command.add_argument("--upscale", type=int, default=1, metavar="K", help="save each pixel as K x K pixels (default: 1)")
+
+    command = add_command(commands, "compare", "draw one prompt with every scheduler, from the same noise, as a labelled grid")
+    command.set_defaults(command=compare)
+    add_drawing(command)
+    command.add_argument(
+        "--schedulers", nargs="+", default=list(SCHEDULERS), metavar="NAME", help="the columns (default: all four)"
+    )
+    command.add_argument("--steps", type=int, nargs="+", default=[25], metavar="N", help="the rows (default: 25)")
+
+    command = add_command(commands, "info", "describe machine, versions and models, for a bug report")
+    command.set_defaults(command=info)
+
+    command = add_command(commands, "train", "train a part of the emoji model")
+    parts = command.add_subparsers(title="parts, in this order", metavar="PART", required=True)
+    for name, (module, what) in TRAININGS.items():
+        part = add_command(parts, name, f"train {what}")
+        if "train" in argv and name in argv:  # only then its module is needed
+            training = importlib.import_module(f"{__package__}.training.{module}")
+            training.add_arguments(part)
+            part.set_defaults(command=training.main)
+    return parser
+
+
+def add_command(commands: Any, name: str, what: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return command
+
+
+def add_drawing(command: argparse.ArgumentParser) -> None:
+    """What `generate` and `compare` have in common."""
+    command.add_argument("prompt", metavar="PROMPT")
+    command.add_argument("-o", "--output", required=True, metavar="FILE", help=".png, which keeps the settings, .jpg or .webp")
+    command.add_argument("--model", default="emoji", help="emoji, sd15, a file, a folder or a hub id (default: emoji)")
+    command.add_argument("--revision", help="of a hub id")
+    command.add_argument("--negative-prompt", default="", metavar="TEXT", help="what to stay away from")
+    command.add_argument("--guidance", type=float, default=7.5, metavar="W", help="how strongly the prompt counts (default: 7.5)")
+    command.add_argument("--seed", type=int, default=0, help="of the noise; the same seed draws the same picture (default: 0)")
+    command.add_argument("--size", type=size, metavar="WxH", help="in pixels (default: what the model was trained on)")
+    command.add_argument("--device", help="cuda, mps or cpu (default: the first of these that is there)")
+    command.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32)")
+    command.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+
+
+def size(text: str) -> tuple[int, int]:
+    try:
+        width, height = (int(part) for part in text.lower().split("x")) if "x" in text.lower() else (int(text),) * 2
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} must be WIDTHxHEIGHT, such as 64x64") from None
+    return width, height
+
+
+def option(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), json.loads(value.strip())
+    except ValueError:
+        if not value:
+            raise argparse.ArgumentTypeError(f"{text!r} must be NAME=VALUE, such as eta=1") from None
+        return name.strip(), value.strip()  # a word, such as trailing
+
+
+# ---- the commands
+
+
+def generate(args: argparse.Namespace) -> None:
+    from .images import check_output, open_image, save_image
+
+    output = check_output(args.output)
+    image = open_image(args.init_image, "--init-image") if args.init_image else None
+    mask = open_image(args.mask, "--mask") if args.mask else None
+    if image is None and (mask is not None or args.strength is not None):
+        raise ValueError(f"{'--mask' if mask else '--strength'} needs --init-image")
+    if args.upscale < 1:
+        raise ValueError(f"--upscale {args.upscale} must be 1 or more")
+
+    pipe = load(args)
+    options = drawing_options(args, pipe) | {
+        "scheduler": args.scheduler, "scheduler_options": dict(args.scheduler_options), "steps": args.steps,
+        "guidance_rescale": args.guidance_rescale, "num_images": args.num_images, "progress": not args.quiet,
+    }  # fmt: skip
+    if mask is not None:
+        pictures = pipe.inpaint(args.prompt, image, mask, 1.0 if args.strength is None else args.strength, **options)
+    elif image is not None:
+        pictures = pipe.img2img(args.prompt, image, 0.6 if args.strength is None else args.strength, **options)
+    else:
+        pictures = pipe(args.prompt, **options)
+
+    if args.upscale > 1:
+        pictures = [p.resize((p.width * args.upscale, p.height * args.upscale), 0) for p in pictures]  # 0: nearest
+    if len(pictures) == 1:
+        print(save_image(pictures[0], output))
+    elif args.grid:
+        print(save_image(sheet(pictures, args.prompt), output))
+    else:
+        for picture in pictures:
+            print(save_image(picture, output.with_stem(f"{output.stem}-seed{picture.info['seed']}")))
+
+
+def compare(args: argparse.Namespace) -> None:
+    from .images import check_output, save_image
+    from .options import whole_number
+    from .pipeline import progress_bar
+    from .plotting import picture_grid, to_picture
+    from .schedulers import make_scheduler
+
+    output = check_output(args.output)
+    for name in args.schedulers:
+        make_scheduler(name)  # the last of several is checked before the first is drawn, and so are the steps
+    pipe = load(args)
+    options = drawing_options(args, pipe)
+    for steps in args.steps:
+        whole_number("steps", steps, 1, pipe.scheduler.num_train_timesteps)
+
+    cells = [(steps, name) for steps in args.steps for name in args.schedulers]
+    pictures = [
+        pipe(args.prompt, steps=steps, scheduler=name, progress=not args.quiet, **options)[0]
+        for steps, name in progress_bar(cells, len(cells), not args.quiet, unit="picture")
+    ]
+    columns, first = len(args.schedulers), pictures[0].info
+    by_steps = len(args.steps) > 1
+    figure = picture_grid(
+        [pictures[i : i + columns] for i in range(0, len(pictures), columns)],
+        column_labels=[SCHEDULERS[picture.info["scheduler"]] for picture in pictures[:columns]],
+        row_labels=[f"{steps} steps" for steps in args.steps] if by_steps else None,
+        title=args.prompt,
+        subtitle=describe(first) + ("" if by_steps else f", {first['steps']} steps") + f", seed {first['seed']}",
+    )
+    grid = to_picture(figure)
+    grid.info.update(first, scheduler=", ".join(p.info["scheduler"] for p in pictures[:columns]), steps=args.steps)
+    print(save_image(grid, output))
+
+
+def info(args: argparse.Namespace) -> None:
+    from .machine import report
+
+    print(report())
+
+
+def load(args: argparse.Namespace) -> StableDiffusion:
+    from .pipeline import load_pipeline
+
+    return load_pipeline(args.model, device=args.device, dtype=args.dtype, revision=args.revision)
+
+
+def drawing_options(args: argparse.Namespace, pipe: StableDiffusion) -> dict[str, Any]:
+    own = pipe.unet.config.sample_size * pipe.vae.config.downsampling
+    width, height = args.size or (own, own)
+    options = {"negative_prompt": args.negative_prompt, "guidance_scale": args.guidance, "seed": args.seed}
+    return {**options, "width": width, "height": height}
+
+
+def describe(settings: dict[str, Any]) -> str:
+    text = f"{settings['model']}, guidance {settings['guidance_scale']:g}"
+    return text + (f', not "{settings["negative_prompt"]}"' if settings["negative_prompt"] else "")
+
+
+def sheet(pictures: list[Image], prompt: str) -> Image:
+    """Several pictures of one prompt as one, in the order of their seeds."""
+    from .plotting import picture_grid, to_picture
+
+    columns = math.ceil(len(pictures) ** 0.5)
+    rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
+    first, last = pictures[0].info, pictures[-1].info
+    settings = f"{describe(first)}, {SCHEDULERS[first['scheduler']]}, {first['steps']} steps"
+    settings += f", seeds {first['seed']} ... {last['seed']}, row by row"
+    grid = to_picture(picture_grid(rows, title=prompt, subtitle=settings))
+    grid.info.update(first)
+    return grid

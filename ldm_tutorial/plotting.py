@@ -1,0 +1,127 @@
+"""Figures: pure functions from pictures and numbers to matplotlib figures. None of them touches pyplot's global state."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+DPI = 100
+GAP, LABEL, CHARACTER = 8, 26, 7.5  # pixels: between pictures, a line of text, the width of a letter
+
+# One color per part, in every picture of the series: the four of Okabe and Ito's palette that any eye tells apart best.
+PART_COLORS = {
+    "text_encoder": "#D55E00",  # vermilion
+    "unet": "#0072B2",  # blue
+    "scheduler": "#F0E442",  # yellow
+    "vae": "#009E73",  # green
+}
+
+
+def picture_grid(
+    pictures: Sequence[Sequence[Image.Image]],
+    column_labels: Sequence[str] | None = None,
+    row_labels: Sequence[str] | None = None,
+    title: str = "",
+    subtitle: str = "",
+    shown: int = 256,
+    resample: Image.Resampling = Image.Resampling.LANCZOS,
+) -> Figure:
+    """Rows of pictures of one size, with labels above the columns and before the rows. The last row may be shorter.
+
+    Small pictures are enlarged so that their shorter side has about `shown` pixels: by a whole factor, with `resample`
+    (LANCZOS is smooth, NEAREST shows the pixels). At 100 dpi, a pixel of the enlarged picture is a pixel of the figure.
+
+    Raises ValueError for rows of different lengths, pictures of different sizes, or labels that do not fit.
+    """
+    rows, columns = len(pictures), len(pictures[0]) if pictures else 0
+    if not columns or any(len(row) != columns for row in pictures[:-1]) or not 0 < len(pictures[-1]) <= columns:
+        raise ValueError(f"pictures must be rows of one length; got {[len(row) for row in pictures]}")
+    if len({picture.size for row in pictures for picture in row}) > 1:
+        raise ValueError(f"pictures must have one size; got {sorted({p.size for row in pictures for p in row})}")
+    for name, labels, count in (("column_labels", column_labels, columns), ("row_labels", row_labels, rows)):
+        if labels is not None and len(labels) != count:
+            raise ValueError(f"{name} has {len(labels)} entries for {count}")
+
+    # 1. The layout, in pixels from the upper left corner
+    width, height = (max(1, shown // min(pictures[0][0].size)) * side for side in pictures[0][0].size)
+    left = GAP + (round(1.15 * CHARACTER * max(map(len, row_labels))) + GAP if row_labels else 0)
+    canvas_width = left + columns * (width + GAP)
+    title_lines = textwrap.wrap(title, max(8, int((canvas_width - 2 * GAP) / (1.3 * CHARACTER))))
+    if len(title_lines) > 3:
+        title_lines = [*title_lines[:2], title_lines[2][:-3] + "..."]
+    subtitle_lines = textwrap.wrap(subtitle, max(8, int((canvas_width - 2 * GAP) / CHARACTER)))
+    top = GAP + LABEL * len(title_lines) + round(0.8 * LABEL) * len(subtitle_lines) + (LABEL if column_labels else 0)
+    canvas_height = top + rows * (height + GAP)
+
+    figure = Figure(figsize=(canvas_width / DPI, canvas_height / DPI), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+
+    def write(x: float, y: float, text: str, size: float, **style) -> None:
+        # parse_math: a prompt may hold dollar signs
+        figure.text(x / canvas_width, 1 - y / canvas_height, text, fontsize=size, va="center", parse_math=False, **style)
+
+    # 2. The words
+    y = GAP + LABEL / 2
+    for line in title_lines:
+        write(GAP, y, line, 13, weight="bold")
+        y += LABEL
+    for line in subtitle_lines:
+        write(GAP, y - 0.1 * LABEL, line, 10, color="0.35")
+        y += 0.8 * LABEL
+    for j, label in enumerate(column_labels or ()):
+        write(left + j * (width + GAP) + width / 2, top - LABEL / 2, label, 11, ha="center")
+    for i, label in enumerate(row_labels or ()):
+        write(left - GAP, top + i * (height + GAP) + height / 2, label, 11, ha="right")
+
+    # 3. The pictures
+    for i, row in enumerate(pictures):
+        for j, picture in enumerate(row):
+            x, y = left + j * (width + GAP), top + i * (height + GAP)
+            box = (x / canvas_width, 1 - (y + height) / canvas_height, width / canvas_width, height / canvas_height)
+            axes = figure.add_axes(box)
+            enlarged = picture.convert("RGB").resize((width, height), resample)
+            axes.imshow(np.asarray(enlarged), interpolation="nearest", aspect="auto")
+            axes.set_axis_off()
+    return figure
+
+
+def to_picture(figure: Figure) -> Image.Image:
+    """The figure as a PIL image, at its own resolution."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def channel_pictures(latents: Tensor, limit: float | None = None) -> list[Image.Image]:
+    """The channels of one picture's latents, (c, h, w), as c images: purple below 0, white at 0, orange above.
+
+    limit: the value at which the color is full, for all channels; None: the largest that occurs.
+    Raises ValueError for another shape.
+    """
+    if latents.ndim != 3:
+        raise ValueError(f"latents must be those of one picture, (c, h, w); got {tuple(latents.shape)}")
+    values = latents.detach().float().cpu().numpy()
+    limit = float(np.abs(values).max()) or 1.0 if limit is None else limit
+    colors = colormaps["PuOr_r"]((values / limit).clip(-1, 1) / 2 + 0.5)  # (c, h, w, 4)
+    return [Image.fromarray((255 * channel[..., :3]).round().astype(np.uint8)) for channel in colors]
+
+
+def curves_over_steps(curves: Mapping[str, Sequence[float]], title: str = "") -> Figure:
+    """One line each, a value for every step, on a logarithmic scale. Lines differ in marker as well as in color."""
+    figure = Figure(figsize=(6.4, 3.2), dpi=DPI, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for (name, values), marker, color in zip(curves.items(), "osD^", PART_COLORS.values()):
+        axes.plot(range(1, len(values) + 1), values, color=color, marker=marker, markersize=4, linewidth=1.5, label=name)
+    axes.set(xlabel="step", yscale="log", title=title)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return figure
