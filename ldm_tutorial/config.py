@@ -7,12 +7,33 @@ the same machine at about 1/50 of the size. `to_dict` and `from_dict` write and 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
 
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1  # True is no number here
+
+
+# By the type of a field: what it may be, in words and as a test.
+_ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "int": ("a whole number, 1 or more", _is_count),
+    "float": ("a finite number above 0", lambda v: type(v) in (int, float) and 0 < v < math.inf),
+    "tuple[int, ...]": (
+        "a tuple of whole numbers, 1 or more",
+        lambda v: isinstance(v, tuple) and len(v) > 0 and all(map(_is_count, v)),
+    ),
+    "tuple[bool, ...]": (
+        "a tuple of True and False",
+        lambda v: isinstance(v, tuple) and len(v) > 0 and all(type(x) is bool for x in v),
+    ),
+}
+
+
 class _JSONConfig:
-    """Shared by the three configurations: reading and writing `config.json`.
+    """Shared by the three configurations: reading and writing `config.json`, and checking each field by itself.
 
     `FIXED` holds the options that other models switch and Stable Diffusion v1 does not. They are written to the file so that
     diffusers builds the same network, and checked when a file is read, so that a model of another kind is refused by name
@@ -20,6 +41,15 @@ class _JSONConfig:
     """
 
     FIXED: ClassVar[dict[str, Any]] = {}
+    # What older files leave out. Nothing else is guessed: a wrong number of heads would fit every weight.
+    MAY_BE_MISSING: ClassVar[tuple[str, ...]] = ("sample_size", "scaling_factor", "projection_dim")
+
+    def __post_init__(self):
+        for f in fields(self):
+            value = getattr(self, f.name)
+            allowed, holds = _ALLOWED[f.type]
+            if not holds(value):
+                raise ValueError(f"{type(self).__name__}: {f.name}={value!r} must be {allowed}")
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `config.json`."""
@@ -30,15 +60,25 @@ class _JSONConfig:
         """Read the content of a `config.json`. Keys that do not change the arithmetic are ignored.
 
         Raises:
-            ValueError: an option has a value that this architecture does not have.
+            ValueError: an option has a value that this architecture does not have, or a dimension is missing.
         """
+        if not isinstance(values, dict):
+            raise ValueError(f"{cls.__name__}: a config.json holds an object, not a {type(values).__name__}")
         for key, allowed in cls.FIXED.items():
             value = values.get(key, allowed)
-            value = tuple(value) if isinstance(value, list) else value
-            if not key.startswith("_") and value is not None and value != allowed:
+            if (value or None) != (allowed or None):  # null, false and 0 all say that it is off
                 raise ValueError(f"{cls.__name__}: {key}={value!r} is not a Stable Diffusion v1 network, which has {allowed!r}")
-        own = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        values = cls._from_file(values)
+        own = {f.name: values[f.name] for f in fields(cls) if values.get(f.name) is not None}
+        missing = [f.name for f in fields(cls) if f.name not in own and f.name not in cls.MAY_BE_MISSING]
+        if missing:
+            raise ValueError(f"{cls.__name__}: a config.json must also say {', '.join(missing)}")
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in own.items()})
+
+    @classmethod
+    def _from_file(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The file's content under the names of our fields."""
+        return values
 
 
 @dataclass(frozen=True)
@@ -56,10 +96,12 @@ class AutoencoderConfig(_JSONConfig):
 
     FIXED: ClassVar[dict[str, Any]] = {
         "_class_name": "AutoencoderKL", "act_fn": "silu", "use_quant_conv": True, "use_post_quant_conv": True,
-        "mid_block_add_attention": True,
+        "mid_block_add_attention": True, "shift_factor": None, "latents_mean": None, "latents_std": None,
     }  # fmt: skip
+    BLOCK_TYPES: ClassVar[dict[str, str]] = {"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}
 
     def __post_init__(self):
+        super().__post_init__()
         _check_channels(self)
 
     @property
@@ -68,9 +110,16 @@ class AutoencoderConfig(_JSONConfig):
         return 2 ** (len(self.block_out_channels) - 1)
 
     def to_dict(self) -> dict[str, Any]:
-        levels = len(self.block_out_channels)
-        types = {"down_block_types": ["DownEncoderBlock2D"] * levels, "up_block_types": ["UpDecoderBlock2D"] * levels}
+        types = {key: [name] * len(self.block_out_channels) for key, name in self.BLOCK_TYPES.items()}
         return {**super().to_dict(), **types}
+
+    @classmethod
+    def _from_file(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for key, name in cls.BLOCK_TYPES.items():
+            names = values.get(key, [name])
+            if not isinstance(names, (list, tuple)) or any(n != name for n in names):
+                raise ValueError(f"AutoencoderConfig: {key}={names!r} must be a list of nothing but {name!r}")
+        return values
 
 
 @dataclass(frozen=True)
@@ -101,7 +150,13 @@ class UNetConfig(_JSONConfig):
     }  # fmt: skip
 
     def __post_init__(self):
+        super().__post_init__()
         _check_channels(self)
+        if self.block_out_channels[0] % 2:
+            raise ValueError(
+                f"UNetConfig: block_out_channels={self.block_out_channels} must begin with an even number: "
+                "that many cosines and sines, in pairs, tell the timestep"
+            )
         if len(self.attention_levels) != len(self.block_out_channels):
             raise ValueError(
                 f"UNetConfig: attention_levels={self.attention_levels} needs one entry for each of the "
@@ -124,22 +179,22 @@ class UNetConfig(_JSONConfig):
         return values
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> UNetConfig:
-        values = dict(values)
+    def _from_file(cls, values: dict[str, Any]) -> dict[str, Any]:
+        known = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
         names = values.get("down_block_types")
-        if names is not None:
-            known = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
-            if any(name not in known for name in names):
-                raise ValueError(f"UNetConfig: down_block_types={names!r}; allowed are {sorted(known)}")
-            values["attention_levels"] = tuple(known[name] for name in names)
-            expected = ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(values["attention_levels"])]
-            if list(values.get("up_block_types", expected)) != expected:
-                raise ValueError(f"UNetConfig: up_block_types={values['up_block_types']!r} do not mirror down_block_types={names!r}")
-        heads = values.get("num_attention_heads") or values.get("attention_head_dim")
+        if not isinstance(names, (list, tuple)) or any(n not in list(known) for n in names):
+            raise ValueError(f"UNetConfig: down_block_types={names!r} must be a list of {' or '.join(known)}")
+        levels = tuple(known[name] for name in names)
+        expected = ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(levels)]
+        up = values.get("up_block_types", expected)
+        if not isinstance(up, (list, tuple)) or list(up) != expected:
+            raise ValueError(f"UNetConfig: up_block_types={up!r} do not mirror down_block_types={names!r}")
+        heads = values.get("num_attention_heads") or values.get("attention_head_dim") or cls.num_attention_heads
         if isinstance(heads, (list, tuple)):
-            raise ValueError(f"UNetConfig: attention_head_dim={heads!r} must be one number for all levels, as in Stable Diffusion v1")
-        values["num_attention_heads"] = heads or cls.num_attention_heads
-        return super().from_dict(values)
+            raise ValueError(
+                f"UNetConfig: attention_head_dim={heads!r} must be one number for all levels, as in Stable Diffusion v1"
+            )
+        return {**values, "attention_levels": levels, "num_attention_heads": heads}
 
 
 @dataclass(frozen=True)
@@ -159,6 +214,7 @@ class CLIPTextConfig(_JSONConfig):
     }  # fmt: skip
 
     def __post_init__(self):
+        super().__post_init__()
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"CLIPTextConfig: num_attention_heads={self.num_attention_heads} does not divide hidden_size={self.hidden_size}"
@@ -180,8 +236,6 @@ class CLIPTextConfig(_JSONConfig):
 
 def _check_channels(config: AutoencoderConfig | UNetConfig) -> None:
     name = type(config).__name__
-    if not config.block_out_channels:
-        raise ValueError(f"{name}: block_out_channels is empty; it needs one entry a level")
     for channels in config.block_out_channels:
         if channels % config.norm_num_groups:
             raise ValueError(
