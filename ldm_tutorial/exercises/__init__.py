@@ -1,0 +1,75 @@
+"""Checks for the exercises. They say what is wrong, not only that it is.
+
+    check("00.1", my_function)      prints "correct", "not done yet", or the mistake and a hint
+
+An exercise has the number of its notebook and its own. A check is a function that takes the learner's answer and returns
+None if it is right, else one sentence that names the mistake. Whatever the answer does (raise, return nothing, return a
+list), `check` only prints: it never stops "Run All". The text is plain and stable, so that it reads the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+MODULES = {"00": "start_here"}  # number of the notebook -> module of this folder that holds its checks
+
+
+@dataclass(frozen=True)
+class Exercise:
+    examine: Callable[[Any], str | None]
+    hint: str
+
+
+EXERCISES: dict[str, Exercise] = {}
+
+
+class NotDone(Exception):
+    """The answer is still the stub."""
+
+
+def exercise(name: str, hint: str) -> Callable:
+    """Decorator: the function checks the exercise of this name."""
+
+    def register(examine: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
+        EXERCISES[name] = Exercise(examine, hint)
+        return examine
+
+    return register
+
+
+def verdict(name: str, answer: Any) -> str:
+    """What `check` prints. Raises ValueError for an exercise that does not exist."""
+    module = MODULES.get(str(name).split(".")[0])
+    if module:
+        import_module(f"{__name__}.{module}")
+    if name not in EXERCISES:
+        known = ", ".join(sorted(EXERCISES)) or f"those of notebooks {', '.join(MODULES)}"
+        raise ValueError(f"there is no exercise {name!r}; there are {known}")
+    hint = EXERCISES[name].hint
+    try:
+        if answer is None or answer is ...:
+            raise NotDone
+        mistake = EXERCISES[name].examine(answer)
+    except (NotDone, NotImplementedError):
+        return f"[{name}] not done yet: replace the ... and run this cell again"
+    except Exception as error:  # a learner's error is an answer, not a crash
+        mistake = f"your code raised {type(error).__name__}: {error}"
+    return f"[{name}] correct" if mistake is None else f"[{name}] not yet: {mistake}\n  hint: {hint}"
+
+
+def check(name: str, answer: Any) -> None:
+    """Print whether the answer to an exercise is right, and if not, what the mistake is."""
+    print(verdict(name, answer))
+
+
+def call(function: Callable, *arguments: Any) -> Any:
+    """The function's result. Raises NotDone if it has none yet, TypeError if it is no function."""
+    if not callable(function):
+        raise TypeError(f"the answer must be a function; it is {type(function).__name__}")
+    result = function(*arguments)
+    if result is None or result is ...:
+        raise NotDone
+    return result
