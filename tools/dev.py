@@ -42,7 +42,20 @@ def lab(arguments: list[str]) -> int:
     check_port(arguments)
     python = environment("notebooks")
     first_picture()
-    command = [python, "-m", "jupyterlab", START, *arguments]
+    command = [
+        python,
+        "-m",
+        "jupyterlab",
+        f"--ServerApp.root_dir={ROOT}",
+        f"--LabApp.default_url=/lab/tree/{START}",
+    ]
+    command += [
+        "--log-level=WARN",
+        "--LabApp.log_level=WARN",
+        "--KernelManager.transport_encryption=auto",
+        *arguments,
+    ]
+    print("Starting JupyterLab; Ctrl-C stops it.")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # containers run as root
     return run(command, replace=True)
@@ -51,7 +64,7 @@ def lab(arguments: list[str]) -> int:
 def test(arguments: list[str]) -> int:
     """run lint, the package tests and every notebook; ARGS="-k vae" and other pytest arguments pass through"""
     python = environment("notebooks", "train", "test")
-    linted = run([python, "-m", "ruff", "check", "."])
+    linted = run([python, "-m", "ruff", "check", "--output-format=concise", "."])
     workers = min(os.cpu_count() or 1, 4)
     # loadgroup: a notebook stays on one worker, and so do the tests that need the memory for themselves (conftest.py)
     tested = run([python, "-m", "pytest", "-n", str(workers), "--dist", "loadgroup", *arguments])
@@ -154,7 +167,6 @@ def identity() -> dict[str, str]:
     names = [
         "pyproject.toml",
         "tests/requirements-no-deps.txt",
-        "tools/dev.py",
         "tools/jupyterlab_overrides.json",
     ]
     texts = [(ROOT / name).read_bytes() for name in names + [CONSTRAINTS] * bool(CONSTRAINTS)]
