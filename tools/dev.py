@@ -42,19 +42,9 @@ def lab(arguments: list[str]) -> int:
     check_port(arguments)
     python = environment("notebooks")
     first_picture()
-    command = [
-        python,
-        "-m",
-        "jupyterlab",
-        f"--ServerApp.root_dir={ROOT}",
-        f"--LabApp.default_url=/lab/tree/{START}",
-    ]
-    command += [
-        "--log-level=WARN",
-        "--LabApp.log_level=WARN",
-        "--KernelManager.transport_encryption=auto",
-        *arguments,
-    ]
+    where = [f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url=/lab/tree/{START}"]
+    quiet = ["--log-level=ERROR", "--LabApp.log_level=ERROR", "--KernelManager.transport_encryption=auto"]
+    command = [python, "-m", "jupyterlab", *where, *quiet, *arguments]
     print("Starting JupyterLab; Ctrl-C stops it.")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # containers run as root
