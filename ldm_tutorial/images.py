@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,8 @@ def check_output(path: str | Path) -> Path:
         raise ValueError(f"output {path}: the name must end in one of {', '.join(FORMATS)}")
     if not path.parent.is_dir():
         raise ValueError(f"output {path}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"output {path}: no right to write into {path.parent}")
     if path.exists() and not path.is_file():
         raise ValueError(f"output {path}: exists and is not a file")
     return path

@@ -9,13 +9,14 @@ import operator
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from .schedulers import Scheduler
 
+Function = TypeVar("Function", bound=Callable)
 MAX_SEED = 2**63 - 1
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -60,7 +61,7 @@ class Options:
             raise ValueError("latents must be a tensor (b, 4, h, w)")
 
 
-def takes_options(function: Callable) -> Callable:
+def takes_options(function: Function) -> Function:
     """Show the options, which the function takes as `**options`, in its signature, where help and notebooks look."""
 
     @functools.wraps(function)

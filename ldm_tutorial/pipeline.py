@@ -184,7 +184,7 @@ class StableDiffusion:
         x = run.scheduler.scale_model_input(x, t)
         if len(run.context) == 2 * len(x):
             x = torch.cat([x, x])  # (2 b, 4, h, w): without and with the prompt, in one pass
-        answer = self.unet(x.to(self.dtype), t.to(self.device, torch.float32), run.context).float()
+        answer = self.unet(x.to(self.dtype), t.float().to(self.device), run.context).float()
         if len(run.context) == len(run.latents):
             noise_pred = answer
         else:
@@ -228,7 +228,7 @@ class StableDiffusion:
             side(name, pixels, self.vae.config.downsampling)
 
         def moments(vae: AutoencoderKL, dtype: torch.dtype) -> Tensor:
-            posterior = vae.encode(x.to(self.device, dtype))
+            posterior = vae.encode(x.float().to(self.device, dtype))
             return torch.cat([posterior.mean, posterior.logvar], dim=1).float()
 
         posterior = DiagonalGaussian.from_moments(self._finite(moments))
@@ -241,7 +241,7 @@ class StableDiffusion:
         channels, f = self.vae.config.latent_channels, self.vae.config.downsampling
         if latents.ndim != 4 or latents.shape[1] != channels:
             raise ValueError(f"latents have shape {tuple(latents.shape)}, but must have (b, {channels}, h, w)")
-        z = latents.to(self.device, torch.float32) / self.vae.config.scaling_factor
+        z = latents.float().to(self.device) / self.vae.config.scaling_factor
         at_once = max(1, 512 * 512 // (f * f * z.shape[-2] * z.shape[-1]))  # large pictures one by one, to spare memory
         return [
             picture

@@ -53,10 +53,9 @@ def picture_grid(
     width, height = (max(1, shown // min(pictures[0][0].size)) * side for side in pictures[0][0].size)
     left = GAP + (round(1.15 * CHARACTER * max(map(len, row_labels))) + GAP if row_labels else 0)
     canvas_width = left + columns * (width + GAP)
-    title_lines = textwrap.wrap(title, max(8, int((canvas_width - 2 * GAP) / (1.3 * CHARACTER))))
-    if len(title_lines) > 3:
-        title_lines = [*title_lines[:2], title_lines[2][:-3] + "..."]
-    subtitle_lines = textwrap.wrap(subtitle, max(8, int((canvas_width - 2 * GAP) / CHARACTER)))
+    letters = int((canvas_width - 2 * GAP) / CHARACTER)  # in a line
+    title_lines = textwrap.wrap(title, max(8, int(letters / 1.3)), max_lines=3, placeholder=" ...")
+    subtitle_lines = textwrap.wrap(subtitle, max(8, letters), max_lines=3, placeholder=" ...")
     top = GAP + LABEL * len(title_lines) + round(0.8 * LABEL) * len(subtitle_lines) + (LABEL if column_labels else 0)
     canvas_height = top + rows * (height + GAP)
 

@@ -101,7 +101,7 @@ def prepare(
     # 5. The noise. One generator per picture gives, in this order: the autoencoder's sample, the start, the steps
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     known = None if pixels is None else pipe.encode(pixels, generators)  # (b, 4, h, w)
-    noise = randn(shape, generators, pipe.device) if options.latents is None else options.latents.to(pipe.device).float()
+    noise = randn(shape, generators, pipe.device) if options.latents is None else options.latents.float().to(pipe.device)
     if taken == 0:
         latents = known
     elif known is None or (painted is not None and strength == 1):

@@ -58,8 +58,8 @@ def test_every_option_of_generate_arrives(ldm_tutorial):
     code, *_ = ldm_tutorial(
         "generate", "a cat", "--output", "cat.png", "--model", "sd15", "--revision", "abc", "--device", "cpu",
         "--dtype", "bfloat16", "--negative-prompt", "a dog", "--scheduler", "ddim", "--scheduler-option", "eta=0.5",
-        "--scheduler-option", "timestep_spacing=trailing", "--scheduler-option", "set_alpha_to_one = true", "--steps", 2, "--guidance", 3,
-        "--guidance-rescale", 0.7, "--seed", 9, "--size", "40x24", "--quiet",
+        "--scheduler-option", "timestep_spacing=trailing", "--scheduler-option", "set_alpha_to_one = true", "--steps", 2,
+        "--guidance", 3, "--guidance-rescale", 0.7, "--seed", 9, "--size", "40x24", "--quiet",
     )  # fmt: skip
     assert code == 0
     assert ldm_tutorial.load_pipeline.asked == {"model": "sd15", "device": "cpu", "dtype": "bfloat16", "revision": "abc"}

@@ -184,6 +184,12 @@ def test_a_place_that_cannot_be_is_refused(tmp_path, name, words):
     assert os.listdir(tmp_path) == ["folder.png"]
 
 
+def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    with pytest.raises(ValueError, match="no right to write into"):
+        images.check_output(tmp_path / "cat.png")
+
+
 def test_a_full_disk_leaves_the_old_picture(tmp_path, monkeypatch):
     path = save_image(random_picture(seed=1), tmp_path / "cat.png")
     before = path.read_bytes()
