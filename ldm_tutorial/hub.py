@@ -95,7 +95,7 @@ def resolve(name_or_path: str | Path, revision: str | None = None) -> Path:
         return next(_local(name), None) or _download(name, revision)
     close = difflib.get_close_matches(name, KNOWN, n=1)
     raise ValueError(
-        f"the model {name!r} is unknown" + (f"; did you mean {close[0]!r}?" if close else "") + " There is no file or folder of "
+        f"the model {name!r} is unknown" + (f"; did you mean {close[0]!r}?" if close else ".") + " There is no file or folder of "
         f'that name. Give {", ".join(map(repr, KNOWN))}, a path, or the id of a model on the hub, "owner/name".'
     )
 
@@ -198,18 +198,18 @@ def _download(repo_id: str, revision: str | None) -> Path:
 
 def _snapshot(repo_id: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
     """Download the files that match, or find them in the hub's cache."""
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import snapshot_download, utils
 
     at = f"{repo_id} at revision {revision}" if revision else repo_id
     try:
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(patterns)))
-    except errors.GatedRepoError as error:
+    except utils.GatedRepoError as error:
         raise HubError(f"{at} is open only to those who accepted its terms: do so on its page, then `hf auth login`") from error
-    except errors.RepositoryNotFoundError as error:
+    except utils.RepositoryNotFoundError as error:
         raise HubError(f"there is no model {repo_id} on the hub, or it is private; nor a folder of that name here") from error
-    except errors.RevisionNotFoundError as error:
+    except utils.RevisionNotFoundError as error:
         raise HubError(f"the model {repo_id} on the hub has no revision {revision}") from error
-    except errors.HFValidationError as error:
+    except utils.HFValidationError as error:
         raise ValueError(f"{repo_id!r} is neither a file or folder here nor a hub id: {error}") from error
     except Exception as error:  # of the network, in many classes that are no OSError
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

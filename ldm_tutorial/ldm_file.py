@@ -16,7 +16,7 @@ import torch
 
 from .config import SD15, StableDiffusionConfig
 from .files import atomic_path
-from .ldm_format import FOREIGN, canonical, config_of, from_ldm, is_extra, to_ldm
+from .ldm_format import FOREIGN, PREFIX, canonical, config_of, from_ldm, is_extra, to_ldm
 from .model_folder import BAD_CONFIG, PARTS, build, read_scheduler, read_tokenizer
 from .tensor_files import CheckpointError, check_match, fill, read_tensors, renamed, write_tensors
 
@@ -34,6 +34,10 @@ def read_file(path: Path, device: torch.device, dtype: torch.dtype) -> dict[str,
             raise CheckpointError(f"{path} is of another kind, {kind}; only Stable Diffusion v1 models can be loaded")
     everything = renamed(path, tensors, map(canonical, tensors))
     tensors = {name: t for name, t in everything.items() if not is_extra(name)}
+    absent = [f"{part} ({prefix}...)" for part, prefix in PREFIX.items() if not any(n.startswith(prefix) for n in tensors)]
+    if absent:
+        hint = "; a file of one network is read as part of a diffusers folder" if len(absent) == len(PREFIX) else ""
+        raise CheckpointError(f"{path} is not a whole model: it has no {', no '.join(absent)}{hint}")
     told = _metadata(path, metadata)
     try:
         if told:

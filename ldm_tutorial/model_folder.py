@@ -3,7 +3,7 @@
 - model_index.json: which class each part is
 - unet/, vae/: config.json, diffusion_pytorch_model.safetensors
 - text_encoder/: config.json, model.safetensors
-- tokenizer/: tokenizer.json, tokenizer_config.json (older: vocab.json, merges.txt)
+- tokenizer/: tokenizer.json, tokenizer_config.json; in transformers 4 vocab.json, merges.txt
 - scheduler/: scheduler_config.json
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -24,6 +24,9 @@ from .schedulers import SCHEDULERS, Scheduler, make_scheduler
 from .tensor_files import CheckpointError, check_match, fill, read_tensors, renamed, write_tensors
 from .unet import UNet
 from .vae import AutoencoderKL
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
 
 
 class Part(NamedTuple):
@@ -45,7 +48,6 @@ TOKENIZER_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))  # either 
 
 # Names of tensors that older and newer writers use, and ours.
 SPELLINGS = {"query.": "to_q.", "key.": "to_k.", "value.": "to_v.", "proj_attn.": "to_out.0."}  # vae, before 2023
-
 
 BAD_CONFIG = (ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError)  # what numbers out of a file can cause
 
@@ -99,9 +101,9 @@ def read_network(folder: Path, part: str, device: torch.device | str, dtype: tor
     """One network from its own folder. Raises FileNotFoundError or CheckpointError."""
     config_file = folder / "config.json"
     settings = read_json(config_file)
-    written_by = settings.get("_class_name") or (settings.get("architectures") or [None])[0]
-    if written_by not in (None, PARTS[part].class_name):
-        raise CheckpointError(f"{config_file} is of a {written_by}, not of a {PARTS[part].class_name}")
+    classes = [settings["_class_name"]] if "_class_name" in settings else settings.get("architectures")
+    if classes not in (None, [PARTS[part].class_name]):
+        raise CheckpointError(f"{config_file} is of {classes}, not of {[PARTS[part].class_name]}")
     try:
         config = PARTS[part].config.from_dict(settings)
     except BAD_CONFIG as error:
@@ -184,7 +186,7 @@ def holds_tokenizer(folder: Path) -> bool:
     return any(all((folder / name).is_file() for name in names) for names in TOKENIZER_FILES)
 
 
-def read_tokenizer(folder: Path, vocab_size: int | None = None):
+def read_tokenizer(folder: Path, vocab_size: int | None = None) -> CLIPTokenizer:
     """The `transformers.CLIPTokenizer` of a folder, which never asks the hub.
 
     Raises:
@@ -234,7 +236,7 @@ def write_folder(folder: Path, parts: Mapping[str, Any], dtype: torch.dtype | No
     for name, part in parts.items():
         (folder / name).mkdir()
         if name == "tokenizer":
-            part.save_pretrained(folder / name)
+            write_tokenizer(folder / name, part)
         elif name == "scheduler":
             write_json(folder / name / "scheduler_config.json", part.to_config())
         else:
@@ -253,5 +255,15 @@ def write_folder(folder: Path, parts: Mapping[str, Any], dtype: torch.dtype | No
     write_json(folder / "model_index.json", index)
 
 
+def write_tokenizer(folder: Path, tokenizer: CLIPTokenizer) -> None:
+    """In today's format, tokenizer.json, and in that of transformers 4, vocab.json and merges.txt."""
+    tokenizer.save_pretrained(folder)
+    if (folder / "tokenizer.json").is_file():
+        model = read_json(folder / "tokenizer.json")["model"]
+        merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+        write_json(folder / "vocab.json", model["vocab"])
+        (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

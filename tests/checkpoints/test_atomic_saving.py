@@ -1,0 +1,160 @@
+"""Whatever goes wrong while saving, the old files are whole, and nothing is left lying about."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from ldm_tutorial import folders, ldm_file, model_folder
+from ldm_tutorial.checkpoints import load_checkpoint, save_checkpoint
+from ldm_tutorial.folders import atomic_folder
+
+
+class PowerCut(BaseException):
+    pass
+
+
+def fail_at(monkeypatch, module, name, count, error):
+    """The function works until its `count`-th call, which raises."""
+    real, calls = getattr(module, name), []
+
+    def function(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == count:
+            raise error
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, function)
+    return calls
+
+
+@pytest.fixture
+def other(random_model, model):
+    return random_model(model.config, model.tokenizer, model.scheduler, seed=1)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), PowerCut(), RuntimeError()])
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("old", [True, False])
+def test_a_folder_when_writing_fails(monkeypatch, other, model, tmp_path, contents, old, count, error):
+    if old:
+        save_checkpoint(model, tmp_path / "model")
+        (tmp_path / "model" / "README.md").write_text("card")
+    before = contents(tmp_path)
+    fail_at(monkeypatch, model_folder, "write_tensors", count, error)
+    with pytest.raises(type(error)):
+        save_checkpoint(other, tmp_path / "model")
+    assert contents(tmp_path) == before
+    assert [p.name for p in tmp_path.iterdir()] == (["model"] if old else [])
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("old", [True, False])
+def test_a_file_when_writing_fails(monkeypatch, other, model, tmp_path, contents, old, error):
+    if old:
+        save_checkpoint(model, tmp_path / "model.safetensors")
+    before = contents(tmp_path)
+    fail_at(monkeypatch, ldm_file, "write_tensors", 1, error)
+    with pytest.raises(type(error)):
+        save_checkpoint(other, tmp_path / "model.safetensors")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("count", range(1, 15, 3))
+def test_moving_into_place_is_undone_if_it_fails_half_way(monkeypatch, other, folder, contents, count):
+    (folder / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"goes when all is well")
+    for file in (folder / "vae").iterdir():
+        file.unlink()
+    (folder / "vae").rmdir()  # one folder that the new model makes
+    before = contents(folder)
+    rename = os.rename
+    calls = fail_at(monkeypatch, os, "rename", count, PermissionError(13, "in use"))
+    with pytest.raises(OSError, match="could not write .*model: in use; nothing was changed"):
+        save_checkpoint(other, folder)
+    assert len(calls) >= count
+    monkeypatch.setattr(os, "rename", rename)
+    assert contents(folder) == before
+    assert not (folder / "vae").exists()
+    assert [p.name for p in folder.parent.iterdir()] == ["model"]
+
+
+def test_what_cannot_be_put_back_is_kept(monkeypatch, tmp_path):
+    target = tmp_path / "model"
+    target.mkdir()
+    (target / "a.json").write_text("old a")
+    (target / "b.json").write_text("old b")
+    rename, moves = os.rename, []
+
+    def one_move_then_nothing(source, destination):
+        moves.append(source)
+        if len(moves) > 1:
+            raise PermissionError(13, "in use")
+        rename(source, destination)
+
+    monkeypatch.setattr(folders.os, "rename", one_move_then_nothing)
+    with pytest.raises(OSError), atomic_folder(target) as new:  # noqa: PT012
+        (new / "a.json").write_text("new a")
+        (new / "b.json").write_text("new b")
+    left = [path.read_text() for path in tmp_path.rglob("*.json")]
+    assert sorted(left) == ["old a", "old b"]
+
+
+SAVE_ON_A_FULL_DISK = """
+    import resource, sys
+    import torch
+    from ldm_tutorial.checkpoints import load_checkpoint, save_checkpoint
+
+    model = load_checkpoint(sys.argv[1])
+    with torch.no_grad():
+        model.unet.conv_in.weight.zero_()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))  # no file may grow beyond
+    try:
+        save_checkpoint(model, sys.argv[2])
+    except OSError as error:
+        print(error)
+        sys.exit(7)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs setrlimit")
+@pytest.mark.parametrize("name", ["model", "model.safetensors"])
+def test_a_full_disk(model, tmp_path, contents, same_weights, name):
+    path = save_checkpoint(model, tmp_path / name)
+    before = contents(tmp_path)
+    code = textwrap.dedent(SAVE_ON_A_FULL_DISK)
+    done = subprocess.run([sys.executable, "-c", code, path, path], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 7, done.stderr
+    assert f"could not write {path}: File too large; nothing was changed" in done.stdout
+    assert contents(tmp_path) == before
+    same_weights(model, load_checkpoint(path))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions")
+def test_files_have_the_usual_permissions(folder, tmp_path):
+    (tmp_path / "usual").mkdir()
+    (tmp_path / "usual" / "file").write_text("x")
+    for path in (folder, *folder.rglob("*")):
+        usual = tmp_path / "usual" if path.is_dir() else tmp_path / "usual" / "file"
+        if path.name != "tokenizer.json":
+            assert path.stat().st_mode == usual.stat().st_mode, path
+
+
+def test_saving_through_a_link_keeps_the_link(model, tmp_path, same_weights):
+    (tmp_path / "real").mkdir()
+    try:
+        (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
+    except OSError:
+        pytest.skip("no links here")
+    save_checkpoint(model, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    same_weights(model, load_checkpoint(tmp_path / "real"))
+
+
+def test_the_files_of_a_loaded_model_may_be_deleted(model, folder, contents):
+    loaded = load_checkpoint(folder)
+    expected = model.vae.decoder.conv_in.weight
+    save_checkpoint({"vae": loaded.vae}, folder)
+    assert torch.equal(loaded.vae.decoder.conv_in.weight, expected)
