@@ -5,7 +5,6 @@ Shapes: b pictures, n positions (n = h * w), m words, d channels, and `heads` he
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -20,7 +20,7 @@ from .augment import jitter
 from .clip import load_clip
 from .discriminator import PatchDiscriminator, adaptive_weight, hinge_loss
 from .loop import Run, add_common_arguments, batch_indices, learning_rate, set_learning_rate, step_generator
-from .perceptual import PerceptualLoss, VGG16, read_lpips_heads
+from .perceptual import VGG16, PerceptualLoss, read_lpips_heads
 from .sheets import save_sheet
 
 
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kl-weight", type=float, default=1e-4, help="pulls the latents towards N(0, 1)")
     parser.add_argument("--gan-weight", type=float, default=0.02, help="of the generator's loss, before the adaptive weight")
     parser.add_argument("--gan-start", type=float, default=0.6, help="the part of the run after which the discriminator joins")
-    parser.add_argument("--vgg16", type=Path, help="torchvision's vgg16-*.pth: LPIPS instead of our image tower (with --lpips-heads)")
+    parser.add_argument("--vgg16", type=Path, help="torchvision's vgg16-*.pth: for LPIPS, with --lpips-heads")
     parser.add_argument("--lpips-heads", type=Path, help="vgg.pth of the package lpips")
 
 
@@ -80,14 +80,16 @@ def main(args: argparse.Namespace) -> None:
     perceptual = load_perceptual_loss(args, args.folder).to(accelerator.device)
     plain = accelerator.unwrap_model(model)
     state = {
-        "model": plain, "discriminator": accelerator.unwrap_model(discriminator), "optimizer": optimizer, "d_optimizer": d_optimizer
+        "model": plain, "optimizer": optimizer,
+        "discriminator": accelerator.unwrap_model(discriminator), "d_optimizer": d_optimizer,
     }  # fmt: skip
     run = Run(args.folder / "training" / "autoencoder", state, args.steps, accelerator.is_main_process, args.save_every)
     last_layer = plain.decoder.conv_out.weight
 
     for step in run.steps():
         generator = step_generator(args.seed, step, accelerator.process_index)
-        indices = batch_indices(len(data), args.batch_size, step, args.seed)[accelerator.process_index :: accelerator.num_processes]
+        indices = batch_indices(len(data), args.batch_size, step, args.seed)
+        indices = indices[accelerator.process_index :: accelerator.num_processes]  # this process's share
         pictures = data.pictures[indices].to(accelerator.device).float() / 127.5 - 1  # (b, 3, 64, 64)
         pictures = jitter(pictures, generator)
         rate = learning_rate(step, args.steps, args.learning_rate)
@@ -111,7 +113,7 @@ def main(args: argparse.Namespace) -> None:
         set_learning_rate(optimizer, rate)
         optimizer.step()
 
-        # The discriminator's step, on pictures cut off from the autoencoder. The step above left gradients in it: drop them first.
+        # The discriminator's step, on pictures cut off from the autoencoder. The step above left gradients in it: dropped first.
         if adversarial:
             with accelerator.autocast():
                 verdict = hinge_loss(discriminator(pictures), discriminator(decoded.detach()))
@@ -121,7 +123,8 @@ def main(args: argparse.Namespace) -> None:
             d_optimizer.step()
 
         if (step + 1) % args.log_every == 0:
-            values = {"loss": data_loss, "l1": (pictures - decoded).abs().mean(), "kl": kl, "psnr": psnr(pictures, decoded).mean()}
+            l1, decibels = (pictures - decoded).abs().mean(), psnr(pictures, decoded).mean()
+            values = {"loss": data_loss, "l1": l1, "kl": kl, "psnr": decibels}
             if adversarial:
                 values |= {"discriminator": verdict, "fooling": fooling, "gan_weight": weight}
             run.log(**{name: value.item() for name, value in values.items()})

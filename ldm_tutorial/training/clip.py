@@ -96,7 +96,8 @@ def main(args: argparse.Namespace) -> None:
 
     for step in run.steps():
         generator = step_generator(args.seed, step, accelerator.process_index)
-        indices = batch_indices(len(data), args.batch_size, step, args.seed)[accelerator.process_index :: accelerator.num_processes]
+        indices = batch_indices(len(data), args.batch_size, step, args.seed)
+        indices = indices[accelerator.process_index :: accelerator.num_processes]  # this process's share
         pictures = data.pictures[indices].to(accelerator.device).float() / 127.5 - 1  # (b, 3, 64, 64)
         pictures = jitter(pictures, generator)
         input_ids = tokenize(tokenizer, choose_captions([captions[i] for i in indices.tolist()], generator), accelerator.device)

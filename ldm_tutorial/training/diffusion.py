@@ -15,7 +15,7 @@ from ..checkpoints import load_component, save_checkpoint, save_component
 from ..config import EMOJI
 from ..data import EmojiDataset
 from ..model_folder import read_tokenizer
-from ..schedulers import DDPMScheduler, make_scheduler
+from ..schedulers import DDPMScheduler, make_scheduler, randn
 from ..unet import UNet
 from ..vae import AutoencoderKL, DiagonalGaussian
 from .clip import choose_captions
@@ -40,7 +40,10 @@ def sample_timesteps(batch_size: int, num_train_timesteps: int, generator: torch
 
 
 def min_snr_weight(alphas_cumprod: Tensor, timesteps: Tensor, gamma: float = 5.0) -> Tensor:
-    """min(SNR, gamma) / SNR: nearly clean latents count less, for their noise is easy and says little (Hang et al. 2023, section 3.4)."""
+    """min(SNR, gamma) / SNR: nearly clean latents count less, for their noise says little. (b,) -> (b,)
+
+    Hang et al. 2023, section 3.4.
+    """
     alpha_bar = alphas_cumprod[timesteps]
     snr = alpha_bar / (1 - alpha_bar)
     return snr.clamp(max=gamma) / snr
@@ -72,8 +75,8 @@ def encode_captions(tokenizer, text_encoder: nn.Module, captions: list[str], dev
 def draw(unet: nn.Module, vae: AutoencoderKL, context: Tensor, empty: Tensor, steps: int = 25, guidance: float = 5.0) -> Tensor:
     """Pictures for a look on the way, by DDIM: (n, 77, d) -> (n, 3, h, w). Picture i starts from the noise of seed i."""
     size = unet.config.sample_size
-    x = torch.cat([torch.randn(1, unet.config.in_channels, size, size, generator=torch.Generator().manual_seed(i)) for i in range(len(context))])
-    x = x.to(context.device)
+    seeds = [torch.Generator().manual_seed(i) for i in range(len(context))]
+    x = randn((len(context), unet.config.in_channels, size, size), seeds, context.device)  # (n, 4, h, w)
     scheduler = make_scheduler("ddim")
     scheduler.set_timesteps(steps)
     both = torch.cat([empty.expand_as(context), context])
@@ -128,7 +131,8 @@ def main(args: argparse.Namespace) -> None:
 
     for step in run.steps():
         generator = step_generator(args.seed, step, accelerator.process_index)
-        indices = batch_indices(len(data), args.batch_size, step, args.seed)[accelerator.process_index :: accelerator.num_processes]
+        indices = batch_indices(len(data), args.batch_size, step, args.seed)
+        indices = indices[accelerator.process_index :: accelerator.num_processes]  # this process's share
         b = len(indices)
         latents = DiagonalGaussian(posterior.mean[indices], posterior.logvar[indices]).sample(generator)
         latents = latents * vae.config.scaling_factor  # (b, 4, 16, 16), of unit variance
@@ -156,4 +160,4 @@ def main(args: argparse.Namespace) -> None:
 
     if accelerator.is_main_process:
         save_component(ema.model, args.folder / "unet")
-        save_checkpoint({"scheduler": make_scheduler("ddim")}, args.folder)  # and model_index.json: the folder is a whole model now
+        save_checkpoint({"scheduler": make_scheduler("ddim")}, args.folder)  # now it is a whole model

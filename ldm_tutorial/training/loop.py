@@ -121,7 +121,8 @@ class Run:
         """One line of JSON: the number of finished steps, seconds so far, and `values`."""
         if not self.main_process:
             return
-        line = {"step": self.step + 1, "seconds": round(self.seconds, 1), **{k: float(f"{float(v):.6g}") for k, v in values.items()}}
+        rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
+        line = {"step": self.step + 1, "seconds": round(self.seconds, 1), **rounded}
         with open(self.folder / "log.jsonl", "a") as file:
             file.write(json.dumps(line) + "\n")
         self.bar.set_postfix({k: f"{v:.4g}" for k, v in line.items() if k not in ("step", "seconds")})

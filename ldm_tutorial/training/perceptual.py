@@ -30,7 +30,8 @@ class PerceptualLoss(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         total = torch.zeros(len(x), device=x.device)
         for level, (fx, fy) in enumerate(zip(self.backbone.features(x), self.backbone.features(y))):
-            difference = (F.normalize(fx.float(), dim=1, eps=1e-8) - F.normalize(fy.float(), dim=1, eps=1e-8)) ** 2  # (b, c, h, w)
+            fx, fy = (F.normalize(f.float(), dim=1, eps=1e-8) for f in (fx, fy))  # each position a vector of length 1
+            difference = (fx - fy) ** 2  # (b, c, h, w)
             if self.heads is None:
                 per_position = difference.sum(dim=1)  # (b, h, w)
             else:
@@ -73,7 +74,7 @@ class VGG16(nn.Module):
         source = torch.load(path, map_location="cpu", weights_only=True)
         names = [name for name in source if name.startswith("features.")]
         if len(names) != 26:
-            raise ValueError(f"{path}: expected the weights and biases of 13 convolutions named features.N, found {len(names)} tensors")
+            raise ValueError(f"{path}: expected the 26 tensors of 13 convolutions, named features.N; found {len(names)}")
         model = cls()
         model.load_state_dict({ours: source[theirs] for ours, theirs in zip(model.state_dict(), names)})
         return model

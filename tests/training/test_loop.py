@@ -62,7 +62,8 @@ def train(folder, steps, stop_before=None, save_every=4):
 
 
 def read_log(folder):
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in (folder / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
 
 @pytest.mark.parametrize("stop_before", [0, 3, 4, 9, 10])
