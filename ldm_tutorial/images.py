@@ -132,7 +132,7 @@ def png_text(settings: dict[str, Any]) -> PngImagePlugin.PngInfo:
     text = PngImagePlugin.PngInfo()
     for key in (*TEXTS, *NUMBERS):
         if key in settings:
-            text.add_text(key, settings[key] if key in TEXTS else json.dumps(settings[key]))
+            text.add_text(key, settings[key] if key in TEXTS else json.dumps(settings[key], default=str))
     return text
 
 

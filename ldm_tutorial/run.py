@@ -68,8 +68,8 @@ def prepare(
         check_prompt(text, "negative_prompt")
     seeds = seeds_of(options.seed, len(prompts))
     strength = real_number("strength", strength, 0, 1)
-    if mask is not None and image is None:
-        raise ValueError("mask needs an image to paint into")
+    if image is None and (mask is not None or strength != 1):
+        raise ValueError("mask needs an image to paint into" if mask is not None else f"strength={strength:g} needs an image")
     for picture, painted in zip(each["image"], each["mask"]):
         if isinstance(painted, Image.Image) and isinstance(picture, Image.Image) and painted.size != picture.size:
             raise ValueError(f"mask is {painted.width}x{painted.height}, but image is {picture.width}x{picture.height}")

@@ -135,6 +135,13 @@ def test_settings_survive_the_file(tmp_path):
     assert np.array_equal(open_image(tmp_path / "cat.png"), picture)
 
 
+def test_a_setting_of_an_odd_type_does_not_lose_the_picture(tmp_path):
+    picture = random_picture()
+    picture.info.update(SETTINGS, scheduler_options={"use_karras_sigmas": np.bool_(True)})
+    save_image(picture, tmp_path / "cat.png")
+    assert read_settings(tmp_path / "cat.png")["scheduler_options"] == {"use_karras_sigmas": "True"}
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
 def test_any_prompt_survives_the_file(tmp_path_factory, prompt):

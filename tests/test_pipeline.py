@@ -609,6 +609,7 @@ def test_lists_of_different_lengths_are_named(idle_pipe):
         ("cat.png", None, 1.0, TypeError, "image must be a PIL image; got str"),
         (Image.new("F", (32, 32)), None, 1.0, ValueError, "image has mode 'F'"),
         (None, left_half(), 1.0, ValueError, "mask needs an image"),
+        (None, None, 0.5, ValueError, "strength=0.5 needs an image"),
     ],
 )
 def test_a_wrong_picture_is_named(idle_pipe, image, mask, strength, error, words):
