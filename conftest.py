@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 
 import hypothesis
-import pytest
 from nbtool import KERNEL_ENV
 
 # One thread for each worker and each kernel that it starts; before torch is imported.
@@ -24,24 +23,17 @@ def pytest_configure(config):
     config.option.nbval_sanitize_with = str(Path(__file__).parent / "tests" / "notebooks" / "sanitize.cfg")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """`--dist loadgroup` keeps a group on one worker, in order; the long ones go first."""
-    order = {}
+    """The longest first, so that none is left for the end: full-size networks, the browser, the notebooks."""
+
+    def place(item):
+        if item.get_closest_marker("slow"):
+            return 0
+        if item.get_closest_marker("browser"):
+            return 1
+        return 2 if hasattr(item.parent, "skip_compare") else 3
+
     for item in items:
-        notebook = item.parent if hasattr(item.parent, "skip_compare") else None
-        if notebook:
-            notebook.skip_compare = tuple(
-                {*notebook.skip_compare, "stderr"}
-            )  # warnings differ between versions
-            place, group = 2, notebook.nodeid
-        elif item.get_closest_marker("slow"):
-            place, group = 0, "slow"
-        elif item.get_closest_marker("browser"):
-            place, group = 1, "browser"
-        else:
-            place, group = 3, None
-        if group:
-            item.add_marker(pytest.mark.xdist_group(group))
-        order[item] = place
-    items.sort(key=order.get)
+        if hasattr(item.parent, "skip_compare"):  # a notebook: warnings on stderr differ between versions
+            item.parent.skip_compare = tuple({*item.parent.skip_compare, "stderr"})
+    items.sort(key=place)

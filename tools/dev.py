@@ -56,8 +56,8 @@ def test(arguments: list[str]) -> int:
     python = environment("notebooks", "train", "test")
     linted = run([python, "-m", "ruff", "check", "--output-format=concise", "."])
     workers = min(os.cpu_count() or 1, 4)
-    # loadgroup: a notebook stays on one worker, and so do the tests that need the memory for themselves (conftest.py)
-    tested = run([python, "-m", "pytest", "-n", str(workers), "--dist", "loadgroup", *arguments])
+    # loadfile: a notebook's cells stay on one worker, in order, and so do the tests that need the memory for themselves
+    tested = run([python, "-m", "pytest", "-n", str(workers), "--dist", "loadfile", *arguments])
     return tested or linted
 
 
