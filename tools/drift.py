@@ -3,8 +3,9 @@
 
     python tools/drift.py [files]        prints a diff for each that is not, and fails
 
-Compared are syntax trees, so that comments, docstrings and line breaks are free. Cells tagged `sketch` are left out: they
-hold steps on the way (a loop before the matrix form, the same class with a bug in it).
+Compared are syntax trees, so that comments, docstrings and line breaks are free. Left out are cells tagged `sketch`, which
+hold steps on the way (a loop before the matrix form, the same class with a bug in it), and `exercise`, which the reader
+fills in; in the package, the checks of the exercises.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def without_docstrings(definition: Definition) -> str:
 def in_package(folder: Path = ROOT / "ldm_tutorial") -> dict[str, dict[str, str]]:
     """name -> {module: text}. One name can be defined in several modules."""
     found: dict[str, dict[str, str]] = defaultdict(dict)
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted(p for p in folder.rglob("*.py") if p.parent.name != "exercises"):
         for definition in definitions(path.read_text(encoding="utf-8")):
             found[definition.name][path.relative_to(folder.parent).as_posix()] = without_docstrings(
                 definition
@@ -48,9 +49,9 @@ def in_package(folder: Path = ROOT / "ldm_tutorial") -> dict[str, dict[str, str]
 
 
 def in_notebook(path: Path) -> Iterator[tuple[int, str, str]]:
-    """(cell, name, text) of each class and function defined in a notebook, sketches left out."""
+    """(cell, name, text) of each class and function defined in a notebook, sketches and exercises left out."""
     for i, cell in enumerate(nbformat.read(path, 4).cells):
-        if cell.cell_type == "code" and "sketch" not in tags(cell):
+        if cell.cell_type == "code" and not {"sketch", "exercise"} & tags(cell):
             for definition in definitions(
                 TransformerManager().transform_cell(cell.source)
             ):  # %magic is not Python

@@ -9,7 +9,7 @@ Without files: every notebook in notebooks/. Words in a cell's tags that matter 
     raises-exception   the cell is meant to fail
     cost-card          a markdown cell; `run --cost` writes the measured time and memory into it
     bootstrap          the first code cell, the same in every notebook
-    sketch             definitions in it are steps on the way, not those of the package (tools/drift.py)
+    sketch, exercise   definitions in it are steps on the way, or the reader's, and not the package's (tools/drift.py)
 """
 
 from __future__ import annotations

@@ -89,9 +89,10 @@ def test_a_function_drifts_too(tmp_path, package):
     assert len(drift.drifts([notebook(tmp_path, bad)], package)) == 1
 
 
-def test_sketches_and_names_of_their_own_are_free(tmp_path, package):
+def test_sketches_exercises_and_names_of_their_own_are_free(tmp_path, package):
     wrong = THE_SAME.replace("+", "-")
     assert drift.drifts([notebook(tmp_path, wrong, tags=["sketch"])], package) == []
+    assert drift.drifts([notebook(tmp_path, wrong, tags=["exercise"])], package) == []
     assert drift.drifts([notebook(tmp_path, wrong.replace("Block", "MyBlock"))], package) == []
 
 
@@ -106,7 +107,8 @@ def test_a_class_is_built_in_one_notebook(tmp_path, package):
     assert "05.ipynb cell 0: Block is built in 04.ipynb already" in found
 
 
-def test_the_package_itself_is_read():
+def test_the_package_itself_is_read_and_the_checks_of_exercises_are_not():
     package = drift.in_package()
     assert "ldm_tutorial/unet.py" in package["UNet"]
     assert len(package) > 30
+    assert not any("/exercises/" in module for modules in package.values() for module in modules)

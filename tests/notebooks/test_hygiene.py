@@ -6,7 +6,7 @@ import nbtool
 import pytest
 
 
-@pytest.mark.parametrize("path", nbtool.all_notebooks(), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", nbtool.all_notebooks(), ids=lambda p: str(p.relative_to(nbtool.ROOT)))
 def test_stored_notebook_is_sound(path):
     assert nbtool.problems(path) == []
 

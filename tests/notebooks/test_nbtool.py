@@ -173,6 +173,7 @@ def test_a_cell_put_between_others_leaves_their_ids():
     assert len(set(after)) == 3
 
 
+@pytest.mark.filterwarnings("ignore::nbformat.warnings.DuplicateCellId")
 def test_a_copied_cell_gets_an_id_of_its_own():
     notebook = nbtool.clean(
         new_notebook(cells=[new_code_cell("a", id="same-id"), new_code_cell("b", id="same-id")]), "x"
