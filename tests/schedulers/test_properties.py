@@ -180,12 +180,11 @@ def test_karras_timesteps_never_coincide(rescale, n):
     assert [scheduler.index_of(t) for t in scheduler.timesteps] == list(range(n))
 
 
-@given(st.sampled_from([100, 900, 999, 1000]), st.integers(1, 400), st.booleans(), SPACINGS)
-@SETTINGS
-def test_every_churned_step_has_a_timestep_of_its_own(n, s_churn, karras, spacing):
-    scheduler = EulerDiscreteScheduler(s_churn=float(s_churn), use_karras_sigmas=karras, timestep_spacing=spacing)
-    scheduler.set_timesteps(n)
-    assert [scheduler.index_of(t) for t in scheduler.timesteps] == list(range(n))
+def test_every_churned_step_has_a_timestep_of_its_own():
+    """Of 6,000 random settings 4 brought two levels to one float32 timestep; this is one of them."""
+    scheduler = EulerDiscreteScheduler(s_churn=57.0, timestep_spacing="trailing")
+    scheduler.set_timesteps(389)
+    assert [scheduler.index_of(t) for t in scheduler.timesteps] == list(range(389))
 
 
 def test_two_levels_at_one_timestep_are_told_apart_by_the_smallest_difference():
@@ -193,6 +192,25 @@ def test_two_levels_at_one_timestep_are_told_apart_by_the_smallest_difference():
     assert apart.dtype == np.float32
     assert len(set(apart.tolist())) == 4
     assert np.abs(apart - [999, 500, 999, 999]).max() < 2e-4
+
+
+def test_churned_noise_is_scaled_by_s_noise():
+    x = torch.randn(1, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+
+    def step(s_noise):
+        scheduler = EulerDiscreteScheduler(s_churn=10.0, s_noise=s_noise)
+        scheduler.set_timesteps(20)
+        return scheduler.step(x.roll(1), scheduler.timesteps[9], x, torch.Generator().manual_seed(1)).prev_sample
+
+    none, once, twice = step(0.0), step(1.0), step(2.0)
+    assert (once - none).abs().max() > 0.1
+    torch.testing.assert_close(twice - none, 2 * (once - none))
+
+
+def test_a_level_between_two_timesteps_is_placed_by_its_logarithm():
+    train_sigmas = EulerDiscreteScheduler().train_sigmas.astype(np.float64)
+    between = np.sqrt(train_sigmas[:-1] * train_sigmas[1:])
+    assert np.allclose(noise_schedule.sigmas_to_timesteps(between, train_sigmas), np.arange(999) + 0.5, atol=1e-9)
 
 
 @pytest.mark.parametrize("karras", [False, True])
