@@ -204,7 +204,7 @@ def test_a_setting_that_does_not_exist_is_an_error_that_lists_those_that_do():
 
 
 def test_overrides_go_before_the_file():
-    scheduler = make_scheduler("euler", V15_FILE, use_karras_sigmas=True, timestep_spacing="trailing")
+    scheduler = make_scheduler("euler", V15_FILE, use_karras_sigmas=True, beta_end=0.02)
     assert scheduler.use_karras_sigmas
-    assert scheduler.timestep_spacing == "trailing"
-    assert scheduler.beta_end == 0.012
+    assert scheduler.beta_end == 0.02  # not the file's 0.012
+    assert scheduler.beta_start == 0.00085
