@@ -263,7 +263,7 @@ def sheet(pictures: list[Image], prompt: str) -> Image:
     rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
     first, last = pictures[0].info, pictures[-1].info
     settings = f"{describe(first)}, {SCHEDULERS[first['scheduler']]}, {first['steps']} steps"
-    settings += f", seeds {first['seed']} ... {last['seed']}, row by row"
+    settings += f", seeds {first['seed']} ... {last['seed']}"
     grid = to_picture(picture_grid(rows, title=prompt, subtitle=settings))
     grid.info.update(first)
     return grid
