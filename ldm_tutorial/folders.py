@@ -36,12 +36,16 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
         else:
             os.rename(new, target)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OSError(error.errno, f"could not write {folder}: {reason}; nothing was changed") from error
+        outcome = f"some of its files could not be put back and are in {old}" if _holds_files(old) else "nothing was changed"
+        raise OSError(error.errno, f"could not write {folder}: {error.strerror or error}; {outcome}") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
-        if not any(path.is_file() for path in old.rglob("*")):  # else what it holds could not be put back
+        if not _holds_files(old):
             shutil.rmtree(work, ignore_errors=True)
+
+
+def _holds_files(folder: Path) -> bool:
+    return any(path.is_file() for path in folder.rglob("*"))
 
 
 def _merge(new: Path, target: Path, old: Path) -> None:

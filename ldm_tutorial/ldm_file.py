@@ -94,4 +94,7 @@ def _unpack_tokenizer(source: object, files: Mapping[str, str], vocab_size: int)
             if name != Path(name).name or not name.endswith((".json", ".txt")) or not isinstance(text, str):
                 raise CheckpointError(f"{source}: {name!r} is not a file of a tokenizer")
             (Path(folder) / name).write_text(text, encoding="utf-8")
-        return read_tokenizer(Path(folder), vocab_size)
+        try:
+            return read_tokenizer(Path(folder), vocab_size)
+        except (FileNotFoundError, CheckpointError) as error:
+            raise CheckpointError(f"{source}: the tokenizer in its metadata: {error}") from error

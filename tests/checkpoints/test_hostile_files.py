@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from ldm_tutorial.checkpoints import CheckpointError, load_checkpoint
 from ldm_tutorial.ldm_file import METADATA
 from ldm_tutorial.ldm_format import to_ldm
-from ldm_tutorial.model_folder import PARTS
+from ldm_tutorial.model_folder import PARTS, read_tokenizer
 from ldm_tutorial.tensor_files import read_tensors
 
 UNET = "model.diffusion_model."
@@ -145,6 +145,15 @@ def test_a_tokenizer_in_the_metadata_writes_nowhere_else(file, name):
     file.unlink()
     save_file(tensors, file, {METADATA: json.dumps(told)})
     refused(file, "not a file of a tokenizer")
+
+
+def test_a_tokenizer_in_the_metadata_that_is_none(file):
+    tensors, metadata = read_tensors(file)
+    told = json.loads(metadata[METADATA]) | {"tokenizer": {"tokenizer_config.json": "{}"}}
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    file.unlink()
+    save_file(tensors, file, {METADATA: json.dumps(told)})
+    refused(file, str(file), "the tokenizer in its metadata")
 
 
 # ---- what is not the file at all
@@ -329,6 +338,11 @@ def test_a_tokenizer_of_another_model(folder, edit_json):
     vocabulary["onemore"] = len(vocabulary)
     path.write_text(json.dumps(content))
     refused(folder, str(folder / "tokenizer"), "has 555 entries, the text encoder 554")
+
+
+def test_a_folder_without_a_tokenizer_does_not_give_one_of_two_words(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"neither a tokenizer\.json nor a vocab\.json"):
+        read_tokenizer(tmp_path)
 
 
 def test_a_damaged_tokenizer(folder):
