@@ -346,6 +346,16 @@ def test_pip_failing_ends_in_that_sentence(tmp_path):
         module.pip("--no-index", "--quiet", "a-package-that-is-not-there")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no signals")
+def test_pip_being_killed_is_said(tmp_path):
+    module = load_dev(tmp_path)
+    module.PYTHON = str(tmp_path / "python")
+    Path(module.PYTHON).write_text("#!/bin/sh\nkill -9 $$\n")
+    Path(module.PYTHON).chmod(0o755)
+    with pytest.raises(module.Stop, match="signal 9"):
+        module.pip("x")
+
+
 def test_the_environment_is_made_once_and_extended(dev):
     dev.environment("notebooks")
     assert dev.pip_calls == [["-c", "constraints.txt", "-e", ".[notebooks]"]]

@@ -205,7 +205,9 @@ def pip(*arguments: str) -> None:
     for line in process.stderr:
         sys.stderr.write(line)
         said.append(line)
-    if process.wait():
+    if process.wait() < 0:
+        raise Stop(f"pip was stopped from outside (signal {-process.returncode}): too little memory? Then the same again.")
+    if process.returncode:
         raise Stop(why_pip_failed("".join(said)))
 
 
@@ -243,6 +245,7 @@ def first_picture() -> None:
         return
     picture = Path("runs") / "first_picture.png"
     (ROOT / "runs").mkdir(exist_ok=True)
+    print("A first picture, to see that everything works:", flush=True)
     command = [
         PYTHON,
         "-m",
