@@ -31,7 +31,7 @@ def picture_grid(
     title: str = "",
     subtitle: str = "",
     shown: int = 256,
-    resample: Image.Resampling = Image.Resampling.LANCZOS,
+    resample: Image.Resampling = Image.Resampling.NEAREST,
 ) -> Figure:
     """Rows of pictures of one size, with labels above the columns and before the rows. The last row may be shorter.
 
