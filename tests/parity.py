@@ -44,6 +44,29 @@ def randomize(network: nn.Module, seed: int = 0) -> nn.Module:
     return network
 
 
+def named_as_in(reference: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The text encoder's tensors under the names that the installed transformers has in memory.
+
+    On disk all begin with "text_model.", and so do ours; some versions 5 drop that.
+    """
+    prefix = "text_model."
+    if any(name.startswith(prefix) for name in reference.state_dict()):
+        return tensors
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+
+
+def copy_text_encoder(ours: nn.Module, reference: nn.Module) -> None:
+    """Put our very tensors into transformers' model, and an index in place of one that is still on the meta device."""
+    found = reference.load_state_dict(named_as_in(reference, ours.state_dict()), strict=False, assign=True)
+    assert not found.unexpected_keys
+    assert all(name.endswith("position_ids") for name in found.missing_keys)
+    for module in reference.modules():
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            if buffer.is_meta:
+                assert name == "position_ids"
+                module.register_buffer(name, torch.arange(buffer.shape[-1])[None], persistent=False)
+
+
 def randn(*shape: int, seed: int = 1, scale: float = 1.0) -> Tensor:
     return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 

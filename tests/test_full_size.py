@@ -16,7 +16,7 @@ from ldm_tutorial.clip import CLIPTextModel
 from ldm_tutorial.config import EMOJI, SD15
 from ldm_tutorial.unet import UNet
 from ldm_tutorial.vae import AutoencoderKL
-from tests.parity import assert_noticed, assert_same, randn, randomize
+from tests.parity import assert_noticed, assert_same, copy_text_encoder, randn, randomize
 
 TOLERANCE = 1e-4  # of the output's scale: what two right implementations differ by in float32 is some hundredths of it
 
@@ -138,16 +138,10 @@ def v15(request):
     ours = on_meta(lambda: NETWORKS[part][0](getattr(SD15, part))).to_empty(device="cpu").requires_grad_(False).eval()
     randomize(ours)
     reference = on_meta(lambda: NETWORKS[part][1](getattr(SD15, part))).eval()
-    state = ours.state_dict()
     if part == "text_encoder":
-        stripped = {k.removeprefix("text_model."): v for k, v in state.items()}
-        state = stripped if stripped.keys() >= set(reference.state_dict()) - {"embeddings.position_ids"} else state
-    reference.load_state_dict(state, strict=part != "text_encoder", assign=True)
-    for module in reference.modules():  # what no file holds is still on the meta device
-        for name, buffer in list(module.named_buffers(recurse=False)):
-            if buffer.is_meta:
-                assert name == "position_ids"
-                module.register_buffer(name, torch.arange(buffer.shape[-1])[None], persistent=False)
+        copy_text_encoder(ours, reference)
+    else:
+        reference.load_state_dict(ours.state_dict(), assign=True)
     assert not any(t.is_meta for t in (*reference.parameters(), *reference.buffers()))
     with torch.inference_mode():
         yield ours, reference

@@ -140,13 +140,12 @@ def test_arguments_are_left_as_they_were(distinct):
     assert torch.equal(context, inputs()[1])
 
 
-@settings(derandomize=True, deadline=None, max_examples=15)
-@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 9))
-def test_any_size_and_any_number_of_words_go_in_and_the_same_size_comes_out(h, w, m):
-    with torch.device("meta"):
-        model = UNet(DISTINCT)
-        out = model(torch.empty(2, 5, h, w), torch.empty(2), torch.empty(2, m, 18))
+@settings(derandomize=True, deadline=None, max_examples=20)
+@given(h=st.integers(1, 20), w=st.integers(1, 20), m=st.integers(1, 9))
+def test_any_size_and_any_number_of_words_go_in_and_the_same_size_comes_out(distinct, h, w, m):
+    out = distinct[0](randn(2, 5, h, w), 500, randn(2, m, 18))
     assert out.shape == (2, 6, h, w)
+    assert out.isfinite().all()
 
 
 # ---- what v1.5 is made of
