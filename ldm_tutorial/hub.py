@@ -197,12 +197,13 @@ def _download(repo_id: str, revision: str | None) -> Path:
 
 
 def _snapshot(repo_id: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
-    """Download the files that match, or find them in the hub's cache."""
-    from huggingface_hub import snapshot_download, utils
+    """Download the files that match; without a network, find them in the hub's cache."""
+    from huggingface_hub import HfApi, snapshot_download, utils
 
     at = f"{repo_id} at revision {revision}" if revision else repo_id
     try:
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(patterns)))
+        HfApi().repo_info(repo_id, revision=revision, timeout=10)  # tells at once what a download would try for half a minute
+        offline = None
     except utils.GatedRepoError as error:
         raise HubError(f"{at} is open only to those who accepted its terms: do so on its page, then `hf auth login`") from error
     except utils.RepositoryNotFoundError as error:
@@ -212,8 +213,14 @@ def _snapshot(repo_id: str, revision: str | None, patterns: tuple[str, ...]) -> 
     except utils.HFValidationError as error:
         raise ValueError(f"{repo_id!r} is neither a file or folder here nor a hub id: {error}") from error
     except Exception as error:  # of the network, in many classes that are no OSError
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise HubError(f"the hub could not be reached for {at} ({reason})") from error
+        offline = error
+    try:
+        cached_only = offline is not None
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(patterns), local_files_only=cached_only))
+    except Exception as error:
+        reason = " ".join(str(offline or error).split()) or type(offline or error).__name__
+        problem = "the hub could not be reached for" if offline else "the hub broke off the download of"
+        raise HubError(f"{problem} {at} ({reason})") from (offline or error)
 
 
 def _by_hand(repo_id: str) -> str:

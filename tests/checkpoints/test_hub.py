@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import socket
+import time
 
 import pytest
 
@@ -166,14 +167,20 @@ def fake_hub(monkeypatch, tmp_path):
     import huggingface_hub
 
     class Hub:
-        files, asked, error = OFFICIAL, [], None
+        files, asked, error, breaks_off = OFFICIAL, [], None, None
 
-    def snapshot_download(repo_id, revision=None, allow_patterns=None):
-        from huggingface_hub.utils import filter_repo_objects
-
+    def repo_info(self, repo_id, *, revision, timeout):
         Hub.asked.append((repo_id, revision))
         if Hub.error:
             raise Hub.error
+
+    def snapshot_download(repo_id, revision=None, allow_patterns=None, local_files_only=False):
+        from huggingface_hub.utils import LocalEntryNotFoundError, filter_repo_objects
+
+        if local_files_only:
+            raise LocalEntryNotFoundError("not in the cache")
+        if Hub.breaks_off:
+            raise Hub.breaks_off
         for name in filter_repo_objects(Hub.files, allow_patterns=allow_patterns):
             path = tmp_path / "snapshot" / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,6 +189,7 @@ def fake_hub(monkeypatch, tmp_path):
 
     Hub.asked = []
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", repo_info)
     return Hub
 
 
@@ -236,7 +244,6 @@ def response(status):
         (lambda e: e.RevisionNotFoundError("404", response=response(404)), "has no revision v9"),
         (lambda e: TimeoutError("timed out"), r"could not be reached for owner/name at revision v9 \(timed out\)"),
         (lambda e: RuntimeError(""), r"could not be reached .*\(RuntimeError\)"),
-        (lambda e: OSError(28, "No space left on device"), "No space left on device"),
     ],
 )
 def test_each_failure_of_the_hub_is_told_apart(fake_hub, make, message):
@@ -246,6 +253,27 @@ def test_each_failure_of_the_hub_is_told_apart(fake_hub, make, message):
     fake_hub.error = make(utils)
     with pytest.raises(HubError, match=message):
         resolve("owner/name", revision="v9")
+
+
+def test_a_download_that_breaks_off(fake_hub):
+    fake_hub.breaks_off = OSError(28, "No space left on device")
+    with pytest.raises(HubError, match=r"broke off the download of owner/name \(.*No space left on device\)"):
+        resolve("owner/name")
+
+
+@pytest.mark.parametrize("name", ["sd15", "owner/name"])
+def test_without_a_network_the_answer_comes_at_once(monkeypatch, tmp_path, name):
+    from huggingface_hub import constants
+
+    def no_network(*args, **kwargs):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"waits {seconds} s to try again"))
+    with pytest.raises(HubError, match="could not be reached for .*Name or service not known"):
+        resolve(name)
 
 
 def test_an_id_that_the_hub_would_not_allow(cache):
