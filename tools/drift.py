@@ -3,9 +3,12 @@
 
     python tools/drift.py [files]        prints a diff for each that is not, and fails
 
-Compared are syntax trees, so that comments, docstrings and line breaks are free. Left out are cells tagged `sketch`, which
+Compared are syntax trees, so that comments, docstrings and line breaks are free. A class may be built over several cells:
+`class Name(Name):` adds its methods to those of the cells before. Left out are cells tagged `sketch`, which
 hold steps on the way (a loop before the matrix form, the same class with a bug in it), and `exercise`, which the reader
 fills in; in the package, the checks of the exercises.
+
+A long class may be built in several cells: `class UNet(UNet):` goes on with the class of the cell before.
 """
 
 from __future__ import annotations
@@ -50,12 +53,24 @@ def in_package(folder: Path = ROOT / "ldm_tutorial") -> dict[str, dict[str, str]
 
 def in_notebook(path: Path) -> Iterator[tuple[int, str, str]]:
     """(cell, name, text) of each class and function defined in a notebook, sketches and exercises left out."""
+    found: list[tuple[int, Definition]] = []
     for i, cell in enumerate(nbformat.read(path, 4).cells):
         if cell.cell_type == "code" and not {"sketch", "exercise"} & tags(cell):
             for definition in definitions(
                 TransformerManager().transform_cell(cell.source)
             ):  # %magic is not Python
-                yield i, definition.name, without_docstrings(definition)
+                begun = next((d for _, d in reversed(found) if d.name == definition.name), None)
+                if begun is not None and adds_to_itself(definition):
+                    begun.body += definition.body[ast.get_docstring(definition) is not None :]
+                else:
+                    found.append((i, definition))
+    for i, definition in found:
+        yield i, definition.name, without_docstrings(definition)
+
+
+def adds_to_itself(definition: Definition) -> bool:
+    """`class Name(Name):` goes on with a class that an earlier cell has begun."""
+    return isinstance(definition, ast.ClassDef) and [ast.unparse(base) for base in definition.bases] == [definition.name]
 
 
 def drifts(notebooks: Iterable[Path], package: dict[str, dict[str, str]]) -> list[str]:
@@ -71,9 +86,10 @@ def drifts(notebooks: Iterable[Path], package: dict[str, dict[str, str]]) -> lis
                     theirs.splitlines(), text.splitlines(), module, f"{path.name} cell {i}", lineterm=""
                 )
                 found.append(f"{path.name} cell {i}: {name} is not the one of {module}\n" + "\n".join(diff))
-            if built.setdefault(name, path) != path:
+            # two modules may have a class of one name, each built in a notebook of its own
+            if built.setdefault((name, text), path) != path:
                 found.append(
-                    f"{path.name} cell {i}: {name} is built in {built[name].name} already; import it"
+                    f"{path.name} cell {i}: {name} is built in {built[name, text].name} already; import it"
                 )
     return found
 

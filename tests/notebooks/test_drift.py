@@ -89,6 +89,15 @@ def test_a_function_drifts_too(tmp_path, package):
     assert len(drift.drifts([notebook(tmp_path, bad)], package)) == 1
 
 
+def test_a_class_may_be_built_over_several_cells(tmp_path, package):
+    head, forward = THE_SAME.split("    def forward")
+    more = "class Block(Block):\n    'And now the rest.'\n    def forward" + forward
+    assert drift.drifts([notebook(tmp_path, head, "x = Block(3)", more)], package) == []
+    assert len(drift.drifts([notebook(tmp_path, head)], package)) == 1  # not finished
+    assert len(drift.drifts([notebook(tmp_path, head, more.replace("x + ", "x - "))], package)) == 1
+    assert len(drift.drifts([notebook(tmp_path, more)], package)) == 1  # never begun
+
+
 def test_sketches_exercises_and_names_of_their_own_are_free(tmp_path, package):
     wrong = THE_SAME.replace("+", "-")
     assert drift.drifts([notebook(tmp_path, wrong, tags=["sketch"])], package) == []
@@ -99,6 +108,23 @@ def test_sketches_exercises_and_names_of_their_own_are_free(tmp_path, package):
 def test_one_name_in_two_modules_may_be_either(tmp_path, package):
     package["Block"] = {"a.py": "class Block:\n    pass", **package["Block"]}
     assert drift.drifts([notebook(tmp_path, THE_SAME)], package) == []
+
+
+def test_two_modules_classes_of_one_name_are_built_in_two_notebooks(tmp_path, package):
+    other = "class Block:\n    pass"
+    package["Block"] = {"a.py": other, **package["Block"]}
+    notebooks = [notebook(tmp_path, THE_SAME), notebook(tmp_path, other, name="05.ipynb")]
+    assert drift.drifts(notebooks, package) == []
+
+
+def test_a_class_may_be_built_in_several_cells(tmp_path, package):
+    parts = THE_SAME.split("    def forward")
+    cells = [parts[0], "x = 1", "class Block(Block):\n    def forward" + parts[1]]
+    assert drift.drifts([notebook(tmp_path, *cells)], package) == []
+    [found] = drift.drifts([notebook(tmp_path, *cells[:2])], package)  # and left unfinished, it is told
+    assert "-    def forward" in found
+    [found] = drift.drifts([notebook(tmp_path, *cells[:2], cells[2].replace("+", "-"))], package)
+    assert "+        return x - self.linear(x)" in found
 
 
 def test_a_class_is_built_in_one_notebook(tmp_path, package):
