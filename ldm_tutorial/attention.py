@@ -38,8 +38,7 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         q = self.split_heads(self.to_q(x))  # (b, heads, n, d)
-        k = self.split_heads(self.to_k(context))  # (b, heads, m, d)
-        v = self.split_heads(self.to_v(context))  # (b, heads, m, d)
+        k, v = self.split_heads(self.to_k(context)), self.split_heads(self.to_v(context))  # (b, heads, m, d) each
         out = F.scaled_dot_product_attention(q, k, v)  # attention_weights(q, k) @ v, without storing the weights
         return self.to_out(out.transpose(1, 2).flatten(2))  # (b, n, dim)
 
