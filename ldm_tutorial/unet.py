@@ -83,6 +83,25 @@ class UpBlock(nn.Module):
         return x
 
 
+def channel_plan(config: UNetConfig) -> tuple[list[list[int]], list[list[int]]]:
+    """The channels that each residual block receives: for each level on the way down, then for each on the way up."""
+    channels, layers = config.block_out_channels, config.layers_per_block
+
+    down, stack = [], [channels[0]]  # the stack mirrors what forward will push: conv_in's result is the first
+    for i, out_channels in enumerate(channels):
+        down.append([stack[-1]] + [out_channels] * (layers - 1))
+        stack += [out_channels] * (layers + (i < len(channels) - 1))  # one a block, and one of the downsampling
+
+    up, flow = [], channels[-1]
+    for out_channels in reversed(channels):
+        inputs = []
+        for _ in range(layers + 1):
+            inputs.append(flow + stack.pop())  # what flows up, joined to what comes off the stack
+            flow = out_channels
+        up.append(inputs)
+    return down, up
+
+
 class UNet(nn.Module):
     """`UNet(config)(latents, timesteps, context)` -> predicted noise
 
@@ -92,32 +111,18 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig):
         super().__init__()
         self.config = config
-        channels, layers = config.block_out_channels, config.layers_per_block
-        last = len(channels) - 1
-
+        channels, attention = config.block_out_channels, config.attention_levels
+        levels = range(len(channels))
+        down, up = channel_plan(config)
         self.conv_in = nn.Conv2d(config.in_channels, channels[0], kernel_size=3, padding=1)
         self.time_embedding = TimestepMLP(channels[0], 4 * channels[0])
-
-        # Down. `stack` mirrors what forward will push: the channels of every feature map that is kept.
-        self.down_blocks = nn.ModuleList()
-        stack = [channels[0]]
-        for i, out_channels in enumerate(channels):
-            inputs = [stack[-1]] + [out_channels] * (layers - 1)
-            self.down_blocks.append(DownBlock(config, inputs, out_channels, config.attention_levels[i], downsample=i < last))
-            stack += [out_channels] * (layers + (i < last))
-
+        self.down_blocks = nn.ModuleList(
+            [DownBlock(config, down[i], channels[i], attention[i], downsample=i < levels[-1]) for i in levels]
+        )
         self.mid_block = MidBlock(config, channels[-1])
-
-        # Up. Every residual block receives what flows up and what it takes off the stack.
-        self.up_blocks = nn.ModuleList()
-        flow = channels[-1]
-        for i, out_channels in reversed(list(enumerate(channels))):
-            inputs = []
-            for _ in range(layers + 1):
-                inputs.append(flow + stack.pop())
-                flow = out_channels
-            self.up_blocks.append(UpBlock(config, inputs, out_channels, config.attention_levels[i], upsample=i > 0))
-
+        self.up_blocks = nn.ModuleList(
+            [UpBlock(config, up[-1 - i], channels[i], attention[i], upsample=i > 0) for i in reversed(levels)]
+        )
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, channels[0], eps=NORM_EPS)
         self.conv_out = nn.Conv2d(channels[0], config.out_channels, kernel_size=3, padding=1)
 

@@ -7,8 +7,6 @@ Compared are syntax trees, so that comments, docstrings and line breaks are free
 `class Name(Name):` adds its methods to those of the cells before. Left out are cells tagged `sketch`, which
 hold steps on the way (a loop before the matrix form, the same class with a bug in it), and `exercise`, which the reader
 fills in; in the package, the checks of the exercises.
-
-A long class may be built in several cells: `class UNet(UNet):` goes on with the class of the cell before.
 """
 
 from __future__ import annotations

@@ -117,16 +117,6 @@ def test_two_modules_classes_of_one_name_are_built_in_two_notebooks(tmp_path, pa
     assert drift.drifts(notebooks, package) == []
 
 
-def test_a_class_may_be_built_in_several_cells(tmp_path, package):
-    parts = THE_SAME.split("    def forward")
-    cells = [parts[0], "x = 1", "class Block(Block):\n    def forward" + parts[1]]
-    assert drift.drifts([notebook(tmp_path, *cells)], package) == []
-    [found] = drift.drifts([notebook(tmp_path, *cells[:2])], package)  # and left unfinished, it is told
-    assert "-    def forward" in found
-    [found] = drift.drifts([notebook(tmp_path, *cells[:2], cells[2].replace("+", "-"))], package)
-    assert "+        return x - self.linear(x)" in found
-
-
 def test_a_class_is_built_in_one_notebook(tmp_path, package):
     first, second = notebook(tmp_path, THE_SAME), notebook(tmp_path, THE_SAME, name="05.ipynb")
     [found] = drift.drifts([first, second], package)
