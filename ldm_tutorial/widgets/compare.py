@@ -1,0 +1,187 @@
+"""Columns that differ in one setting and in nothing else: the same words, the same noise, one step slider for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import ipywidgets as w
+from PIL import Image
+
+from ..cli import SCHEDULERS as TITLES
+from ..pipeline import StableDiffusion, load_pipeline
+from ..plotting import picture_grid, to_picture
+from . import panel
+from .drawing import Frame, columns_of, difference, draw, index_at
+
+# What can be compared: its label, and four values to begin with.
+VARIED: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "scheduler": ("Scheduler", ("ddim", "euler", "ddpm", "euler_a")),
+    "steps": ("Steps", (5, 10, 25, 50)),
+    "guidance_scale": ("Guidance", (1.0, 3.0, 7.5, 15.0)),
+    "seed": ("Seed", (0, 1, 2, 3)),
+}
+WIDTH = 160
+
+
+def name_of(vary: str, value: Any) -> str:
+    return {
+        "scheduler": lambda: TITLES[value],
+        "steps": lambda: f"{value} steps",
+        "guidance_scale": lambda: f"guidance {value:g}",
+        "seed": lambda: f"seed {value}",
+    }[vary]()
+
+
+class Compare(panel.Panel):
+    """Two to four runs, side by side: `Compare(pipe, vary="scheduler", values=["ddim", "euler"])`.
+
+    vary: "scheduler", "steps", "guidance_scale" or "seed"; values: one per column, None: four to begin with.
+    """
+
+    def __init__(
+        self,
+        pipe: StableDiffusion | str = "emoji",
+        prompt: str = "a cat in the style of noto",
+        vary: str = "scheduler",
+        values: Sequence[Any] | None = None,
+        background: bool | None = None,
+    ):
+        if vary not in VARIED:
+            raise ValueError(f"vary={vary!r} must be one of {', '.join(map(repr, VARIED))}")
+        values = VARIED[vary][1] if values is None else tuple(values)
+        if not 2 <= len(values) <= 4:
+            raise ValueError(f"values must be two to four, one per column; got {len(values)}")
+        self.pipe = load_pipeline(pipe) if isinstance(pipe, str) else pipe
+        self.runs: list[list[Frame]] = []
+        self._of: tuple[str, list[dict[str, Any]]] = (vary, [])  # what the runs are of
+
+        self.prompt = panel.text("Prompt", prompt)
+        self.shared: dict[str, w.Widget] = {
+            "scheduler": panel.scheduler_choice("ddim"),
+            "steps": panel.whole("Steps", 25, 1, 100),
+            "guidance_scale": panel.real("Guidance", 7.5, 0, 20, 0.5),
+            "seed": panel.number("Seed", 0),
+        }
+        self.vary = panel.choice("Compare by", [(label, name) for name, (label, _) in VARIED.items()], vary)
+        self.columns = w.IntSlider(
+            value=len(values), min=2, max=4, description="Columns", style=panel.LABEL, layout=w.Layout(width="320px")
+        )
+        self.values = w.HBox(layout=w.Layout(flex_flow="row wrap"))
+        self.go = panel.button("Compare", "Draw all columns with these settings", self.ask, "primary")
+        self.stop = panel.button("Cancel", "Stop drawing", self.cancel)
+        self.bar = w.IntProgress(description="Progress", style=panel.LABEL, layout=w.Layout(width="420px"))
+        self.position = panel.whole("Step", 1, 1, 1)
+        self.screen = w.HTML()
+
+        self._offer(values)
+        self.vary.observe(lambda _: self._offer(VARIED[self.vary.value][1][: self.columns.value]), "value")
+        self.columns.observe(self._resize, "value")
+        self.position.observe(lambda _: self._display(), "value")
+        super().__init__(
+            [
+                self.prompt, panel.row(self.vary, self.columns), self.values, w.VBox(list(self.shared.values())),
+                panel.row(self.go, self.stop), self.bar, self.position, self.screen,
+            ],
+            background,
+        )  # fmt: skip
+        self.ask(wait=True)
+
+    # ---- what the user does
+
+    def _offer(self, values: Sequence[Any]) -> None:
+        """One control per column, for the setting that differs; the shared one of the same name goes away."""
+        vary, made = self.vary.value, []
+        for i, value in enumerate(values, start=1):
+            label = f"Column {i}"
+            if vary == "scheduler":
+                made.append(panel.scheduler_choice(value, label))
+            elif vary == "guidance_scale":
+                made.append(w.BoundedFloatText(value=value, min=0, max=20, step=0.5, description=label, style=panel.LABEL))
+            else:
+                low, high = (1, 1000) if vary == "steps" else (0, 2**32 - 1)
+                made.append(w.BoundedIntText(value=value, min=low, max=high, description=label, style=panel.LABEL))
+        self.values.children = made
+        for name, control in self.shared.items():
+            control.layout.display = "none" if name == vary else ""
+
+    def _resize(self, change: Mapping[str, Any]) -> None:
+        kept = [control.value for control in self.values.children]
+        self._offer([*kept, *VARIED[self.vary.value][1][len(kept) :]][: change["new"]])
+
+    @property
+    def settings(self) -> list[dict[str, Any]]:
+        """Of each column: the arguments of `pipe(...)`."""
+        shared = {"prompt": self.prompt.value, **{name: control.value for name, control in self.shared.items()}}
+        return columns_of(shared, self.vary.value, [control.value for control in self.values.children])
+
+    def ask(self, wait: bool = False) -> None:
+        self.begin(partial(self._draw, self.vary.value, self.settings), wait=wait)
+
+    def cancel(self) -> None:
+        self.runner.cancel()
+        self.bar.value = 0
+        self.say("Cancelled.")
+
+    # ---- the work, in the background
+
+    def _draw(self, vary: str, columns: list[dict[str, Any]]) -> Iterator[tuple[int, int, Any]]:
+        runs: list[list[Frame]] = []
+        total, done = sum(column["steps"] for column in columns), 0
+        for settings in columns:
+            runs.append([])
+            for frame in draw(self.pipe, every_step=True, **settings):
+                runs[-1].append(frame)
+                done += 1
+                yield done, total, None
+        yield done, total, (vary, columns, runs)
+
+    def show(self, thing: tuple[int, int, Any]) -> None:
+        done, total, result = thing
+        self.bar.max, self.bar.value = total, done
+        self.say(f"{done} of {total} steps")
+        if result:
+            vary, columns, self.runs = result
+            self._of = (vary, columns)
+            longest = max(map(len, self.runs))
+            self.position.value = 1  # before max falls below it
+            self.position.max = longest
+            self.position.value = longest
+            self._display()
+
+    def finished(self) -> None:
+        self.say("Done. The step slider moves all columns.")
+
+    # ---- what can be seen
+
+    def rows(self) -> list[list[tuple[Image.Image, str]]]:
+        """The pictures at the slider's step, and below each what differs from the first: with their captions."""
+        vary, columns = self._of
+        longest = max(map(len, self.runs))
+        above, below = [], []
+        for settings, run in zip(columns, self.runs):
+            i = index_at(self.position.value, longest, len(run))
+            picture, first = run[i].pictures[0], above[0][0] if above else run[i].pictures[0]
+            apart, mean = difference(picture, first)
+            above.append((picture, f"{name_of(vary, settings[vary])}, step {i + 1} of {len(run)}"))
+            below.append((apart, f"differs from column 1 by {mean:.1f} of 255" if len(above) > 1 else "column 1"))
+        return [above, below]
+
+    def _display(self) -> None:
+        if self.runs:
+            self.screen.value = "".join(panel.strip_html(pictures, WIDTH) for pictures in self.rows())
+
+    def snapshot(self) -> Image.Image:
+        rows, (vary, columns) = self.rows(), self._of
+        pictures = [[picture for picture, _ in row] for row in rows]
+        labels = [name_of(vary, settings[vary]) for settings in columns]
+        return to_picture(
+            picture_grid(pictures, labels, ["picture", "difference from the first"], title=columns[0]["prompt"], shown=WIDTH)
+        )
+
+    @property
+    def alt(self) -> str:
+        vary, columns = self._of
+        names = ", ".join(name_of(vary, settings[vary]) for settings in columns)
+        return f"Pictures of {columns[0]['prompt']!r} side by side: {names}. Below, how much each differs from the first."

@@ -1,0 +1,151 @@
+"""Pictures on the way: one request to the pipeline as a generator of frames. No widget in here."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from PIL import Image
+
+from ..cli import SCHEDULERS as TITLES
+from ..hub import KNOWN, KnownModel, _local, _weights_dir
+from ..images import png_text
+from ..model_folder import PARTS
+from ..options import Options
+from ..pipeline import DenoisingStep, StableDiffusion
+from ..run import Run, prepare
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What there is to see after one step. `pictures` is None where there was no time to decode them."""
+
+    done: int  # steps taken
+    total: int
+    pictures: list[Image.Image] | None
+    step: DenoisingStep | None  # None: no step was needed (img2img of strength 0)
+    run: Run
+    note: str = ""  # what the pipeline warned of
+
+    @property
+    def is_last(self) -> bool:
+        return self.done == self.total
+
+
+def draw(
+    pipe: StableDiffusion,
+    prompt: str | Sequence[str],
+    image: Image.Image | None = None,
+    mask: Image.Image | None = None,
+    strength: float = 1.0,
+    every_step: bool = False,
+    **options: Any,
+) -> Iterator[Frame]:
+    """`pipe(...)`, `img2img` or `inpaint`, step by step. The last frame holds what they return, to the last bit.
+
+    The other frames hold the model's guess of the clean picture. Decoding them takes at most half of the time, so that a
+    preview never makes a large model crawl: the first is always there, and `every_step` asks for all.
+    Raises what the pipeline raises, when the first frame is asked for.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        run = prepare(pipe, prompt, Options(**options), image, mask, strength)
+    note = "; ".join(str(warning.message) for warning in caught)
+    total = len(run.timesteps)
+    latents = run.latents
+    step, done, cost, last_preview = None, 0, 0.0, time.monotonic()
+
+    # The loop of `pipe.stream`. `run`, which stream keeps to itself, holds the settings that belong into the file.
+    for step in pipe._denoise(run):
+        latents, done = step.latents, step.index + 1
+        if done == total:
+            break
+        began = time.monotonic()
+        pictures = None
+        if done == 1 or every_step or began - last_preview >= cost:
+            pictures = pipe.decode(step.denoised)
+            last_preview = time.monotonic()
+            cost = last_preview - began
+        yield Frame(done, total, pictures, step, run, note)
+
+    pictures = pipe.decode(latents)
+    for picture, settings in zip(pictures, run.settings):
+        picture.info.update(settings)
+    yield Frame(done, total, pictures, step, run, note)
+
+
+def local_models() -> list[str]:
+    """Those of the known models whose weights are on this machine."""
+    from huggingface_hub import try_to_load_from_cache
+
+    def is_here(model: KnownModel) -> bool:
+        if model.folder is not None:
+            return (model.folder / "model_index.json").is_file()
+        try:
+            files = [root / model.file for root in _weights_dir()]
+            if any(file.is_file() for file in files) or any(_local(model.repo_id, model.name)):
+                return True
+        except FileNotFoundError:  # LDM_WEIGHTS_DIR names no folder
+            return False
+        unet = f"unet/{PARTS['unet'].stem}"
+        names = [f"{unet}{end}" for end in (".safetensors", ".fp16.safetensors")]
+        return any(isinstance(try_to_load_from_cache(model.repo_id, name, revision=model.revision), str) for name in names)
+
+    return [name for name, model in KNOWN.items() if is_here(model)]
+
+
+# ---- settings in words and in code
+
+
+def describe(settings: Mapping[str, Any]) -> str:
+    """All but the prompt: "DDIM, 25 steps, guidance 7.5, seed 0"."""
+    text = f"{TITLES[settings['scheduler']]}, {settings['steps']} steps, guidance {settings['guidance_scale']:g}"
+    return text + f", seed {settings['seed']}"
+
+
+def as_code(model: str, settings: Mapping[str, Any]) -> str:
+    """The lines of Python that draw the same pictures."""
+    settings = dict(settings)
+    lines = [repr(settings.pop("prompt"))]
+    quiet = {"negative_prompt": "", "num_images": 1}
+    lines += [f"{name}={value!r}" for name, value in settings.items() if quiet.get(name) != value]
+    call = "".join(f"    {line},\n" for line in lines)
+    return f"from ldm_tutorial import load_pipeline\n\npipe = load_pipeline({model!r})\npictures = pipe(\n{call})\n"
+
+
+def png_url(picture: Image.Image) -> str:
+    """The PNG file that `images.save_image` would write, with its settings, as a link."""
+    file = io.BytesIO()
+    picture.save(file, "PNG", pnginfo=png_text(picture.info))
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+# ---- comparing
+
+
+def columns_of(settings: Mapping[str, Any], vary: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+    """The settings of each column: equal but for the one that is compared."""
+    if vary not in settings:
+        raise ValueError(f"vary={vary!r} must be one of {', '.join(map(repr, settings))}")
+    return [{**settings, vary: value} for value in values]
+
+
+def index_at(position: int, longest: int, steps: int) -> int:
+    """Which of `steps` frames belongs to step `position` (1 ... longest) of the column that has the most: as far along."""
+    return max(1, -(-position * steps // longest)) - 1  # rounded up
+
+
+def difference(a: Image.Image, b: Image.Image, full: int = 128) -> tuple[Image.Image, float]:
+    """Where two pictures of one size differ, dark to bright, brightest from `full` on; and the mean, in steps of 256."""
+    if a.size != b.size:
+        raise ValueError(f"pictures must have one size; got {a.size} and {b.size}")
+    apart = np.abs(np.float32(a.convert("RGB")) - np.float32(b.convert("RGB"))).mean(-1)  # (h, w)
+    colors = colormaps["viridis"]((apart / full).clip(0, 1))[..., :3]
+    return Image.fromarray((255 * colors).round().astype(np.uint8)), float(apart.mean())

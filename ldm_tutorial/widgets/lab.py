@@ -1,0 +1,177 @@
+"""The scheduler lab in numbers and figures, without a widget: noise levels, paths and errors of the four schedulers.
+
+Paths and errors are those on a mixture of Gaussians in the plane, for which the best possible model is a formula (`toy.py`):
+whatever goes wrong, the scheduler did it. To be compared, all paths are shown at unit scale, sqrt(ᾱ) x0 + sqrt(1 - ᾱ) ε.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ..cli import SCHEDULERS as TITLES
+from ..plotting import DPI
+from ..schedulers import Scheduler, make_scheduler, randn
+from ..toy import GaussianMixture
+
+# Okabe and Ito's palette; lines differ in marker and dash as well.
+LOOKS = {
+    "ddpm": {"color": "#D55E00", "marker": "o", "linestyle": "-"},
+    "ddim": {"color": "#0072B2", "marker": "s", "linestyle": "--"},
+    "euler": {"color": "#009E73", "marker": "D", "linestyle": "-."},
+    "euler_a": {"color": "#CC79A7", "marker": "^", "linestyle": ":"},
+}
+MIXTURE = GaussianMixture([[1.2, 0.0], [-0.6, 1.0], [-0.6, -1.0]], [0.25, 0.2, 0.15], [0.5, 0.3, 0.2])
+STEPS = (5, 10, 20, 40, 80)
+
+
+def schedulers(steps: int, spacing: str = "linspace", karras: bool = False) -> dict[str, Scheduler]:
+    """The four, ready to sample. karras: Euler on the noise levels of Karras et al. 2022, the only one to have them."""
+    found = {}
+    for name in TITLES:
+        options = {"use_karras_sigmas": True} if karras and name == "euler" else {}
+        found[name] = make_scheduler(name, timestep_spacing=spacing, **options)
+        found[name].set_timesteps(steps)
+    return found
+
+
+def levels(scheduler: Scheduler) -> tuple[np.ndarray, np.ndarray]:
+    """(timesteps, σ) of each step, (n,) both."""
+    return scheduler.timesteps.numpy().astype(float), scheduler.sigma_at(scheduler.timesteps).numpy()
+
+
+def level_figure(found: Mapping[str, Scheduler], train: Sequence[float] | None = None) -> Figure:
+    """Timesteps on the left, noise levels on the right. Lines that lie on each other can be told by marker and dash."""
+    figure = Figure(figsize=(8.4, 3.4), dpi=DPI, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    for i, (name, scheduler) in enumerate(found.items()):
+        look = {**LOOKS[name], "markersize": 8 - 1.6 * i, "linewidth": 3 - 0.6 * i, "markerfacecolor": "none"}
+        timesteps, sigmas = levels(scheduler)
+        steps = np.arange(1, len(timesteps) + 1)
+        left.plot(steps, timesteps, label=TITLES[name], **look)
+        right.plot(steps, sigmas, label=TITLES[name], **look)
+    left.set(xlabel="step", ylabel="timestep that the U-Net is told", title="timesteps")
+    right.set(xlabel="step", ylabel="σ, noise per unit of picture", yscale="log", title="noise levels")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    left.legend(frameon=False)
+    return figure
+
+
+# ---- paths
+
+
+@torch.no_grad()
+def paths(scheduler: Scheduler, points: int = 40, seed: int = 0) -> tuple[Tensor, list[float]]:
+    """From noise to the mixture: x at unit scale, (n + 1, points, 2), and ᾱ at each of the n + 1 levels."""
+    generator = torch.Generator().manual_seed(seed)
+    model, sigmas = MIXTURE.as_model(scheduler), [*levels(scheduler)[1], 0.0]
+    grows = not hasattr(scheduler, "alpha_bars")  # x = x0 + σ ε, not at unit scale
+    x = scheduler.init_noise_sigma * randn((points, 2), generator)
+    visited = [x]
+    for t in scheduler.timesteps:
+        x = scheduler.step(model(scheduler.scale_model_input(x, t), t), t, x, generator).prev_sample
+        visited.append(x)
+    alpha_bars = [1 / (sigma**2 + 1) for sigma in sigmas]
+    at_unit_scale = [x * a**0.5 if grows else x for x, a in zip(visited, alpha_bars)]
+    return torch.stack(at_unit_scale), alpha_bars
+
+
+@lru_cache(maxsize=1)
+def plane() -> tuple[np.ndarray, Tensor]:
+    ticks = np.linspace(-2.8, 2.8, 70)
+    grid = np.stack(np.meshgrid(ticks, ticks), -1)  # (70, 70, 2)
+    return ticks, torch.from_numpy(grid.reshape(-1, 2))
+
+
+def path_figure(walked: Mapping[str, tuple[Tensor, list[float]]], index: int) -> Figure:
+    """Each scheduler's paths up to level `index` (0: the noise), over the density that the points should have there."""
+    figure = Figure(figsize=(8.8, 2.6), dpi=DPI, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    ticks, grid = plane()
+    for axes, (name, (x, alpha_bars)) in zip(np.atleast_1d(figure.subplots(1, len(walked))), walked.items()):
+        i = min(index, len(x) - 1)
+        density = MIXTURE.log_prob(grid, alpha_bars[i]).exp().reshape(len(ticks), -1)
+        axes.contourf(ticks, ticks, density, levels=8, cmap="Greys", alpha=0.7)
+        axes.plot(*x[: i + 1].permute(2, 0, 1).numpy(), color=LOOKS[name]["color"], linewidth=0.6, alpha=0.8)
+        axes.scatter(*x[i].T.numpy(), s=12, color=LOOKS[name]["color"], edgecolors="white", linewidths=0.4, zorder=3)
+        axes.set(title=TITLES[name], xlim=(-2.8, 2.8), ylim=(-2.8, 2.8), xticks=[], yticks=[], aspect="equal")
+    return figure
+
+
+# ---- errors
+
+
+def exact_end(start: Tensor, sigma: float, n: int = 400) -> Tensor:
+    """Where the probability-flow ODE, dx / d log σ = x - D(x; σ), takes x at noise level σ: (b, 2), by Heun's method."""
+
+    def slope(x: Tensor, log_sigma: float) -> Tensor:
+        a = 1 / (np.exp(2 * log_sigma) + 1)
+        return x - MIXTURE.denoised(x * a**0.5, a)
+
+    x, grid = start, np.linspace(np.log(sigma), np.log(1e-4), n + 1)
+    for here, there in zip(grid, grid[1:]):
+        k = slope(x, here)
+        x = x + (there - here) / 2 * (k + slope(x + (there - here) * k, there))
+    return x
+
+
+def path_error(scheduler: Scheduler, points: int = 200) -> float:
+    """Root mean square distance between where the scheduler ends and where the exact path from the same noise does."""
+    sigma = scheduler.sigma_at(scheduler.timesteps[0]).item()
+    noise = torch.randn(points, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    start = MIXTURE.sample(points, torch.Generator().manual_seed(1)) + sigma * noise  # x0 + σ ε
+    x = start * (1 if not hasattr(scheduler, "alpha_bars") else (sigma**2 + 1) ** -0.5)
+    model = MIXTURE.as_model(scheduler)
+    for t in scheduler.timesteps:
+        x = scheduler.step(model(scheduler.scale_model_input(x, t), t), t, x, torch.Generator().manual_seed(2)).prev_sample
+    return (x - exact_end(start, sigma)).square().sum(1).mean().sqrt().item()
+
+
+def energy_distance(a: Tensor, b: Tensor) -> float:
+    """How far apart two clouds of points are as distributions, 0 for the same: 2 E|a - b| - E|a - a'| - E|b - b'|.
+
+    Székely & Rizzo 2013, equation 2; without the pairs of a point with itself, so that it is 0 on average for equal ones.
+    """
+    within = [torch.pdist(points).mean() for points in (a, b)]
+    return (2 * torch.cdist(a, b).mean() - sum(within)).item()
+
+
+def distribution_error(scheduler: Scheduler, points: int = 1500) -> float:
+    """Energy distance between what the scheduler draws and the mixture itself. Below about 0.003 it is chance."""
+    drawn = paths(scheduler, points)[0][-1].double()
+    return energy_distance(drawn, MIXTURE.sample(points, torch.Generator().manual_seed(5)))
+
+
+def error_curves(
+    spacing: str = "linspace", karras: bool = False, steps: Sequence[int] = STEPS
+) -> dict[str, dict[str, list[float]]]:
+    """"path" of the two that add no noise, and "distribution" of all four: scheduler -> an error for each of `steps`."""
+    by_steps = [schedulers(n, spacing, karras) for n in steps]
+    return {
+        "path": {name: [path_error(found[name]) for found in by_steps] for name in ("ddim", "euler")},
+        "distribution": {name: [distribution_error(found[name]) for found in by_steps] for name in TITLES},
+    }
+
+
+def error_figure(curves: Mapping[str, Mapping[str, Sequence[float]]], steps: Sequence[int] = STEPS) -> Figure:
+    figure = Figure(figsize=(8.4, 3.4), dpi=DPI, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    titles = {"path": "distance from the exact path's end", "distribution": "energy distance from the mixture"}
+    for axes, (kind, lines) in zip(figure.subplots(1, 2), curves.items()):
+        for i, (name, errors) in enumerate(lines.items()):
+            look = {**LOOKS[name], "markersize": 8 - 1.2 * i, "markerfacecolor": "none"}
+            axes.plot(steps, np.maximum(errors, 1e-4), label=TITLES[name], **look)
+        axes.set(xlabel="steps", xscale="log", yscale="log", title=titles[kind])
+        axes.set_xticks(steps, [str(n) for n in steps])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    return figure

@@ -1,0 +1,160 @@
+"""What all widgets share: a status line, errors in words, pictures with alt text, and a picture for where widgets cannot run."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import ipywidgets as w
+from PIL import Image
+
+from ..cli import SCHEDULERS as TITLES
+from ..notebook import png
+from .runner import NewestWins
+
+LABEL = {"description_width": "130px"}
+ROW = w.Layout  # a layout belongs to one widget: each gets its own
+DELAY = 0.15  # seconds without a further change, before a moved slider counts
+
+
+class Panel(w.VBox):
+    """A box of controls above a status line. `snapshot` is stored in the notebook, for pages where no widget lives.
+
+    Work is a generator given to `begin`; subclasses show what it yields in `show`, which may run in a background thread:
+    there, nothing is printed, and pyplot is not touched.
+    """
+
+    alt = ""  # what the snapshot shows
+
+    def __init__(self, children: Sequence[w.Widget], background: bool | None = None):
+        self.status = w.HTML()
+        self.runner = NewestWins(self.show, self.failed, self.finished, background)
+        super().__init__([*children, self.status])
+
+    def begin(self, work: Any, delay: float = 0.0, wait: bool = False) -> None:
+        self.runner.start(work, delay, wait)
+
+    def show(self, thing: Any) -> None:
+        raise NotImplementedError
+
+    def finished(self) -> None:
+        """After the last of what was to be shown."""
+
+    def failed(self, error: BaseException) -> None:
+        self.say(explain(error), error=True)
+
+    def say(self, text: str, error: bool = False) -> None:
+        """One line below the controls, which screen readers read out."""
+        role, style = ("alert", "color:#B00020;font-weight:bold") if error else ("status", "")
+        self.status.value = f'<div role="{role}" style="{style}">{escape(text)}</div>'
+
+    @property
+    def said(self) -> str:
+        """What the status line says, as HTML."""
+        return self.status.value
+
+    # ---- where widgets cannot run
+
+    def snapshot(self) -> Image.Image:
+        """What can be seen now, as a picture."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:  # of ipywidgets it holds all settings; nbval compares this one
+        return f"{type(self).__name__}()"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        data = super()._repr_mimebundle_(**kwargs)
+        data = {**(data or {}), "text/plain": repr(self), "image/png": base64.b64encode(png(self.snapshot())).decode()}
+        return data, {"image/png": {"alt": self.alt}}
+
+
+def explain(error: BaseException) -> str:
+    """One readable line."""
+    if isinstance(error, KeyboardInterrupt):
+        return "Stopped."
+    text = " ".join(str(error).split())
+    meant_for_people = isinstance(error, (ValueError, TypeError, OSError, FloatingPointError))
+    text = text if meant_for_people and text else f"{type(error).__name__}: {text}"
+    return text if len(text) <= 300 else f"{text[:297]}..."
+
+
+# ---- pictures
+
+
+def data_url(picture: Image.Image) -> str:
+    file = io.BytesIO()
+    picture.save(file, "PNG", compress_level=1)  # it travels a few steps, and then it is gone
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def picture_html(picture: Image.Image, alt: str, width: int) -> str:
+    """An <img> of this width, with alt text. Small pictures show their pixels; ipywidgets' Image could do neither."""
+    height = round(width * picture.height / picture.width)
+    look = "image-rendering:pixelated;" if picture.width < width else ""
+    return (
+        f'<img src="{data_url(picture)}" alt="{escape(alt)}" width="{width}" height="{height}" '
+        f'style="{look}width:{width}px;height:{height}px;max-width:none;border:1px solid #8884">'
+    )
+
+
+def strip_html(pictures: Sequence[tuple[Image.Image, str]], width: int) -> str:
+    """Pictures in a row, each with its caption, which is its alt text as well."""
+    return (
+        '<div style="display:flex;flex-wrap:wrap;gap:10px">'
+        + "".join(
+            f'<figure style="margin:0;width:{width + 2}px">{picture_html(picture, caption, width)}'
+            f'<figcaption style="line-height:1.3;font-size:12px">{escape(caption)}</figcaption></figure>'
+            for picture, caption in pictures
+        )
+        + "</div>"
+    )
+
+
+# ---- controls, all with a label that belongs to them and reachable by keyboard
+
+
+def text(label: str, value: str = "", placeholder: str = "") -> w.Text:
+    """Counts when Enter is pressed or the field is left, not at each letter."""
+    return w.Text(
+        value=value, description=label, placeholder=placeholder, continuous_update=False, style=LABEL,
+        layout=ROW(width="100%", max_width="640px"),
+    )  # fmt: skip
+
+
+def whole(label: str, value: int, low: int, high: int) -> w.IntSlider:
+    return w.IntSlider(
+        value=value, min=low, max=high, description=label, continuous_update=True, style=LABEL, layout=ROW(width="420px")
+    )
+
+
+def real(label: str, value: float, low: float, high: float, step: float) -> w.FloatSlider:
+    return w.FloatSlider(
+        value=value, min=low, max=high, step=step, description=label, readout_format=".2f" if step < 0.1 else ".1f",
+        continuous_update=True, style=LABEL, layout=ROW(width="420px"),
+    )  # fmt: skip
+
+
+def number(label: str, value: int) -> w.BoundedIntText:
+    """A seed: a browser counts exactly up to 2^53, and 2^32 are enough."""
+    return w.BoundedIntText(value=value, min=0, max=2**32 - 1, description=label, style=LABEL, layout=ROW(width="260px"))
+
+
+def choice(label: str, options: Sequence[Any], value: Any) -> w.Dropdown:
+    return w.Dropdown(options=options, value=value, description=label, style=LABEL, layout=ROW(width="320px"))
+
+
+def scheduler_choice(value: str = "ddim", label: str = "Scheduler") -> w.Dropdown:
+    return choice(label, [(title, name) for name, title in TITLES.items()], value)
+
+
+def button(label: str, tooltip: str, do: Any, style: str = "") -> w.Button:
+    made = w.Button(description=label, tooltip=tooltip, button_style=style, layout=ROW(width="auto"))
+    made.on_click(lambda _: do())
+    return made
+
+
+def row(*children: w.Widget) -> w.HBox:
+    return w.HBox(list(children), layout=ROW(flex_flow="row wrap", align_items="center"))
