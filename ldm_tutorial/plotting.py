@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -22,6 +23,9 @@ PART_COLORS = {
     "scheduler": "#F0E442",  # yellow
     "vae": "#009E73",  # green
 }
+
+# Lines on white, told apart by color and by style: blue, vermilion, green, black, purple.
+LINES = (("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#222222", ":"), ("#CC79A7", (0, (5, 1, 1, 1, 1, 1))))
 
 
 def picture_grid(
@@ -123,4 +127,58 @@ def curves_over_steps(curves: Mapping[str, Sequence[float]], title: str = "") ->
     axes.yaxis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
+    return figure
+
+
+class Panel(NamedTuple):
+    """One pair of axes: lines by their names, each (x, y) of equal lengths, and what the axes mean.
+
+    markers: a point at each value as well; points: nothing but points.
+    """
+
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    xlabel: str
+    ylabel: str
+    title: str = ""
+    xscale: str = "linear"
+    yscale: str = "linear"
+    markers: bool = False
+    points: bool = False
+
+
+def line_panels(*panels: Panel, height: float = 3.2) -> Figure:
+    """Panels side by side, `height` inches high. Lines differ in style as well as in color; one line needs no legend."""
+    figure = Figure(figsize=(3.4 * len(panels) + (1.6 if len(panels) == 1 else 0), height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    figure.set_layout_engine("constrained")
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
+        for (name, (x, y)), (color, style), marker in zip(panel.lines.items(), LINES, "os^Dv"):
+            marked = marker if panel.markers or panel.points else None
+            axes.plot(
+                np.asarray(x), np.asarray(y), color=color, label=name, linestyle="none" if panel.points else style, linewidth=1.6,
+                marker=marked, markersize=2.5 if panel.points else 4,
+            )  # fmt: skip
+        axes.set(xlabel=panel.xlabel, ylabel=panel.ylabel, title=panel.title, xscale=panel.xscale, yscale=panel.yscale)
+        for axis, scale in ((axes.xaxis, panel.xscale), (axes.yaxis, panel.yscale)):
+            if scale == "log":
+                axis.set_major_formatter("{x:g}")
+        axes.grid(alpha=0.3)
+        if len(panel.lines) > 1:
+            axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def density_over_time(density: np.ndarray, x: Sequence[float], t: Sequence[float], paths: np.ndarray, title: str = "") -> Figure:
+    """How the density of a number, (len(x), len(t)), changes with time, in grays; over it some paths, (n, len(t)).
+
+    Each moment is scaled to its own largest density, so that flat and peaked ones are seen alike.
+    """
+    figure = Figure(figsize=(7.2, 3.2), dpi=DPI, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(title=title, xlabel="timestep t", ylabel="x")
+    extent = (t[0], t[-1], x[0], x[-1])
+    axes.imshow(density / density.max(0), extent=extent, origin="lower", aspect="auto", cmap="Greys", vmax=1.4)
+    for path, (color, _) in zip(paths, LINES):
+        axes.plot(t, path, color=color, linewidth=0.9)
+    axes.set_ylim(x[0], x[-1])
     return figure

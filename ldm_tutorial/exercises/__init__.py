@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-MODULES = {"00": "start_here"}  # number of the notebook -> module of this folder that holds its checks
+MODULES = {  # number of the notebook -> module of this folder that holds its checks
+    "00": "start_here",
+    "01": "noise",
+    "04": "attention",
+    "08": "ddpm",
+    "09": "ddim",
+    "14": "playground",
+}
 
 
 @dataclass(frozen=True)

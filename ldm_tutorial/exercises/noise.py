@@ -1,0 +1,140 @@
+"""Notebook 01: noise for a batch, a jump from the middle, and a schedule for larger pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..schedulers.noise_schedule import linear_betas, scaled_linear_betas
+from . import call, exercise
+
+
+def close(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> bool:
+    """Equal to rounding, relative to the size of b."""
+    return a.shape == b.shape and bool((a.double() - b.double()).abs().max() <= tolerance * b.abs().max())
+
+
+# ---- 1. Noise for a batch
+
+
+@exercise("01.1", hint="alpha_bar.view(-1, 1, 1, 1); then alpha_bar.sqrt() weighs the picture, (1 - alpha_bar).sqrt() the noise")
+def noisy_batch(answer: Callable) -> str | None:
+    generator = torch.Generator().manual_seed(0)
+    x0, noise = torch.randn(2, 3, 2, 4, 5, generator=generator)  # (3, 2, 4, 5) each
+    for alpha_bar in (torch.tensor([0.9, 0.5, 0.1]), torch.tensor([0.36, 1.0, 0.04])):
+        kept = x0.clone(), noise.clone(), alpha_bar.clone()
+        found = call(answer, x0, noise, alpha_bar)
+        if not all(torch.equal(a, b) for a, b in zip((x0, noise, alpha_bar), kept)):
+            return "your function changes its inputs: x *= y and x.add_(y) write into x; use x * y"
+        if not isinstance(found, Tensor) or found.shape != x0.shape:
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            return f"the result must be a tensor {tuple(x0.shape)}, as x0 is; yours is {shape}"
+        a = alpha_bar.view(-1, 1, 1, 1)
+        if close(found, a.sqrt() * x0 + (1 - a).sqrt() * noise):
+            continue
+        mistakes = {
+            "the weights are variances: take the square root of both": a * x0 + (1 - a) * noise,
+            "the noise is weighted by 1 - alpha_bar, a variance: its square root is missing": a.sqrt() * x0 + (1 - a) * noise,
+            "the picture is weighted by alpha_bar, a variance: its square root is missing": a * x0 + (1 - a).sqrt() * noise,
+            "the weights are swapped: alpha_bar near 1 must give the picture": (1 - a).sqrt() * x0 + a.sqrt() * noise,
+            "the picture is not shrunk: multiply it by alpha_bar.sqrt()": x0 + (1 - a).sqrt() * noise,
+            "1 - alpha_bar.sqrt() is not (1 - alpha_bar).sqrt(): variances sum to 1, roots do not":
+                a.sqrt() * x0 + (1 - a.sqrt()) * noise,
+        }  # fmt: skip
+        for mistake, wrong in mistakes.items():
+            if close(found, wrong):
+                return mistake
+        one = alpha_bar[0]
+        if close(found, one.sqrt() * x0 + (1 - one).sqrt() * noise):
+            return "all pictures get the noise of the first: alpha_bar has one number for each"
+        return "these are not alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise, with picture i at alpha_bar[i]"
+    return None
+
+
+# ---- 2. A jump from the middle
+
+
+@exercise("01.2", hint="alpha = (1 - betas[s + 1 : t + 1]).prod(), or the ratio of two ᾱ; then as equation 4")
+def jump(answer: Callable) -> str | None:
+    generator = torch.Generator().manual_seed(1)
+    x_s, noise = torch.randn(2, 2, 3, 4, generator=generator)  # (2, 3, 4) each
+    betas = linear_betas(20, 0.01, 0.2)
+    alpha_bar = (1 - betas).cumprod(0)
+
+    def mixed(alpha: Tensor) -> Tensor:
+        return alpha.sqrt() * x_s + (1 - alpha).sqrt() * noise
+
+    for s, t in ((4, 11), (7, 8), (0, 19)):
+        found = call(answer, x_s.clone(), noise.clone(), s, t, betas.clone())
+        if not isinstance(found, Tensor) or found.shape != x_s.shape:
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            return f"the result must be a tensor {tuple(x_s.shape)}, as x_s is; yours is {shape}"
+        alpha = alpha_bar[t] / alpha_bar[s]
+        if close(found, mixed(alpha), 1e-4):
+            continue
+        mistakes = {
+            "you use ᾱ at t: that is the jump from x_0, not from x_s": mixed(alpha_bar[t]),
+            "you count step s once more: x_s has it already; begin with betas[s + 1]": mixed(alpha * (1 - betas[s])),
+            "step t is missing: a slice ends before its last index; use betas[s + 1 : t + 1]": mixed(alpha / (1 - betas[t])),
+            "both are off by one: the steps are s + 1 ... t, so betas[s + 1 : t + 1]":
+                mixed(alpha * (1 - betas[s]) / (1 - betas[t])),
+            "the noise must have the variance 1 - ᾱ_t / ᾱ_s, not 1 - ᾱ_t": alpha.sqrt() * x_s + (1 - alpha_bar[t]).sqrt() * noise,
+            "the square roots are missing: α and 1 - α are variances": alpha * x_s + (1 - alpha) * noise,
+            "the noise is weighted by a variance: its square root is missing": alpha.sqrt() * x_s + (1 - alpha) * noise,
+            "you multiply the betas: what is left after a step is 1 - β": mixed(1 - betas[s + 1 : t + 1].prod()),
+            "you add the betas up; what is left after several steps is the product of the 1 - β":
+                mixed((1 - betas[s + 1 : t + 1].sum()).clamp(min=0)),
+        }  # fmt: skip
+        for mistake, wrong in mistakes.items():
+            if close(found, wrong, 1e-4):
+                return mistake
+        return f"from s = {s} to t = {t}, these are not sqrt(α) x_s + sqrt(1 - α) noise with α = ᾱ_t / ᾱ_s"
+    return None
+
+
+# ---- 3. A schedule for larger pictures
+
+
+@exercise("01.3", hint="ᾱ = (1 - betas).cumprod(0); snr = ᾱ / (1 - ᾱ) / k**2; ᾱ' = snr / (1 + snr); β = 1 - ᾱ'_t / ᾱ'_{t-1}")
+def betas_for_larger_pictures(answer: Callable) -> str | None:
+    for betas, k in ((scaled_linear_betas(50, 0.01, 0.2), 3.0), (scaled_linear_betas(1000, 0.00085, 0.012), 8.0)):
+        found = call(answer, betas.clone(), k)
+        if not isinstance(found, Tensor) or found.shape != betas.shape:
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            return f"the result must hold one beta per timestep, {tuple(betas.shape)}; yours is {shape}"
+        alpha_bar = (1 - betas.double()).cumprod(0)
+        snr = alpha_bar / (1 - alpha_bar)
+        made = (1 - found.double()).cumprod(0)
+        if close((made / (1 - made)).log(), (snr / k**2).log(), 1e-3):
+            continue
+        shifted = shift(snr / k**2)
+        if close(found, shifted, 1e-3):
+            return "that is ᾱ itself: one step further, to β_t = 1 - ᾱ_t / ᾱ_{t-1}"
+        if close(found, snr / k**2, 1e-3):
+            return "that is the SNR: go back to ᾱ = SNR / (1 + SNR), and from there to β"
+        mistakes = {
+            "the SNR is divided by k, not by k**2": shift(snr / k),
+            "you multiply the SNR: larger pictures need more noise, so divide": shift(snr * k**2),
+            "you divide ᾱ; it is the SNR that must be k**2 times smaller": alpha_bar / k**2,
+            "the SNR is ᾱ / (1 - ᾱ); you divide the variances of σ, so k counts once too little": shift(snr / k**0.5),
+        }
+        for mistake, wrong in mistakes.items():
+            if close(made, wrong, 1e-3):
+                return mistake
+        if close(found[1:], to_betas(shifted)[1:], 1e-3):
+            return f"the first beta is {float(found[0]):.3g}: what stands before the first ᾱ is 1, so it must be 1 - ᾱ'_0"
+        if close(found, betas * k**2, 1e-3) or close(found, (betas * k**2).clamp(max=0.999), 1e-3):
+            return "you scale the betas: that does not scale the SNR, which comes from their product"
+        return f"with k = {k:g}, the SNR of your betas is not 1/{k * k:g} of what it was at each timestep"
+    return None
+
+
+def shift(snr: Tensor) -> Tensor:
+    """ᾱ of a signal-to-noise ratio."""
+    return snr / (1 + snr)
+
+
+def to_betas(alpha_bar: Tensor) -> Tensor:
+    return 1 - alpha_bar / torch.cat([torch.ones_like(alpha_bar[:1]), alpha_bar[:-1]])

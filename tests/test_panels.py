@@ -1,0 +1,44 @@
+"""Lines and densities of the notebooks: what is drawn is what was given, and noise is stored in few colors."""
+
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ldm_tutorial.notebook import png
+from ldm_tutorial.plotting import LINES, Panel, density_over_time, line_panels, picture_grid
+
+
+def test_lines_are_those_given_and_differ_without_color():
+    x = torch.arange(4)
+    points = Panel({"one": ([1, 10], [2, 3])}, "x", "y", xscale="log", points=True)
+    figure = line_panels(Panel({"a": (x, x**2), "b": (x, -x)}, "x", "y", "both"), points)
+    both, one = figure.axes
+    assert [line.get_ydata().tolist() for line in both.lines] == [[0, 1, 4, 9], [0, -1, -2, -3]]
+    assert len({line.get_linestyle() for line in both.lines}) == 2
+    assert both.get_legend() is not None
+    assert one.get_legend() is None
+    assert (one.get_xscale(), one.lines[0].get_linestyle()) == ("log", "None")
+
+
+def test_lines_have_colors_and_styles_of_their_own():
+    assert len({color for color, _ in LINES}) == len({style for _, style in LINES}) == len(LINES)
+
+
+def test_each_moment_of_a_density_is_scaled_to_its_peak():
+    density = np.array([[1.0, 0.1], [2.0, 0.2], [4.0, 0.1]])  # (x, t)
+    figure = density_over_time(density, [-1, 0, 1], [0, 10], np.zeros((2, 2)))
+    [image] = figure.axes[0].images
+    np.testing.assert_allclose(image.get_array().max(0), [1, 1])
+    assert len(figure.axes[0].lines) == 2
+
+
+def test_noise_in_few_colors_is_small_and_looks_the_same():
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    figure = picture_grid([[Image.fromarray(pixels)]], shown=64)
+    full, few = png(figure), png(figure, colors=64)
+    assert len(few) < len(full) / 2.5
+    pictures = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=float) for data in (full, few)]
+    assert np.abs(pictures[0] - pictures[1]).mean() < 20
+    assert png(figure, colors=64) == few
