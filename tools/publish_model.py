@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the shipped model out of a trained one: float16, checked for size and for drawing.
+"""Make the shipped model out of a trained one: float16, checked for size and for drawing. And the judge, if it was trained.
 
 python tools/publish_model.py runs/emoji [--to ldm_tutorial/models/emoji]
 """
@@ -13,10 +13,12 @@ import torch
 
 from ldm_tutorial import load_pipeline
 from ldm_tutorial.checkpoints import load_checkpoint, save_checkpoint, save_component
+from ldm_tutorial.evaluation.judge import WEIGHTS, load_judge, save_judge
 from ldm_tutorial.training.clip import ContrastivePart, load_clip
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 40_000_000  # bytes: the repository and the wheel stay light
+JUDGE_LIMIT = 2_000_000
 
 
 def main() -> None:
@@ -31,6 +33,12 @@ def main() -> None:
         raise SystemExit(f"{args.to} has {size:,} bytes, more than {LIMIT:,}")
     load_pipeline(args.to)("a cat", steps=2, progress=False)
     print(f"{args.to}: {size:,} bytes")
+    if (args.source / "judge").is_dir():
+        folder = save_judge(load_judge(args.source / "judge"), args.to.with_name("judge"), dtype=torch.float16)
+        size = (folder / WEIGHTS).stat().st_size
+        if size > JUDGE_LIMIT:
+            raise SystemExit(f"the judge's weights have {size:,} bytes, more than {JUDGE_LIMIT:,}")
+        print(f"{folder}: {size:,} bytes of weights")
 
 
 if __name__ == "__main__":

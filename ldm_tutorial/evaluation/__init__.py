@@ -1,0 +1,17 @@
+"""How good the emoji model is, in figures: `ldm-tutorial evaluate`. Nothing in here takes part in drawing.
+
+judge.py          a network that says which subject a picture shows, and in which style
+distortions.py    what the judge is trained to see through, and tested with
+reference.py      the data set as a source of questions: what to ask for, and which answers are right
+drawing.py        all pictures that any figure needs, each drawn once
+accuracy.py       the right subject, the right style; by category, by wording; the worst
+samplers.py       guidance, steps and schedulers: curves, likeness, and the same distribution or not
+memorization.py   the nearest training picture, and how near it is; how much a seed changes
+interpolation.py  on the way from one prompt or seed to another
+autoencoder.py    what is lost on the way to the latents and back
+cost.py           megabytes, and seconds a picture
+statistics.py     how sure a share is; whether two samples differ
+report.py         the figures as a Markdown table and as JSON
+sheets.py         pictures to look at: sheets and curves
+evaluate.py       all of it, in one call
+"""

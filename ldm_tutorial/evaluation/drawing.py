@@ -1,0 +1,76 @@
+"""All pictures that the figures need, each drawn once: a figure says what it needs, and later finds it by that description."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..options import Options
+from .judge import Judge, Verdict, look
+
+if TYPE_CHECKING:
+    from ..pipeline import StableDiffusion
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One picture to draw. Equal ones are the same picture."""
+
+    prompt: str
+    seed: int
+    scheduler: str = "ddim"
+    steps: int = Options.steps
+    guidance: float = Options.guidance_scale
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """n drawn pictures and what the judge says about each."""
+
+    pictures: Tensor  # uint8 (n, 3, h, w)
+    verdict: Verdict  # n rows
+    place: dict[Drawing, int]
+
+    def rows(self, drawings: Iterable[Drawing]) -> Tensor:
+        """Where the pictures of these drawings are. Raises KeyError for one that was not drawn."""
+        return torch.tensor([self.place[drawing] for drawing in drawings], dtype=torch.long)
+
+
+def to_levels(pictures: Sequence[Image.Image]) -> Tensor:
+    """PIL images of one size -> uint8 (n, 3, h, w)"""
+    pixels = np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+
+def draw_all(
+    pipe: StableDiffusion, judge: Judge, drawings: Iterable[Drawing], batch_size: int = 24, progress: bool = True
+) -> Drawn:
+    """Draw what is asked for, in batches of equal settings, with a bar that counts the steps of all pictures."""
+    from tqdm.auto import tqdm
+
+    groups: dict[tuple, list[Drawing]] = {}
+    for drawing in dict.fromkeys(drawings):
+        groups.setdefault((drawing.scheduler, drawing.steps, drawing.guidance), []).append(drawing)
+    work = sum(steps * len(group) for (_, steps, _), group in groups.items())
+    place, pictures = {}, []
+    quiet = not progress or os.environ.get("LDM_QUIET") == "1"
+    with tqdm(total=work, desc="drawing", unit="step", unit_scale=True, disable=quiet) as bar:
+        for (scheduler, steps, guidance), group in groups.items():
+            for start in range(0, len(group), batch_size):
+                batch = group[start : start + batch_size]
+                drawn = pipe(
+                    [drawing.prompt for drawing in batch], seed=[drawing.seed for drawing in batch], scheduler=scheduler,
+                    steps=steps, guidance_scale=guidance, progress=False,
+                )  # fmt: skip
+                place |= {drawing: len(place) + i for i, drawing in enumerate(batch)}
+                pictures.append(to_levels(drawn))
+                bar.update(steps * len(batch))
+    levels = torch.cat(pictures)
+    return Drawn(levels, look(judge, levels), place)

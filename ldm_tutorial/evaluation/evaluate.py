@@ -1,0 +1,251 @@
+"""`ldm-tutorial evaluate`: every figure of the model card, from one call."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+
+from .. import __version__
+from ..data import EmojiDataset
+from ..images import save_image
+from .accuracy import by, empty_figures, empty_prompts, split_figures, wording_table, wordings, worst
+from .autoencoder import measure_autoencoder, reconstruct
+from .cost import size_figures, time_figures
+from .distortions import distort_levels
+from .drawing import Drawing, draw_all, to_levels
+from .interpolation import between_prompts, between_seeds, interpolation_figure
+from .judge import SHIPPED, Judge, load_judge, look
+from .memorization import copy_ratio, memorization_figures, nearest, seed_figures
+from .reference import Question, Reference, sample
+from .report import Figure, Report, share
+from .samplers import Crowd, Sweep, likeness_table
+from .sheets import captioned_sheet, quality_curves
+
+if TYPE_CHECKING:
+    from ..pipeline import StableDiffusion
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is drawn for each figure. None: all there is."""
+
+    trained: int | None = None  # pairs that the U-Net was trained on
+    held_out: int | None = None  # pairs that it never saw
+    reworded: int = 200
+    empty: int = 48
+    swept: int = 120  # prompts at each point of a curve, each with all four schedulers
+    guidance: tuple[float, ...] = (1.0, 2.0, 4.0, 7.5, 12.0)
+    steps: tuple[int, ...] = (5, 10, 25, 50)
+    crowd_prompts: int = 10
+    crowd_seeds: int = 24
+    paths: int = 8  # interpolations, of each kind
+    path_length: int = 8
+    reconstructed: int | None = None  # real pictures that the judge sees after a way through the autoencoder
+
+
+# About 260 pictures' worth of 25 steps: two minutes on two cores. Its figures are rough, as their intervals say.
+QUICK = Plan(
+    trained=40, held_out=24, reworded=8, empty=8, swept=8, guidance=(2.0, 7.5), steps=(5, 10, 25), crowd_prompts=2,
+    crowd_seeds=5, paths=1, path_length=5, reconstructed=300,
+)  # fmt: skip
+
+
+class Evaluation:
+    """One evaluation of a model: `report` when all is drawn, and `sheets` to look at.
+
+    Raises ValueError if the model's pictures are not of the data set's size, or the judge knows other subjects.
+    """
+
+    def __init__(self, pipe: StableDiffusion, judge: Judge, data: EmojiDataset, plan: Plan):
+        self.pipe, self.judge, self.plan = pipe, judge, plan
+        self.reference = reference = Reference(data, judge)
+        size, own = pipe.unet.config.sample_size * pipe.vae.config.downsampling, data.pictures.shape[-1]
+        if size != own:
+            raise ValueError(f"the model {pipe.name!r} draws {size}x{size}; evaluated are models of {own}x{own} emoji")
+        shuffled = sample(reference.trained, len(reference.trained))
+        self.trained = self._ask(reference.trained if plan.trained is None else shuffled[: plan.trained])
+        self.held_out = self._ask(sample(reference.unseen, plan.held_out))
+        self.reworded = shuffled[: plan.reworded]
+        self.empty = empty_prompts(plan.empty)
+        swept = tuple(self._ask(shuffled[: plan.swept]))
+        self.sweeps = [Sweep("guidance", plan.guidance, swept), Sweep("steps", plan.steps, swept)]
+        self.crowd = Crowd(tuple(q.drawing.prompt for q in self._ask(shuffled[: plan.crowd_prompts])), plan.crowd_seeds)
+
+    def _ask(self, numbers: list[int]) -> list[Question]:
+        return [self.reference.full(i) for i in numbers]
+
+    def drawings(self) -> list[Drawing]:
+        """All that must be drawn; many are named more than once."""
+        questions = [*self.trained, *self.held_out]
+        questions += [q for i in self.reworded for q in wordings(self.reference, i).values()]
+        swept = [drawing for sweep in self.sweeps for drawing in sweep.drawings()]
+        return [*(q.drawing for q in questions), *self.empty, *swept, *self.crowd.drawings()]
+
+    def run(self, path: Path | None = None, progress: bool = True) -> Report:
+        """Measure everything. `path`: the model's files, for their size."""
+        # Times come first, while the machine is fresh
+        figures = [*size_figures(self.pipe, path), *time_figures(self.pipe)]
+        figures += self._autoencoder_and_judge()
+        self.drawn = drawn = draw_all(self.pipe, self.judge, self.drawings(), progress=progress)
+        figures += [*split_figures("trained", self.trained, drawn), *split_figures("held_out", self.held_out, drawn)]
+        figures += empty_figures(self.empty, drawn, self.real.features)
+        figures += self._memorization() + self._interpolations()
+        both = [*self.trained, *self.held_out]
+        tables = (
+            by("category", lambda entry: entry.group, both, drawn),
+            by("style", lambda entry: entry.style, both, drawn),
+            wording_table(self.reference, self.reworded, drawn),
+            *(sweep.table(drawn) for sweep in self.sweeps),
+            likeness_table(self.sweeps[1], drawn),
+            self.crowd.table(drawn),
+        )
+        return Report(self.about(), tuple(figures), tables)
+
+    def about(self) -> dict[str, Any]:
+        plan = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.plan).items()}
+        return {
+            "model": f"{self.pipe.name}, {str(self.pipe.dtype).removeprefix('torch.')}",
+            "drawn": f"{len(self.drawn.pictures):,} pictures; DDIM, 25 steps, guidance 7.5 where nothing else is said",
+            "software": f"ldm_tutorial {__version__}, torch {torch.__version__}",
+            "machine": f"{platform.machine()}, {self.pipe.device.type}, {torch.get_num_threads()} threads",
+            "plan": ", ".join(f"{name} {'all' if value is None else value}" for name, value in plan.items()),
+        }
+
+    def _autoencoder_and_judge(self) -> list[Figure]:
+        """The autoencoder on pictures it never saw; the judge on real pictures, which is the ceiling of what it can find."""
+        reference = self.reference
+        seen = sample(reference.trained, self.plan.reconstructed)
+        numbers = torch.tensor([*reference.unseen, *seen])
+        latents, decoded = reconstruct(self.pipe, reference.pictures[numbers])
+        new = len(reference.unseen)
+        figures = measure_autoencoder(reference.pictures[reference.unseen], latents[:new], decoded[:new])
+        pictures, fresh = reference.pictures[numbers], torch.Generator().manual_seed(0)
+        self.real = look(self.judge, pictures)
+        kinds = {
+            "real": ("real pictures", self.real),
+            "distorted": ("real pictures, distorted afresh", look(self.judge, distort_levels(pictures, fresh))),
+            "reconstructed": ("real pictures through the autoencoder, the ceiling", look(self.judge, decoded)),
+        }
+        for key, (what, verdict) in kinds.items():
+            subject = verdict.cosines.argmax(dim=1) == reference.subjects[numbers]
+            style = verdict.styles.argmax(dim=1) == reference.styles[numbers]
+            figures += [
+                share(f"judge.{key}.subject", f"judge: the right subject of {what}", subject),
+                share(f"judge.{key}.style", f"judge: the right style of {what}", style),
+            ]
+        return figures
+
+    def _memorization(self) -> list[Figure]:
+        reference, figures = self.reference, []
+        references = reference.pictures[reference.trained]
+        of_trained = reference.subjects[reference.trained]
+        for split, what, questions in (
+            ("trained", "trained pairs", self.trained), ("held_out", "held-out pairs", self.held_out)
+        ):  # fmt: skip
+            pictures = self.drawn.pictures[self.drawn.rows(q.drawing for q in questions)]
+            ratios, chosen = copy_ratio(pictures, references, lambda some: reconstruct(self.pipe, some)[1])
+            asked = torch.tensor([next(iter(q.subjects)) for q in questions])
+            figures += memorization_figures(split, what, ratios, of_trained[chosen] == asked)
+        rows = self.drawn.rows(self.crowd.of("ddim"))
+        return figures + seed_figures(self.drawn.pictures[rows].split(self.crowd.seeds))
+
+    def _interpolations(self) -> list[Figure]:
+        """Between prompts next to each other in the sample, and between two seeds of each."""
+        questions = self._ask(sample(self.reference.trained, self.plan.paths + 1, seed=1))
+        length = self.plan.path_length
+        pairs = [(a.drawing, b.drawing) for a, b in zip(questions, questions[1:])]
+        self.paths = {
+            "prompts": [
+                (f"{a.prompt} ... {b.prompt}", between_prompts(self.pipe, a.prompt, b.prompt, a.seed, length)) for a, b in pairs
+            ],
+            "seeds": [
+                (f"{a.prompt}: seed {a.seed} ... {b.seed}", between_seeds(self.pipe, a.prompt, a.seed, b.seed, length))
+                for a, b in pairs
+            ],
+        }
+        return [
+            interpolation_figure(f"interpolation.{kind}", kind, [path for _, path in paths]) for kind, paths in self.paths.items()
+        ]
+
+    # ---- to look at
+
+    def sheets(self) -> Iterator[tuple[str, Image.Image]]:
+        """Names of files and their pictures, after `run`."""
+        reference, drawn = self.reference, self.drawn
+
+        def picture(question: Question):
+            return drawn.pictures[drawn.place[question.drawing]]
+
+        def real(question: Question):
+            return reference.pictures[question.drawing.seed]  # a question's seed is its picture's number
+
+        cells, captions = [], []
+        for question, taken_for in worst(self.trained, drawn, 50):
+            cells.append((picture(question), real(question)))
+            captions.append(f"{question.drawing.prompt}: taken for {reference.subject_names[taken_for]}")
+        title = "The fifty worst: drawn, and the real picture; what the judge took it for"
+        yield "evaluation_worst.webp", captioned_sheet(cells, captions, columns=8, title=title, lines=3)
+
+        shown = self.held_out[:48]
+        cells, captions = [(picture(q), real(q)) for q in shown], [q.drawing.prompt for q in shown]
+        title = "Held-out pairs: drawn, and the real picture, which it never saw"
+        yield "evaluation_held_out.webp", captioned_sheet(cells, captions, columns=8, title=title)
+
+        hundred = [self.trained[i] for i in sample(range(len(self.trained)), 100)]
+        found, chosen = nearest(torch.stack([picture(q) for q in hundred]), reference.pictures[reference.trained])
+        cells = [(picture(q), reference.pictures[reference.trained[i]]) for q, i in zip(hundred, chosen.tolist())]
+        captions = [f"{q.drawing.prompt} ({d:.0f})" for q, d in zip(hundred, found.tolist())]
+        title = "A random hundred: drawn, and the nearest training picture (distance in levels of 255)"
+        yield "evaluation_nearest.webp", captioned_sheet(cells, captions, columns=10, title=title)
+
+        rows = [(caption, to_levels(path)) for paths in self.paths.values() for caption, path in paths]
+        cells, captions = [tuple(path) for _, path in rows], [caption for caption, _ in rows]
+        title = "From one prompt to another, and from one seed to another"
+        yield "evaluation_interpolations.webp", captioned_sheet(cells, captions, columns=2, title=title)
+
+        cells = [(drawn.pictures[row],) for row in drawn.rows(self.empty)]
+        captions = [f"seed {drawing.seed}" for drawing in self.empty]
+        yield "evaluation_empty_prompt.webp", captioned_sheet(cells, captions, columns=12, title="No prompt", lines=1)
+
+        for sweep in self.sweeps:
+            yield f"quality_against_{sweep.name}.png", quality_curves(sweep.curves(drawn), sweep.values, sweep.name)
+
+
+# ---- the command
+
+
+def main(args: argparse.Namespace) -> None:
+    """`ldm-tutorial evaluate`; its arguments are in cli.py."""
+    from ..files import write_atomically
+    from ..hub import resolve
+    from ..pipeline import load_pipeline
+
+    files = {name: check_file(name, path) for name, path in (("--output", args.output), ("--json", args.json)) if path}
+    if args.sheets:
+        args.sheets.mkdir(parents=True, exist_ok=True)
+    judge = load_judge(args.judge or SHIPPED)
+    pipe = load_pipeline(args.model, device=args.device)
+    evaluation = Evaluation(pipe, judge.to(pipe.device), EmojiDataset("all"), QUICK if args.quick else Plan())
+    report = evaluation.run(resolve(args.model), progress=not args.quiet)
+    print(report.to_markdown(), end="")
+    for name, path in files.items():
+        write_atomically(path, (report.to_json() if name == "--json" else report.to_markdown()).encode())
+    if args.sheets:
+        for name, sheet in evaluation.sheets():
+            save_image(sheet, args.sheets / name)
+
+
+def check_file(argument: str, path: Path) -> Path:
+    """The path, if a file could be written there: asked before the work, not after it. Raises ValueError if not."""
+    path = path.expanduser()
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{argument} {path}: no file can be written there")
+    return path

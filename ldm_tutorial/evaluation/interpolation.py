@@ -1,0 +1,71 @@
+"""On the way from one prompt to another, or from one seed to another: are there pictures in between?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..options import Options
+from ..pipeline import guide
+from ..run import choose_scheduler
+from ..schedulers import randn
+from .drawing import to_levels
+from .memorization import distance
+from .report import Figure
+
+if TYPE_CHECKING:
+    from ..pipeline import StableDiffusion
+
+
+def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
+    """From a (t = 0) to b (t = 1) along the great circle: noise in between keeps the length of noise (Shoemake 1985)."""
+    cosine = (a * b).sum() / (a.norm() * b.norm())
+    angle = cosine.clamp(-1, 1).acos()
+    if angle < 1e-4:
+        return torch.lerp(a, b, t)
+    return (((1 - t) * angle).sin() * a + (t * angle).sin() * b) / angle.sin()
+
+
+def noise_of(pipe: StableDiffusion, seed: int) -> Tensor:
+    """What the pipeline starts from: (1, 4, h, w)"""
+    size = pipe.unet.config.sample_size
+    return randn((1, pipe.unet.config.in_channels, size, size), [torch.Generator().manual_seed(seed)], pipe.device)
+
+
+@torch.no_grad()
+def between_prompts(pipe: StableDiffusion, first: str, last: str, seed: int, count: int) -> list[Image.Image]:
+    """`count` pictures of the same noise; the states of the words go straight from those of the one to those of the other."""
+    a, b, empty = (pipe.encode_prompt(prompt) for prompt in (first, last, ""))  # (1, 77, d) each
+    context = torch.cat([torch.lerp(a, b, t) for t in torch.linspace(0, 1, count).tolist()])  # (count, 77, d)
+    both = torch.cat([empty.expand_as(context), context])
+    x = noise_of(pipe, seed).expand(count, -1, -1, -1)  # (count, 4, h, w)
+    scheduler = choose_scheduler(pipe.scheduler, Options(scheduler="ddim"))
+    scheduler.set_timesteps(Options.steps)
+    for t in scheduler.timesteps:
+        answer = pipe.unet(torch.cat([x, x]).to(pipe.dtype), t.float().to(pipe.device), both).float()
+        x = scheduler.step(guide(*answer.chunk(2), Options.guidance_scale), t, x).prev_sample
+    return pipe.decode(x)
+
+
+def between_seeds(pipe: StableDiffusion, prompt: str, first: int, last: int, count: int) -> list[Image.Image]:
+    """`count` pictures of one prompt; the noise goes from that of the one seed to that of the other."""
+    ends = noise_of(pipe, first), noise_of(pipe, last)
+    noise = torch.cat([slerp(*ends, t) for t in torch.linspace(0, 1, count).tolist()])  # (count, 4, h, w)
+    return pipe([prompt] * count, latents=noise, scheduler="ddim", progress=False)
+
+
+def largest_jump(path: Sequence[Image.Image]) -> float:
+    """The largest distance between neighbors, as a part of the whole way: 1 / (count - 1) is even, 1 one single jump."""
+    levels = to_levels(path)
+    steps = distance(levels[1:], levels[:-1])  # (count - 1,)
+    return (steps.max() / steps.sum().clamp(min=1e-6)).item()
+
+
+def interpolation_figure(key: str, what: str, paths: Sequence[Sequence[Image.Image]]) -> Figure:
+    """The mean of the largest jumps of several paths."""
+    steps, jumps = len(paths[0]) - 1, sum(map(largest_jump, paths)) / len(paths)
+    return Figure(key, f"between two {what}: the largest of {steps} steps, of the way (even: {1 / steps:.0%})", jumps, "{:.0%}")

@@ -1,0 +1,180 @@
+"""The judge: it looks at a picture and says which subject it shows, and in which style.
+
+It takes no part in drawing and shares nothing with the CLIP that the U-Net listens to, whose errors it could otherwise share.
+`ldm-tutorial train judge` trains it, on all pictures of the data set; those that the U-Net never sees are among them.
+
+Shapes: b pictures, c features (the means of all channels of all levels), d dimensions of an embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data import EmojiEntry
+from ..folders import atomic_folder
+from ..model_folder import read_json, write_json
+from ..tensor_files import CheckpointError, check_match, fill, read_tensors, write_tensors
+
+SHIPPED = Path(__file__).parent.parent / "models" / "judge"
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """What the judge knows (the names, in the order of its answers), and its size.
+
+    Raises ValueError for names that are missing or repeated, and for sizes that are no whole numbers above 0.
+    """
+
+    subjects: tuple[str, ...]
+    styles: tuple[str, ...]
+    channels: tuple[int, ...] = (32, 64, 128, 160)  # of each level; all but the first halve the resolution
+    dimensions: int = 96
+
+    def __post_init__(self):
+        for name in ("subjects", "styles"):
+            names = getattr(self, name)
+            if not isinstance(names, tuple) or not names or {type(n) for n in names} != {str} or len(set(names)) < len(names):
+                raise ValueError(f"JudgeConfig: {name} must be one or more names, each once; got {str(names)[:60]}")
+        sizes = (*self.channels, self.dimensions)
+        if not self.channels or not all(type(size) is int and size >= 1 for size in sizes):
+            raise ValueError(f"JudgeConfig: channels={self.channels} and dimensions={self.dimensions} must be 1 or more")
+
+
+class Verdict(NamedTuple):
+    """What the judge says about b pictures."""
+
+    features: Tensor  # (b, c): what it sees, before it is asked for a name
+    cosines: Tensor  # (b, number of subjects): how close to each, -1 ... 1; the largest is its answer
+    styles: Tensor  # (b, number of styles): logits
+
+
+class Block(nn.Module):
+    """Two convolutions, added to a shortcut (He et al. 2016): (b, c_in, h, w) -> (b, c_out, h / stride, w / stride)"""
+
+    def __init__(self, c_in: int, c_out: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(c_in, c_out, kernel_size=3, padding=1, stride=stride, bias=False)
+        self.norm1 = nn.BatchNorm2d(c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, kernel_size=3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(c_out)
+        self.pool = nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
+        self.shortcut = nn.Conv2d(c_in, c_out, kernel_size=1, bias=False) if c_in != c_out else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.silu(self.norm1(self.conv1(x)))  # (b, c_out, h / stride, w / stride)
+        return F.silu(self.shortcut(self.pool(x)) + self.norm2(self.conv2(h)))
+
+
+class Judge(nn.Module):
+    """(b, 3, h, w) in [-1, 1] -> `Verdict`
+
+    A subject is a direction in the space of embeddings, its proxy, to which all its pictures are drawn (Movshovitz-Attias
+    et al. 2017). The angle between proxy and embedding is all that counts.
+    """
+
+    def __init__(self, config: JudgeConfig):
+        super().__init__()
+        self.config = config
+        inputs, c = (config.channels[0], *config.channels[:-1]), sum(config.channels)
+        self.stem = nn.Conv2d(3, config.channels[0], kernel_size=5, padding=2, stride=2, bias=False)
+        self.stem_norm = nn.BatchNorm2d(config.channels[0])
+        self.blocks = nn.ModuleList(
+            Block(c_in, c_out, stride=1 if i == 0 else 2) for i, (c_in, c_out) in enumerate(zip(inputs, config.channels))
+        )
+        self.norm = nn.BatchNorm1d(c, affine=False)  # no feature outweighs another
+        self.embed = nn.Linear(c, config.dimensions, bias=False)
+        self.proxies = nn.Parameter(torch.randn(len(config.subjects), config.dimensions))
+        self.style = nn.Linear(c, len(config.styles))
+
+    def forward(self, pictures: Tensor) -> Verdict:
+        x = F.silu(self.stem_norm(self.stem(pictures)))  # (b, channels[0], h / 2, w / 2)
+        means = []
+        for block in self.blocks:
+            x = block(x)
+            means.append(x.mean(dim=(2, 3)).float())
+        means = torch.cat(means, dim=1)  # (b, c): a style shows in fine detail, a subject in the whole
+        with torch.autocast(pictures.device.type, enabled=False):  # a cosine in bfloat16 has two digits
+            features = self.norm(means)
+            embedding = F.normalize(self.embed(features), dim=-1)  # (b, d)
+            cosines = embedding @ F.normalize(self.proxies, dim=-1).T  # (b, number of subjects)
+            return Verdict(features, cosines, self.style(features))
+
+
+def judge_loss(verdict: Verdict, subjects: Tensor, styles: Tensor, scale: float = 20.0) -> Tensor:
+    """Cross-entropy of the subjects' scaled cosines (Zhai & Wu 2019, equation 5: 1 / 0.05) plus that of the styles.
+
+    `subjects` and `styles` are the right answers' numbers, (b,).
+    """
+    return F.cross_entropy(scale * verdict.cosines, subjects) + F.cross_entropy(verdict.styles, styles)
+
+
+@torch.no_grad()
+def look(judge: Judge, pictures: Tensor, batch_size: int = 256) -> Verdict:
+    """The verdict on many pictures, uint8 (n, 3, h, w), on the CPU. Raises ValueError for tensors of another kind."""
+    if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[1] != 3:
+        raise ValueError(f"pictures must be uint8 (n, 3, h, w); got {pictures.dtype} {tuple(pictures.shape)}")
+    device = judge.proxies.device
+    parts = [judge(batch.to(device).float() / 127.5 - 1) for batch in pictures.split(batch_size)]
+    return Verdict(*(torch.cat(tensors).cpu() for tensors in zip(*parts)))
+
+
+def right_answers(config: JudgeConfig, entries: Sequence[EmojiEntry]) -> tuple[Tensor, Tensor]:
+    """The numbers of each entry's subject and style: (n,) twice. Raises ValueError for a name that the judge does not know."""
+    columns = []
+    for kind, known, names in (
+        ("subject", config.subjects, [entry.label for entry in entries]),
+        ("style", config.styles, [entry.style for entry in entries]),
+    ):
+        number = {name: i for i, name in enumerate(known)}
+        unknown = sorted(set(names) - number.keys())
+        if unknown:
+            raise ValueError(f"the judge does not know the {kind} {unknown[0]!r}: it was trained on another data set")
+        columns.append(torch.tensor([number[name] for name in names], dtype=torch.long))
+    return columns[0], columns[1]
+
+
+def accuracy(judge: Judge, pictures: Tensor, subjects: Tensor, styles: Tensor) -> tuple[float, float]:
+    """The shares of the pictures, uint8 (n, 3, h, w), whose subject and whose style it names."""
+    verdict = look(judge, pictures)
+    right = verdict.cosines.argmax(dim=1) == subjects, verdict.styles.argmax(dim=1) == styles
+    return right[0].float().mean().item(), right[1].float().mean().item()
+
+
+# ---- files
+
+
+def save_judge(judge: Judge, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
+    """Weights and names into a folder, in one go. Raises OSError, as `checkpoints.save_component` does."""
+    with atomic_folder(folder) as new:
+        write_json(new / "config.json", asdict(judge.config))
+        write_tensors(new / WEIGHTS, judge.state_dict(), dtype)
+    return Path(folder)
+
+
+def load_judge(folder: str | Path = SHIPPED, device: torch.device | str = "cpu") -> Judge:
+    """The judge of a folder, in float32 and eval mode.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CheckpointError: its files are damaged, or do not fit each other.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"there is no judge in {folder}; `ldm-tutorial train judge` trains one")
+    source, settings = folder / "config.json", read_json(folder / "config.json")
+    try:
+        judge = Judge(JudgeConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}))
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{source}: no judge can be built from it: {error}") from error
+    tensors, _ = read_tensors(folder / WEIGHTS)
+    check_match(folder / WEIGHTS, judge.state_dict(), tensors)
+    fill(judge, tensors, device, torch.float32)
+    return judge.eval()

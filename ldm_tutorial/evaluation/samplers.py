@@ -1,0 +1,128 @@
+"""Guidance, steps and schedulers: how the result depends on them, and which schedulers are one and the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from ..options import Options
+from ..schedulers import SCHEDULERS
+from .accuracy import answers, score
+from .drawing import Drawing, Drawn
+from .reference import Question
+from .report import Figure, Table, share
+from .statistics import energy_test
+
+NAMES = {"ddpm": "DDPM", "ddim": "DDIM", "euler": "Euler", "euler_a": "Euler ancestral"}
+
+
+def with_settings(questions: Sequence[Question], **settings: object) -> list[Question]:
+    """The same questions, drawn with another scheduler, number of steps or guidance."""
+    return [replace(question, drawing=replace(question.drawing, **settings)) for question in questions]
+
+
+# ---- curves
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One setting varied, for all schedulers: `name` is the field of `Drawing`."""
+
+    name: str
+    values: tuple[float, ...]
+    questions: tuple[Question, ...]
+
+    def at(self, scheduler: str, value: float) -> list[Question]:
+        return with_settings(self.questions, scheduler=scheduler, **{self.name: value})
+
+    def drawings(self) -> list[Drawing]:
+        return [question.drawing for s in SCHEDULERS for value in self.values for question in self.at(s, value)]
+
+    def curves(self, drawn: Drawn) -> dict[str, list[tuple[Figure, Figure]]]:
+        """For each scheduler, at each value: the shares of right subjects and right styles."""
+        curves = {}
+        for scheduler in SCHEDULERS:
+            results = [score(at, answers(drawn, at)) for at in (self.at(scheduler, value) for value in self.values)]
+            curves[scheduler] = [(share("subject", "", r.subject), share("style", "", r.style)) for r in results]
+        return curves
+
+    def table(self, drawn: Drawn) -> Table:
+        curves = self.curves(drawn)
+        rows = tuple(
+            (
+                f"{value:g}",
+                tuple(replace(curves[s][i][0], key=s, count=None, form="{:.0%}") for s in SCHEDULERS),
+            )
+            for i, value in enumerate(self.values)
+        )
+        title = f"The right subject, by {self.name}, of {len(self.questions)} trained pairs each:"
+        return Table(self.name, title, (self.name, *(NAMES[s] for s in SCHEDULERS)), rows)
+
+
+# ---- pictures of the same noise
+
+
+def likeness(drawn: Drawn, first: Sequence[Drawing], second: Sequence[Drawing]) -> tuple[float, Tensor]:
+    """Two ways of drawing, from the same noise: the median PSNR between them in decibels, and whether the subject agrees, (n,)"""
+    a, b = (drawn.rows(drawings) for drawings in (first, second))
+    mse = ((drawn.pictures[a].float() - drawn.pictures[b].float()) ** 2).mean(dim=(1, 2, 3))
+    decibels = 10 * (255**2 / mse.clamp(min=0.01)).log10()  # equal pictures: 68 dB, not infinity
+    same = drawn.verdict.cosines[a].argmax(dim=1) == drawn.verdict.cosines[b].argmax(dim=1)
+    return decibels.median().item(), same
+
+
+def likeness_table(sweep: Sweep, drawn: Drawn) -> Table:
+    """Few steps against many, and one scheduler against its twin. `sweep` is the one over steps."""
+    most, usual = max(sweep.values), Options.steps if Options.steps in sweep.values else max(sweep.values)
+    pairs = [(f"DDIM, {n:g} steps and {most:g}", ("ddim", n), ("ddim", most)) for n in sweep.values if n < most]
+    pairs += [
+        (f"Euler and DDIM, {usual:g} steps", ("euler", usual), ("ddim", usual)),
+        (f"Euler ancestral and DDPM, {usual:g} steps", ("euler_a", usual), ("ddpm", usual)),
+        (f"DDPM and DDIM, {usual:g} steps", ("ddpm", usual), ("ddim", usual)),
+    ]
+    rows = []
+    for name, first, second in pairs:
+        decibels, same = likeness(drawn, *([q.drawing for q in sweep.at(*way)] for way in (first, second)))
+        rows.append((name, (Figure("psnr", "", decibels, "{:.1f} dB"), share("same_subject", "", same))))
+    title = "How alike are pictures from the same noise?"
+    return Table("likeness", title, ("", "median PSNR between them", "same subject"), tuple(rows))
+
+
+# ---- the same distribution
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Many seeds of a few prompts with each scheduler, no seed twice: independent samples of what each one draws."""
+
+    prompts: tuple[str, ...]
+    seeds: int
+
+    def of(self, scheduler: str) -> list[Drawing]:
+        first = 1_000_000 * (1 + list(SCHEDULERS).index(scheduler))
+        return [
+            Drawing(prompt, seed=first + k * self.seeds + i, scheduler=scheduler)
+            for k, prompt in enumerate(self.prompts) for i in range(self.seeds)
+        ]  # fmt: skip
+
+    def drawings(self) -> list[Drawing]:
+        return [drawing for scheduler in SCHEDULERS for drawing in self.of(scheduler)]
+
+    def features(self, drawn: Drawn, scheduler: str) -> Tensor:
+        """(prompts, seeds, c)"""
+        rows = drawn.rows(self.of(scheduler))
+        return drawn.verdict.features[rows].unflatten(0, (len(self.prompts), self.seeds))
+
+    def table(self, drawn: Drawn) -> Table:
+        rows = []
+        for first, second in (("euler", "ddim"), ("euler_a", "ddpm"), ("ddpm", "ddim")):
+            coefficient, p = energy_test(self.features(drawn, first), self.features(drawn, second))
+            figures = Figure("energy", "", coefficient, "{:.3f}"), Figure("p", "", p, "{:.3f}")
+            rows.append((f"{NAMES[first]} and {NAMES[second]}", figures))
+        title = (
+            f"Is it the same distribution? {len(self.prompts)} prompts, {self.seeds} seeds each and another for each scheduler, "
+            "in the judge's features. A small p says that it is not:"
+        )
+        return Table("distribution", title, ("", "energy coefficient", "p"), tuple(rows))

@@ -1,0 +1,107 @@
+"""The judge: what it answers, its files, and what is wrong with them."""
+
+import json
+
+import pytest
+import torch
+
+from ldm_tutorial.data import STYLES, EmojiDataset
+from ldm_tutorial.evaluation.judge import Judge, JudgeConfig, accuracy, load_judge, look, right_answers, save_judge
+from ldm_tutorial.tensor_files import CheckpointError
+
+
+def make_judge(**options):
+    torch.manual_seed(0)
+    return Judge(JudgeConfig(("cat", "dog", "cow", "owl", "ant"), STYLES, channels=(4, 6, 8), dimensions=7, **options)).eval()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (32, 32), (21, 33), (1, 1)])
+def test_it_answers_for_pictures_of_any_size(size):
+    features, cosines, styles = make_judge()(torch.rand(2, 3, *size) * 2 - 1)
+    assert features.shape == (2, 4 + 6 + 8)
+    assert cosines.shape == (2, 5) and cosines.abs().max() <= 1 + 1e-6
+    assert styles.shape == (2, 3)
+
+
+def test_an_answer_does_not_depend_on_the_other_pictures():
+    judge, pictures = make_judge(), torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8)
+    together, alone = look(judge, pictures, batch_size=2), look(judge, pictures[3:4])
+    assert torch.allclose(together.cosines[3:4], alone.cosines, atol=1e-5)
+
+
+def test_for_all_subjects_its_weights_are_within_2_mb():
+    judge = Judge(JudgeConfig(tuple(EmojiDataset("all").subjects), STYLES))
+    assert sum(tensor.numel() for tensor in judge.state_dict().values()) * 2 <= 2_000_000
+
+
+def test_it_learns_what_it_is_shown(small_judge, small_data):
+    assert accuracy(small_judge, small_data.pictures, *right_answers(small_judge.config, small_data.entries)) == (1.0, 1.0)
+
+
+def test_saved_in_half_precision_it_answers_the_same(tmp_path, small_judge, small_data):
+    save_judge(small_judge, tmp_path / "judge", dtype=torch.float16)
+    loaded = load_judge(tmp_path / "judge")
+    assert loaded.config == small_judge.config and not loaded.training
+    ours, theirs = (look(judge, small_data.pictures) for judge in (small_judge, loaded))
+    assert torch.allclose(ours.cosines, theirs.cosines, atol=0.02)
+    assert torch.equal(ours.cosines.argmax(dim=1), theirs.cosines.argmax(dim=1))
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"subjects": ()}, "subjects must be"),
+        ({"subjects": ("cat", "cat")}, "each once"),
+        ({"styles": (1, 2)}, "styles must be"),
+        ({"channels": ()}, "channels="),
+        ({"channels": (4, 0)}, "channels="),
+        ({"dimensions": 2.0}, "dimensions="),
+    ],
+)
+def test_a_configuration_that_makes_no_sense_is_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        JudgeConfig(**{"subjects": ("cat",), "styles": STYLES, **options})
+
+
+@pytest.mark.parametrize("pictures", [torch.zeros(1, 3, 8, 8), torch.zeros(3, 8, 8, dtype=torch.uint8)])
+def test_pictures_of_another_kind_are_refused(pictures):
+    with pytest.raises(ValueError, match=r"must be uint8 \(n, 3, h, w\)"):
+        look(make_judge(), pictures)
+
+
+def test_a_subject_it_does_not_know_is_named():
+    with pytest.raises(ValueError, match="does not know the subject .*another data set"):
+        right_answers(make_judge().config, EmojiDataset("held_out").entries[:3])
+
+
+# ---- files
+
+
+def test_where_there_is_no_judge_it_is_said_how_to_get_one(tmp_path):
+    with pytest.raises(FileNotFoundError, match="train judge"):
+        load_judge(tmp_path)
+
+
+def damage(folder, **changes):
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    "harm, words",
+    [
+        (lambda f: (f / "config.json").write_text("{"), "not JSON"),
+        (lambda f: (f / "config.json").write_text("[]"), "JSON object"),
+        (lambda f: damage(f, color="red"), "no judge can be built"),
+        (lambda f: damage(f, subjects="cat"), "no judge can be built"),
+        (lambda f: damage(f, channels=["a"]), "no judge can be built"),
+        (lambda f: damage(f, subjects=["cat", "dog"]), "does not fit"),
+        (lambda f: (f / "model.safetensors").write_bytes(b""), "is empty"),
+        (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:500]), "cut short"),
+    ],
+)
+def test_a_damaged_judge_is_refused(tmp_path, harm, words):
+    save_judge(make_judge(), tmp_path)
+    harm(tmp_path)
+    with pytest.raises(CheckpointError, match=words):
+        load_judge(tmp_path)
