@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import json
 import math
 import os
 import re
+import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "ldm-tutorial"
 SCHEDULERS = {"ddpm": "DDPM", "ddim": "DDIM", "euler": "Euler", "euler_a": "Euler ancestral"}  # as people write them
+FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
 TRAININGS = {  # its module, and what it trains
     "clip": ("clip", "the text encoder, and the image tower that it is trained with"),
     "autoencoder": ("autoencoder", "the autoencoder, from pictures to latents and back"),
@@ -43,8 +47,10 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Errors are one line on stderr, with `--debug` a traceback."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    own = argv if argv[:1] != ["lab"] or {"-h", "--help"} & {*argv} else argv[:1]  # the rest is for JupyterLab
     try:
-        args = make_parser(argv).parse_args(argv)
+        args = make_parser(argv).parse_args(own)
+        args.passed_on = argv[len(own) :]
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"{PROGRAM}: warning: {message}", file=sys.stderr)
             args.command(args)
@@ -106,6 +112,9 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         "--schedulers", nargs="+", default=list(SCHEDULERS), metavar="NAME", help="the columns (default: all four)"
     )
     command.add_argument("--steps", type=int, nargs="+", default=[25], metavar="N", help="the rows (default: 25)")
+
+    command = add_command(commands, "lab", "open JupyterLab at the first notebook; takes its options, such as --no-browser")
+    command.set_defaults(command=lab)
 
     command = add_command(commands, "info", "describe machine, versions and models, for a bug report")
     command.set_defaults(command=info)
@@ -235,6 +244,30 @@ def info(args: argparse.Namespace) -> None:
     from .machine import report
 
     print(report())
+
+
+def lab(args: argparse.Namespace) -> None:
+    """What `make lab` starts, once it has installed everything."""
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise ImportError('JupyterLab is not installed: pip install "ldm-tutorial[notebooks]"')
+    root = course_folder()
+    where = [f"--ServerApp.root_dir={root}", f"--LabApp.default_url=/lab/tree/{FIRST_NOTEBOOK}"]
+    quiet = ["--log-level=ERROR", "--LabApp.log_level=ERROR", "--KernelManager.transport_encryption=auto"]
+    command = [sys.executable, "-m", "jupyterlab", *where, *quiet, *args.passed_on]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # containers run as root
+    print("Starting JupyterLab; Ctrl-C stops it.", flush=True)
+    if os.name == "nt":
+        sys.exit(subprocess.run(command).returncode)
+    os.execv(command[0], command)  # becomes it, so that Ctrl-C is its own
+
+
+def course_folder() -> Path:
+    """Where the notebooks are: in the clone that the package is installed from, or in the current folder."""
+    for folder in (Path(__file__).resolve().parent.parent, Path.cwd()):
+        if (folder / FIRST_NOTEBOOK).is_file():
+            return folder
+    raise FileNotFoundError(f"there is no {FIRST_NOTEBOOK}: the package holds no notebooks; run this in a clone of the project")
 
 
 def load(args: argparse.Namespace) -> StableDiffusion:
