@@ -26,7 +26,6 @@ PYTHON = str(BIN / ("python.exe" if os.name == "nt" else "python"))
 VERSION = ".".join(str(part) for part in sys.version_info[:2])
 CONSTRAINTS = os.environ.get("CONSTRAINTS", "constraints.txt")
 STAMP = VENV / "ldm-tutorial.json"  # what is installed there
-START = "notebooks/00_start_here.ipynb"
 NEEDS = (3, 10)
 
 
@@ -42,13 +41,7 @@ def lab(arguments: list[str]) -> int:
     check_port(arguments)
     python = environment("notebooks")
     first_picture()
-    where = [f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url=/lab/tree/{START}"]
-    quiet = ["--log-level=ERROR", "--LabApp.log_level=ERROR", "--KernelManager.transport_encryption=auto"]
-    command = [python, "-m", "jupyterlab", *where, *quiet, *arguments]
-    print("Starting JupyterLab; Ctrl-C stops it.")
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append("--allow-root")  # containers run as root
-    return run(command, replace=True)
+    return run([python, "-m", "ldm_tutorial", "lab", *arguments], replace=True)
 
 
 def test(arguments: list[str]) -> int:
