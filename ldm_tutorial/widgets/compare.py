@@ -60,7 +60,7 @@ class Compare(panel.Panel):
         self.prompt = panel.text("Prompt", prompt)
         self.shared: dict[str, w.Widget] = {
             "scheduler": panel.scheduler_choice("ddim"),
-            "steps": panel.whole("Steps", 25, 1, 100),
+            "steps": panel.whole("Steps", 15, 1, 100),
             "guidance_scale": panel.real("Guidance", 7.5, 0, 20, 0.5),
             "seed": panel.number("Seed", 0),
         }

@@ -32,13 +32,13 @@ class DenoisingExplorer(panel.Panel):
         self._settings: dict[str, Any] = {}  # of the recording
         self.prompt = panel.text("Prompt", prompt)
         self.scheduler = panel.scheduler_choice("ddim")
-        self.steps = panel.whole("Steps", 20, 1, 100)
+        self.steps = panel.whole("Steps", 16, 1, 100)
         self.guidance = panel.real("Guidance", 7.5, 0, 20, 0.5)
         self.seed = panel.number("Seed", 0)
         self.go = panel.button("Record", "Run once with these settings, and keep every step", self.ask, "primary")
         self.stop = panel.button("Cancel", "Stop recording", self.cancel)
         self.bar = w.IntProgress(description="Progress", style=panel.LABEL, layout=w.Layout(width="420px"))
-        self.step = panel.whole("Step", 1, 1, 20)
+        self.step = panel.whole("Step", 1, 1, 16)
         self.word = panel.choice("Word", [("-", 0)], 0)
         self.screen = w.HTML()
         for control in (self.step, self.word):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from ..cli import SCHEDULERS as TITLES
@@ -29,14 +30,20 @@ LOOKS = {
 }
 MIXTURE = GaussianMixture([[1.2, 0.0], [-0.6, 1.0], [-0.6, -1.0]], [0.25, 0.2, 0.15], [0.5, 0.3, 0.2])
 STEPS = (5, 10, 20, 40, 80)
+SHOWN = 14  # points whose way is drawn
+POINTS = 1500  # for the energy distance
+CHANCE = 0.004  # energy distance of two samples of the mixture itself: 95 of 100 are below
 
 
-def schedulers(steps: int, spacing: str = "linspace", karras: bool = False) -> dict[str, Scheduler]:
-    """The four, ready to sample. karras: Euler on the noise levels of Karras et al. 2022, the only one to have them."""
+def schedulers(steps: int, spacing: str = "", karras: bool = False) -> dict[str, Scheduler]:
+    """The four, ready to sample. spacing: "", each one's own, or one for all.
+
+    karras: Euler on the noise levels of Karras et al. 2022, the only one to have them.
+    """
     found = {}
     for name in TITLES:
         options = {"use_karras_sigmas": True} if karras and name == "euler" else {}
-        found[name] = make_scheduler(name, timestep_spacing=spacing, **options)
+        found[name] = make_scheduler(name, **({"timestep_spacing": spacing} if spacing else {}), **options)
         found[name].set_timesteps(steps)
     return found
 
@@ -46,7 +53,7 @@ def levels(scheduler: Scheduler) -> tuple[np.ndarray, np.ndarray]:
     return scheduler.timesteps.numpy().astype(float), scheduler.sigma_at(scheduler.timesteps).numpy()
 
 
-def level_figure(found: Mapping[str, Scheduler], train: Sequence[float] | None = None) -> Figure:
+def level_figure(found: Mapping[str, Scheduler]) -> Figure:
     """Timesteps on the left, noise levels on the right. Lines that lie on each other can be told by marker and dash."""
     figure = Figure(figsize=(8.4, 3.4), dpi=DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
@@ -69,7 +76,7 @@ def level_figure(found: Mapping[str, Scheduler], train: Sequence[float] | None =
 
 
 @torch.no_grad()
-def paths(scheduler: Scheduler, points: int = 40, seed: int = 0) -> tuple[Tensor, list[float]]:
+def paths(scheduler: Scheduler, points: int = 60, seed: int = 0) -> tuple[Tensor, list[float]]:
     """From noise to the mixture: x at unit scale, (n + 1, points, 2), and ᾱ at each of the n + 1 levels."""
     generator = torch.Generator().manual_seed(seed)
     model, sigmas = MIXTURE.as_model(scheduler), [*levels(scheduler)[1], 0.0]
@@ -92,15 +99,15 @@ def plane() -> tuple[np.ndarray, Tensor]:
 
 
 def path_figure(walked: Mapping[str, tuple[Tensor, list[float]]], index: int) -> Figure:
-    """Each scheduler's paths up to level `index` (0: the noise), over the density that the points should have there."""
-    figure = Figure(figsize=(8.8, 2.6), dpi=DPI, facecolor="white", layout="constrained")
+    """All points at level `index` (0: the noise), the way that some of them came, and the density they should have."""
+    figure = Figure(figsize=(8.8, 2.45), dpi=DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     ticks, grid = plane()
     for axes, (name, (x, alpha_bars)) in zip(np.atleast_1d(figure.subplots(1, len(walked))), walked.items()):
         i = min(index, len(x) - 1)
         density = MIXTURE.log_prob(grid, alpha_bars[i]).exp().reshape(len(ticks), -1)
         axes.contourf(ticks, ticks, density, levels=8, cmap="Greys", alpha=0.7)
-        axes.plot(*x[: i + 1].permute(2, 0, 1).numpy(), color=LOOKS[name]["color"], linewidth=0.6, alpha=0.8)
+        axes.plot(*x[: i + 1, :SHOWN].permute(2, 0, 1).numpy(), color=LOOKS[name]["color"], linewidth=0.7, alpha=0.8)
         axes.scatter(*x[i].T.numpy(), s=12, color=LOOKS[name]["color"], edgecolors="white", linewidths=0.4, zorder=3)
         axes.set(title=TITLES[name], xlim=(-2.8, 2.8), ylim=(-2.8, 2.8), xticks=[], yticks=[], aspect="equal")
     return figure
@@ -109,7 +116,7 @@ def path_figure(walked: Mapping[str, tuple[Tensor, list[float]]], index: int) ->
 # ---- errors
 
 
-def exact_end(start: Tensor, sigma: float, n: int = 400) -> Tensor:
+def exact_end(start: Tensor, sigma: float, n: int = 150) -> Tensor:
     """Where the probability-flow ODE, dx / d log σ = x - D(x; σ), takes x at noise level σ: (b, 2), by Heun's method."""
 
     def slope(x: Tensor, log_sigma: float) -> Tensor:
@@ -123,7 +130,7 @@ def exact_end(start: Tensor, sigma: float, n: int = 400) -> Tensor:
     return x
 
 
-def path_error(scheduler: Scheduler, points: int = 200) -> float:
+def path_error(scheduler: Scheduler, points: int = 100) -> float:
     """Root mean square distance between where the scheduler ends and where the exact path from the same noise does."""
     sigma = scheduler.sigma_at(scheduler.timesteps[0]).item()
     noise = torch.randn(points, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -144,14 +151,14 @@ def energy_distance(a: Tensor, b: Tensor) -> float:
     return (2 * torch.cdist(a, b).mean() - sum(within)).item()
 
 
-def distribution_error(scheduler: Scheduler, points: int = 1500) -> float:
-    """Energy distance between what the scheduler draws and the mixture itself. Below about 0.003 it is chance."""
+def distribution_error(scheduler: Scheduler, points: int = POINTS) -> float:
+    """Energy distance between what the scheduler draws and the mixture itself. Below `CHANCE` it is luck."""
     drawn = paths(scheduler, points)[0][-1].double()
     return energy_distance(drawn, MIXTURE.sample(points, torch.Generator().manual_seed(5)))
 
 
 def error_curves(
-    spacing: str = "linspace", karras: bool = False, steps: Sequence[int] = STEPS
+    spacing: str = "", karras: bool = False, steps: Sequence[int] = STEPS
 ) -> dict[str, dict[str, list[float]]]:
     """"path" of the two that add no noise, and "distribution" of all four: scheduler -> an error for each of `steps`."""
     by_steps = [schedulers(n, spacing, karras) for n in steps]
@@ -168,9 +175,13 @@ def error_figure(curves: Mapping[str, Mapping[str, Sequence[float]]], steps: Seq
     for axes, (kind, lines) in zip(figure.subplots(1, 2), curves.items()):
         for i, (name, errors) in enumerate(lines.items()):
             look = {**LOOKS[name], "markersize": 8 - 1.2 * i, "markerfacecolor": "none"}
-            axes.plot(steps, np.maximum(errors, 1e-4), label=TITLES[name], **look)
+            axes.plot(steps, np.maximum(errors, CHANCE / 10), label=TITLES[name], **look)
+        if kind == "distribution":
+            axes.axhspan(CHANCE / 10, CHANCE, color="0.9", label="no more than chance")
         axes.set(xlabel="steps", xscale="log", yscale="log", title=titles[kind])
         axes.set_xticks(steps, [str(n) for n in steps])
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)

@@ -161,7 +161,7 @@ class LatentExplorer(panel.Panel):
     ) -> Iterator[tuple[Pictures, str]]:
         a, b = a(), b()
         latents, pixels = between(self.pipe, a, b, fraction)
-        shown = [(a, "from"), (latents, f"latents mixed, {fraction:.0%}"), (pixels, f"pixels mixed, {fraction:.0%}"), (b, "to")]
+        shown = [(a, "from"), (latents, f"latents, {fraction:.0%}"), (pixels, f"pixels, {fraction:.0%}"), (b, "to")]
         yield shown, f"{fraction:.0%} of the way."
 
     def _draw(
@@ -171,7 +171,7 @@ class LatentExplorer(panel.Panel):
         if mask is not None and mask.getbbox() is None:
             yield [(image, "nothing is painted")], "Paint a shape first: what is orange is drawn anew."
             return
-        before = (image, "picture") if mask is None else (overlay(image, mask), "orange is drawn anew")
+        before = (image, "picture") if mask is None else (overlay(image, mask), "orange: anew")
         for frame in draw(self.pipe, image=image, mask=mask, **settings):
             if frame.pictures:
                 caption = "result" if frame.is_last else f"step {frame.done} of {frame.total}"
@@ -187,7 +187,7 @@ class LatentExplorer(panel.Panel):
 
     def snapshot(self) -> Image.Image:
         pictures, labels = zip(*self._shown)
-        return to_picture(picture_grid([pictures], labels, title=f"{self._of}: {MODES[self._of]}", shown=128))
+        return to_picture(picture_grid([pictures], labels, title=f"{self._of}: {MODES[self._of]}", shown=160))
 
     @property
     def alt(self) -> str:

@@ -30,7 +30,7 @@ class SchedulerLab(panel.Panel):
             raise ValueError(f"view={view!r} must be one of {', '.join(map(repr, VIEWS))}")
         self.view = w.ToggleButtons(options=list(VIEWS), value=view, description="Show", style=panel.LABEL)
         self.steps = panel.whole("Steps", 12, 1, 100)
-        self.spacing = panel.choice("Spacing", SPACINGS, "linspace")
+        self.spacing = panel.choice("Spacing", [("each one's own", ""), *((s, s) for s in SPACINGS)], "")
         self.karras = w.Checkbox(value=False, description="Euler: Karras noise levels", indent=False)
         self.seed = panel.number("Seed", 0)
         self.step = panel.whole("Step", 12, 0, 12)
