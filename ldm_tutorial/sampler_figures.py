@@ -127,3 +127,16 @@ def chains() -> Figure:
     axes.plot([73, 77], [57.3, 57.3], "--", color=PART_COLORS["text_encoder"], linewidth=2)
     axes.text(78, 57.3, "adding noise", fontsize=9, va="center")
     return figure
+
+
+def starts_by_end(paths: Mapping[str, Tensor], mixture: GaussianMixture, limit: float = 3.0, size: float = 3.4) -> Figure:
+    """One panel for each method: the starting points, in the color and marker of the component nearest to their end."""
+    figure = Figure(figsize=(size * len(paths), size + 0.3), dpi=DPI, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (name, path) in zip(figure.subplots(1, len(paths), squeeze=False)[0], paths.items()):
+        nearest = torch.cdist(path[-1].double(), mixture.means).argmin(1)  # (b,)
+        for k, (color, marker) in enumerate(zip(COLORS, MARKERS)):
+            axes.plot(*path[0, nearest == k].T, marker, color=color, markersize=2.5, alpha=0.7, markeredgewidth=0)
+        axes.set(title=name, xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[])
+        axes.title.set_size(11)
+    return figure

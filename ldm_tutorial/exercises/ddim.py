@@ -1,0 +1,164 @@
+"""Notebook 09: how much new noise, walking on the sphere, and an inversion that comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..schedulers import DDIMScheduler
+from ..toy import GaussianMixture
+from . import call, exercise
+
+# ---- 1. The new noise
+
+
+def sigma(alpha_bar: float, alpha_bar_prev: float, eta: float) -> float:
+    """2010.02502, eq. 16, no more than all the noise there is."""
+    variance = eta**2 * (1 - alpha_bar_prev) / (1 - alpha_bar) * (1 - alpha_bar / alpha_bar_prev)
+    return min(variance, 1 - alpha_bar_prev) ** 0.5
+
+
+def is_root_of(found: float, variance: float, alpha_bar_prev: float) -> bool:
+    """With the cap or without."""
+    return any(abs(found - v**0.5) < 1e-6 for v in (variance, min(variance, 1 - alpha_bar_prev)))
+
+
+@exercise("09.1", hint="first the variance of eq. 16, then min with 1 - alpha_bar_prev, then the root")
+def new_noise(answer: Callable) -> str | None:
+    for a, prev, eta in ((0.36, 0.64, 0.5), (0.2, 0.9, 0.8), (0.36, 0.64, 0.0), (0.36, 0.64, 3.0)):
+        right, uncapped = sigma(a, prev, eta), sigma(a, prev, 1.0) * eta
+        found = call(answer, a, prev, eta)
+        asked = f"at ᾱ = {a}, ᾱ_prev = {prev}, η = {eta:g}"
+        if isinstance(found, complex):
+            return f"{asked} you take the root of a negative number: ᾱ_prev is the larger one, so 1 - ᾱ/ᾱ_prev is positive"
+        found = float(found)
+        if abs(found - right) < 1e-6:
+            continue
+        if abs(found - uncapped) < 1e-6:
+            return f"{asked} σ = {found:.3f}, more than all the noise at that level, {(1 - prev) ** 0.5:.3f}: cap it"
+        if abs(found - (1 - prev)) < 1e-6:
+            return f"{asked} you cap σ at 1 - ᾱ_prev: that is a variance; cap σ², then take the root"
+        if abs(found - right**2) < 1e-6:
+            return f"{asked} yours is {found:.3f}, the variance σ²; asked is σ, its root"
+        if abs(found - eta**0.5 * sigma(a, prev, 1.0)) < 1e-6:
+            return f"{asked} η ends up under the root: in σ it stands before it, so in σ² it is squared"
+        if is_root_of(found, eta**2 * (1 - a / prev), prev):
+            return f"{asked} the first factor is missing: that is β_t, DDPM's other choice (fixed_large)"
+        if is_root_of(found, eta**2 * (1 - a) / (1 - prev) * (1 - a / prev), prev):
+            return f"{asked} the first fraction is upside down: (1 - ᾱ_prev) belongs above"
+        return f"{asked} σ should be {right:.3f}, and yours is {found:.3f}"
+    return None
+
+
+# ---- 2. The sphere
+
+
+def slerp(a: Tensor, b: Tensor, fraction: float) -> Tensor:
+    """2010.02502, eq. 67, for each pair of the batch: a, b (b, ...)."""
+    axes = tuple(range(1, a.ndim))
+    norms = [x.square().sum(axes, keepdim=True).sqrt() for x in (a, b)]  # (b, 1, 1, 1) each
+    angle = torch.acos((a * b).sum(axes, keepdim=True) / (norms[0] * norms[1]))
+    return (torch.sin((1 - fraction) * angle) * a + torch.sin(fraction * angle) * b) / torch.sin(angle)
+
+
+@exercise("09.2", hint="one angle per pair: (a * b).sum((1, 2, 3), keepdim=True), over the product of the two norms, then acos")
+def sphere(answer: Callable) -> str | None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 3, 4, 5, 6, generator=generator)  # (3, 4, 5, 6) each
+    b[0] = 0.8 * a[0] + 0.6 * b[0]  # pairs with different angles
+    b[1] = b[1] - 0.7 * a[1]
+    kept = a.clone(), b.clone()
+    for fraction in (0.0, 0.3, 1.0):
+        found = call(answer, a, b, fraction)
+        if not isinstance(found, Tensor) or found.shape != a.shape:
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            return f"the result must be a tensor {tuple(a.shape)}, as a and b are; yours is {shape}"
+        if not (torch.equal(a, kept[0]) and torch.equal(b, kept[1])):
+            return "your function changes its inputs: x *= y writes into x; use x * y"
+        if close(found, slerp(a, b, fraction)):
+            continue
+        whole = slerp(a[None], b[None], fraction)[0]
+        cosine = (a * b).sum((1, 2, 3), keepdim=True) / (norm(a) * norm(b))
+        no_acos = (torch.sin((1 - fraction) * cosine) * a + torch.sin(fraction * cosine) * b) / torch.sin(cosine)
+        angle = torch.acos(cosine)
+        if close(found, slerp(a, b, 1 - fraction)):
+            return "the two are swapped: fraction 0 must give a, fraction 1 gives b"
+        if close(found, (1 - fraction) * a + fraction * b):
+            return "that is the straight line: halfway, two independent noises have a standard deviation of 0.71"
+        if close(found, whole):
+            return "one angle for the whole batch: each pair has its own, so sum over all axes but the first"
+        if close(found, no_acos):
+            return "you use the cosine as if it were the angle: torch.acos is missing"
+        if close(found, slerp(a, b, fraction) * torch.sin(angle)):
+            return "divide by sin(angle): at fraction 0 the result must be a itself"
+        return f"at fraction {fraction:g} the numbers are not those of eq. 67"
+    return None
+
+
+# ---- 3. Inversion
+
+MIXTURE = GaussianMixture([[1.6, 0.0], [-0.9, 1.3], [-0.9, -1.3]], [0.35, 0.25, 0.3])
+
+
+def ddim_step(x: Tensor, eps: Tensor, here: float, there: float) -> Tensor:
+    x0 = (x - (1 - here) ** 0.5 * eps) / here**0.5
+    return there**0.5 * x0 + (1 - there) ** 0.5 * eps
+
+
+def inversion(
+    model: Callable,
+    x: Tensor,
+    levels: list[float],
+    corrected: bool = True,
+    from_trial: bool = False,
+    level_of_trial: bool = True,
+    average: bool = False,
+) -> Tensor:
+    """Each step taken twice from the same x, the second time with ε from where the first led. Each switch makes a mistake."""
+    for here, there in zip(levels, levels[1:]):
+        eps = model(x, here)
+        trial = ddim_step(x, eps, here, there)
+        if corrected:
+            new = model(trial, there if level_of_trial else here)
+            x = ddim_step(trial if from_trial else x, (eps + new) / 2 if average else new, here, there)
+        else:
+            x = trial
+    return x
+
+
+@exercise("09.3", hint="trial = step(x, model(x, here)); then x = step(x, model(trial, there)): the same start, the better ε")
+def inverted(answer: Callable) -> str | None:
+    scheduler = DDIMScheduler()
+    scheduler.set_timesteps(10)
+    levels = scheduler.alpha_bars.flip(0).tolist()
+    x = MIXTURE.sample(7, torch.Generator().manual_seed(0))  # (7, 2)
+    found = call(answer, MIXTURE.epsilon, x.clone(), list(levels))
+    if not isinstance(found, Tensor) or found.shape != x.shape:
+        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        return f"return the noise alone, a tensor {tuple(x.shape)}; yours is {shape}"
+    if close(found, inversion(MIXTURE.epsilon, x, levels)):
+        return None
+    for mistake, switches in {
+        "that is the inversion of the text: ε from the wrong end. Ask again at the trial": {"corrected": False},
+        "the second step starts from the trial: start again from the same x, only with the new ε": {"from_trial": True},
+        "the trial is at the level `there`, but you tell the model `here`": {"level_of_trial": False},
+        "you average both ε. That is Heun's method, and good; but sampling asks at `there` only": {"average": True},
+    }.items():
+        if close(found, inversion(MIXTURE.epsilon, x, levels, **switches)):
+            return mistake
+    if close(found, inversion(MIXTURE.epsilon, x, levels[::-1])):
+        return "you go through the levels backward: that is sampling; the first level is the clean one"
+    if close(found, inversion(MIXTURE.epsilon, x, levels[:-1])):
+        return "you stop one level early: zip(levels, levels[1:]) has every step"
+    return "these are other points. Print x.std() in the loop: it should end near 1"
+
+
+def norm(x: Tensor) -> Tensor:
+    return x.square().sum((1, 2, 3), keepdim=True).sqrt()
+
+
+def close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
+    """Equal to rounding, relative to the size of b."""
+    return a.shape == b.shape and bool((a - b).abs().max() <= tolerance * b.abs().max())

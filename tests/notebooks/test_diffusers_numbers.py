@@ -1,0 +1,39 @@
+"""The numbers of diffusers that notebooks 09 to 11 compare with: diffusers itself gives them, now."""
+
+import ast
+
+import diffusers
+import nbformat
+import pytest
+import torch
+from nbtool import ROOT
+
+V15 = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+
+
+def stored(notebook: str) -> dict:
+    """The table DIFFUSERS of a notebook."""
+    for cell in nbformat.read(ROOT / "notebooks" / notebook, 4).cells:
+        if cell.cell_type == "code" and "DIFFUSERS = {" in cell.source:
+            [table] = [n.value for n in ast.parse(cell.source).body if isinstance(n, ast.Assign) and n.targets[0].id == "DIFFUSERS"]
+            return ast.literal_eval(table)
+    raise AssertionError(f"{notebook} has no table DIFFUSERS")
+
+
+def run(scheduler, **options) -> list[float]:
+    """Five steps from a ramp, with tanh(0.7 x + 0.001 t) in place of a network."""
+    scheduler.set_timesteps(5)
+    x = float(scheduler.init_noise_sigma) * torch.linspace(-1.5, 2, 6).view(1, 1, 2, 3)
+    generator = torch.Generator().manual_seed(0)
+    for t in scheduler.timesteps:
+        output = torch.tanh(0.7 * scheduler.scale_model_input(x, t) + 0.001 * t)
+        x = scheduler.step(output, t, x, generator=generator, **options).prev_sample
+    return x.flatten().tolist()
+
+
+def test_ddim():
+    table = stored("09_ddim.ipynb")
+    assert list(table) == [0.0, 1.0]
+    for eta, numbers in table.items():
+        scheduler = diffusers.DDIMScheduler(**V15, clip_sample=False, set_alpha_to_one=False)
+        assert run(scheduler, eta=eta) == pytest.approx(numbers, abs=1e-4)
