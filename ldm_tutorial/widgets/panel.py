@@ -66,8 +66,8 @@ class Panel(w.VBox):
         return f"{type(self).__name__}()"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        data = super()._repr_mimebundle_(**kwargs)
-        data = {**(data or {}), "text/plain": repr(self), "image/png": base64.b64encode(png(self.snapshot())).decode()}
+        live = getattr(super(), "_repr_mimebundle_", lambda **_: {})(**kwargs)  # ipywidgets 7 displays itself, without a picture
+        data = {**(live or {}), "text/plain": repr(self), "image/png": base64.b64encode(png(self.snapshot())).decode()}
         return data, {"image/png": {"alt": self.alt}}
 
 
