@@ -1,33 +1,76 @@
 #!/usr/bin/env python3
-"""Draw images/machine_map.png: the whole latent diffusion machine, with a real run at its two ends.
+"""Draw the diagrams of images/: the whole latent diffusion machine, with a real run at its two ends, and what is inside.
 
-python tools/draw_diagrams.py [--model FOLDER] [-o FILE]. Notebook 00 draws the same figure, live.
+    python tools/draw_diagrams.py [names] [--model FOLDER] [--to FOLDER]
+
+Without names: all. The notebooks draw the same figures, live, where they need them.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
+import torch
+from matplotlib.figure import Figure
+
 from ldm_tutorial import load_pipeline
-from ldm_tutorial.diagrams import machine_map
+from ldm_tutorial.architecture import decoder_figure, encoder_figure, resnet_block_figure, spatial_transformer_figure, unet_figure
+from ldm_tutorial.config import SD15
+from ldm_tutorial.data import EmojiDataset
+from ldm_tutorial.diagrams import machine_map, markov_chain
 from ldm_tutorial.files import atomic_path
+from ldm_tutorial.images import to_images
 from ldm_tutorial.notebook import png
+from ldm_tutorial.sampler_figures import chains
+from ldm_tutorial.schedulers import DDPMScheduler, randn
 
 PROMPT = "a cat in the style of noto"
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="emoji")
-    parser.add_argument("-o", "--output", type=Path, default=ROOT / "images" / "machine_map.png")
-    args = parser.parse_args()
-    pipe = load_pipeline(args.model)
+def whole_machine(model: str) -> Figure:
+    pipe = load_pipeline(model)
     steps = list(pipe.stream(PROMPT, scheduler="ddim", steps=25, seed=0))
     noise, picture = pipe.decode(steps[0].latents)[0], pipe.decode(steps[-1].latents)[0]
-    with atomic_path(args.output) as path:
-        path.write_bytes(png(machine_map(prompt=PROMPT, noise=noise, picture=picture)))
+    return machine_map(prompt=PROMPT, noise=noise, picture=picture)
+
+
+def ddpm_chain(model: str) -> Figure:
+    emoji = EmojiDataset(styles="noto")
+    [cat] = [emoji[i].picture for i, entry in enumerate(emoji.entries) if entry.label == "cat"]  # (3, 64, 64)
+    t = torch.tensor([999, 420, 300, 0])
+    noise = randn((4, 3, 64, 64), torch.Generator().manual_seed(0))
+    return markov_chain(to_images(DDPMScheduler().add_noise(cat.expand(4, -1, -1, -1), noise, t)))
+
+
+# Name in images/ -> what draws it, given the model; the insides are those of Stable Diffusion v1.5.
+DIAGRAMS: dict[str, Callable[[str], Figure]] = {
+    "machine_map": whole_machine,
+    "resnet_block": lambda model: resnet_block_figure(time=False),
+    "resnet_block_with_time": lambda model: resnet_block_figure(time=True),
+    "encoder": lambda model: encoder_figure(SD15.vae),
+    "decoder": lambda model: decoder_figure(SD15.vae),
+    "unet": lambda model: unet_figure(SD15.unet),
+    "spatial_transformer": lambda model: spatial_transformer_figure(),
+    "sampling_chains": lambda model: chains(),
+    "markov_chain": ddpm_chain,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(DIAGRAMS)}")
+    parser.add_argument("--model", default="emoji")
+    parser.add_argument("--to", type=Path, default=ROOT / "images")
+    args = parser.parse_args()
+    unknown = [name for name in args.names if name not in DIAGRAMS]
+    if unknown:
+        parser.error(f"no diagram {unknown[0]!r}; there are {', '.join(DIAGRAMS)}")
+    for name in args.names or DIAGRAMS:
+        with atomic_path(args.to / f"{name}.png") as path:
+            path.write_bytes(png(DIAGRAMS[name](args.model)))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ from typing import Any
 MODULES = {  # number of the notebook -> module of this folder that holds its checks
     "00": "start_here",
     "01": "noise",
+    "02": "autoencoder",
     "04": "attention",
+    "06": "unet",
     "08": "ddpm",
     "09": "ddim",
     "14": "playground",
