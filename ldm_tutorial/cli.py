@@ -1,4 +1,4 @@
-"""`ldm-tutorial`: draw pictures, compare schedulers, train the models, describe the machine. `ldm-tutorial --help` tells more.
+"""`ldm-tutorial`: draw pictures, compare schedulers, train and evaluate models. `ldm-tutorial --help` tells more.
 
 Nothing heavy is imported before the command line is understood. Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted.
 """
@@ -31,6 +31,7 @@ TRAININGS = {  # its module, and what it trains
     "clip": ("clip", "the text encoder, and the image tower that it is trained with"),
     "autoencoder": ("autoencoder", "the autoencoder, from pictures to latents and back"),
     "unet": ("diffusion", "the U-Net, which predicts the noise in the autoencoder's latents"),
+    "judge": ("judge", "the judge, which says what a picture shows: `evaluate` asks it"),
 }
 
 
@@ -119,7 +120,18 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     command = add_command(commands, "info", "describe machine, versions and models, for a bug report")
     command.set_defaults(command=info)
 
-    command = add_command(commands, "train", "train a part of the emoji model")
+    command = add_command(commands, "evaluate", "measure a model of emoji: all figures of its model card")
+    command.set_defaults(command=evaluate)
+    command.add_argument("--model", default="emoji", help="emoji, or a folder (default: emoji)")
+    command.add_argument("--judge", type=Path, metavar="FOLDER", help="of `train judge` (default: the one that is shipped)")
+    command.add_argument("--quick", action="store_true", help="rough figures in two minutes, instead of all in about an hour")
+    command.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the table, Markdown, there too")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, as JSON")
+    command.add_argument("--sheets", type=Path, metavar="FOLDER", help="write sheets and curves there, to look at")
+    command.add_argument("--device", help="cuda, mps or cpu (default: the first of these that is there)")
+    command.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+
+    command = add_command(commands, "train", "train a part of the emoji model, or the judge that measures it")
     parts = command.add_subparsers(title="parts, in this order", metavar="PART", required=True)
     for name, (module, what) in TRAININGS.items():
         part = add_command(parts, name, f"train {what}")
@@ -238,6 +250,12 @@ def compare(args: argparse.Namespace) -> None:
     grid = to_picture(figure)
     grid.info.update(first, scheduler=", ".join(p.info["scheduler"] for p in pictures[:columns]), steps=args.steps)
     print(save_image(grid, output))
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    from .evaluation.evaluate import main
+
+    main(args)
 
 
 def info(args: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .drawing import to_levels
+from .drawing import bar_of, to_levels
 from .report import Figure
 
 if TYPE_CHECKING:
@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def reconstruct(pipe: StableDiffusion, pictures: Tensor, batch_size: int = 64) -> tuple[Tensor, Tensor]:
+def reconstruct(pipe: StableDiffusion, pictures: Tensor, batch_size: int = 64, progress: bool = False) -> tuple[Tensor, Tensor]:
     """Scaled latents, (n, 4, h / f, w / f), and what is decoded from them: uint8 (n, 3, h, w) -> uint8 (n, 3, h, w)"""
     latents, decoded = [], []
-    for batch in pictures.split(batch_size):
-        z = pipe.encode(batch.float() / 127.5 - 1)
-        latents.append(z.cpu())
-        decoded.append(to_levels(pipe.decode(z)))
+    with bar_of("reconstructing", len(pictures), progress, unit="picture") as bar:
+        for batch in pictures.split(batch_size):
+            z = pipe.encode(batch.float() / 127.5 - 1)
+            latents.append(z.cpu())
+            decoded.append(to_levels(pipe.decode(z)))
+            bar.update(len(batch))
     return torch.cat(latents), torch.cat(decoded)
 
 

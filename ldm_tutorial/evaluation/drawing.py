@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -43,6 +43,13 @@ class Drawn:
         return torch.tensor([self.place[drawing] for drawing in drawings], dtype=torch.long)
 
 
+def bar_of(what: str, total: int, show: bool, unit: str) -> Any:
+    """A progress bar; LDM_QUIET=1 turns all bars off."""
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, desc=what, unit=unit, unit_scale=True, disable=not show or os.environ.get("LDM_QUIET") == "1")
+
+
 def to_levels(pictures: Sequence[Image.Image]) -> Tensor:
     """PIL images of one size -> uint8 (n, 3, h, w)"""
     pixels = np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
@@ -53,15 +60,12 @@ def draw_all(
     pipe: StableDiffusion, judge: Judge, drawings: Iterable[Drawing], batch_size: int = 24, progress: bool = True
 ) -> Drawn:
     """Draw what is asked for, in batches of equal settings, with a bar that counts the steps of all pictures."""
-    from tqdm.auto import tqdm
-
     groups: dict[tuple, list[Drawing]] = {}
     for drawing in dict.fromkeys(drawings):
         groups.setdefault((drawing.scheduler, drawing.steps, drawing.guidance), []).append(drawing)
     work = sum(steps * len(group) for (_, steps, _), group in groups.items())
     place, pictures = {}, []
-    quiet = not progress or os.environ.get("LDM_QUIET") == "1"
-    with tqdm(total=work, desc="drawing", unit="step", unit_scale=True, disable=quiet) as bar:
+    with bar_of("drawing", work, progress, unit="step") as bar:
         for (scheduler, steps, guidance), group in groups.items():
             for start in range(0, len(group), batch_size):
                 batch = group[start : start + batch_size]

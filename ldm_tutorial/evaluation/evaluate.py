@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from .. import __version__
 from ..data import EmojiDataset
@@ -91,6 +92,7 @@ class Evaluation:
 
     def run(self, path: Path | None = None, progress: bool = True) -> Report:
         """Measure everything. `path`: the model's files, for their size."""
+        self.progress = progress
         # Times come first, while the machine is fresh
         figures = [*size_figures(self.pipe, path), *time_figures(self.pipe)]
         figures += self._autoencoder_and_judge()
@@ -124,7 +126,7 @@ class Evaluation:
         reference = self.reference
         seen = sample(reference.trained, self.plan.reconstructed)
         numbers = torch.tensor([*reference.unseen, *seen])
-        latents, decoded = reconstruct(self.pipe, reference.pictures[numbers])
+        latents, decoded = reconstruct(self.pipe, reference.pictures[numbers], progress=self.progress)
         new = len(reference.unseen)
         figures = measure_autoencoder(reference.pictures[reference.unseen], latents[:new], decoded[:new])
         pictures, fresh = reference.pictures[numbers], torch.Generator().manual_seed(0)
@@ -143,6 +145,9 @@ class Evaluation:
             ]
         return figures
 
+    def _reconstruct(self, pictures: Tensor) -> Tensor:
+        return reconstruct(self.pipe, pictures, progress=self.progress)[1]
+
     def _memorization(self) -> list[Figure]:
         reference, figures = self.reference, []
         references = reference.pictures[reference.trained]
@@ -151,7 +156,7 @@ class Evaluation:
             ("trained", "trained pairs", self.trained), ("held_out", "held-out pairs", self.held_out)
         ):  # fmt: skip
             pictures = self.drawn.pictures[self.drawn.rows(q.drawing for q in questions)]
-            ratios, chosen = copy_ratio(pictures, references, lambda some: reconstruct(self.pipe, some)[1])
+            ratios, chosen = copy_ratio(pictures, references, self._reconstruct)
             asked = torch.tensor([next(iter(q.subjects)) for q in questions])
             figures += memorization_figures(split, what, ratios, of_trained[chosen] == asked)
         rows = self.drawn.rows(self.crowd.of("ddim"))

@@ -36,10 +36,10 @@ class Figure:
             return None
         return (self.at_least is None or self.value >= self.at_least) and (self.at_most is None or self.value <= self.at_most)
 
-    def text(self) -> str:
+    def text(self, brief: bool = False) -> str:
         if math.isnan(self.value):
             return "not measured"
-        if not self.interval:
+        if brief or not self.interval:
             return self.form.format(self.value)
         low, high = (f"{100 * bound:.1f}" for bound in self.interval)
         return f"{self.value:.1%} of {self.count:,} ({low} to {high})"
@@ -71,9 +71,10 @@ class Table:
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Figure, ...]], ...]
+    brief: bool = False  # shares without their intervals, which JSON has
 
     def to_markdown(self) -> str:
-        rows = [(name, *(figure.text() for figure in figures)) for name, figures in self.rows]
+        rows = [(name, *(figure.text(self.brief) for figure in figures)) for name, figures in self.rows]
         return f"{self.title}\n\n{markdown_table(self.header, rows)}"
 
     def to_json(self) -> dict[str, Any]:

@@ -49,16 +49,13 @@ class Sweep:
         return curves
 
     def table(self, drawn: Drawn) -> Table:
-        curves = self.curves(drawn)
-        rows = tuple(
-            (
-                f"{value:g}",
-                tuple(replace(curves[s][i][0], key=s, count=None, form="{:.0%}") for s in SCHEDULERS),
-            )
+        curves = self.curves(drawn).items()
+        rows = [
+            (f"{value:g}", tuple(replace(points[i][0], key=scheduler) for scheduler, points in curves))
             for i, value in enumerate(self.values)
-        )
+        ]
         title = f"The right subject, by {self.name}, of {len(self.questions)} trained pairs each:"
-        return Table(self.name, title, (self.name, *(NAMES[s] for s in SCHEDULERS)), rows)
+        return Table(self.name, title, (self.name, *(NAMES[s] for s in SCHEDULERS)), tuple(rows), brief=True)
 
 
 # ---- pictures of the same noise

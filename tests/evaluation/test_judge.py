@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ldm_tutorial.data import STYLES, EmojiDataset
-from ldm_tutorial.evaluation.judge import Judge, JudgeConfig, accuracy, load_judge, look, right_answers, save_judge
+from ldm_tutorial.evaluation.judge import SHIPPED, Judge, JudgeConfig, accuracy, load_judge, look, right_answers, save_judge
 from ldm_tutorial.tensor_files import CheckpointError
 
 
@@ -72,6 +72,15 @@ def test_pictures_of_another_kind_are_refused(pictures):
 def test_a_subject_it_does_not_know_is_named():
     with pytest.raises(ValueError, match="does not know the subject .*another data set"):
         right_answers(make_judge().config, EmojiDataset("held_out").entries[:3])
+
+
+@pytest.mark.skipif(not SHIPPED.is_dir(), reason="no judge is shipped yet")
+def test_the_shipped_judge_knows_the_data_set():
+    judge, data = load_judge(), EmojiDataset("held_out")
+    assert judge.config.subjects == tuple(EmojiDataset("all").subjects)
+    assert (SHIPPED / "model.safetensors").stat().st_size <= 2_000_000
+    subject, style = accuracy(judge, data.pictures, *right_answers(judge.config, data.entries))
+    assert subject > 0.95 and style > 0.98
 
 
 # ---- files
