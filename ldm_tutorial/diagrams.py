@@ -5,7 +5,7 @@ One color per part in every picture of the series: `plotting.PART_COLORS`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -132,4 +132,45 @@ def machine_map(
     arrow((112, top), (103, top), style="--")
     write(102, top + 1.5, "in training, and to", 8.5, ha="right")
     write(102, top - 1.5, "start from a picture", 8.5, ha="right")
+    return figure
+
+
+def markov_chain(pictures: Sequence[Image.Image]) -> Figure:
+    """DDPM's two chains, after 2006.11239, figure 2: noise is added from right to left, and taken away from left to right.
+
+    pictures: four, of one size, to stand for x_T, x_t, x_{t-1} and x_0. Raises ValueError for another number.
+    """
+    if len(pictures) != 4:
+        raise ValueError(f"pictures must be four, for x_T, x_t, x_(t-1) and x_0; got {len(pictures)}")
+    figure = Figure(figsize=(9.6, 3.6), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 96), ylim=(0, 36), aspect="equal")
+    axes.set_axis_off()
+    places, y, side = (10, 36, 60, 86), 18, 13
+    sampling, noising = PART_COLORS["unet"], PART_COLORS["text_encoder"]
+
+    for x, picture, name in zip(places, pictures, ("$x_T$", "$x_t$", "$x_{t-1}$", "$x_0$")):
+        pixels = np.asarray(picture.convert("RGB").resize((128, 128), Image.NEAREST))
+        axes.imshow(pixels, extent=(x - side / 2, x + side / 2, y - side / 2, y + side / 2), interpolation="nearest")
+        axes.text(x, y - side / 2 - 2.2, name, fontsize=14, ha="center", va="center", color=INK)
+
+    def arrow(start: float, end: float, height: float, color: str, style: str) -> None:
+        axes.add_patch(
+            FancyArrowPatch(
+                (start, height), (end, height), arrowstyle="-|>", mutation_scale=16, linestyle=style, linewidth=1.8, color=color,
+                shrinkA=0, shrinkB=0,
+            )  # fmt: skip
+        )
+
+    for i, (left, right) in enumerate(zip(places, places[1:])):
+        start, end = left + side / 2 + 0.8, right - side / 2 - 0.8
+        arrow(start, end, y + 2, sampling, "-" if i == 1 else ":")
+        arrow(end, start, y - 2, noising, "--" if i == 1 else ":")
+    middle = (places[1] + places[2]) / 2
+    axes.text(middle, y + 4.6, r"$p_\theta(x_{t-1}\,|\,x_t)$", fontsize=12, ha="center", va="center", color=sampling)
+    axes.text(middle, y - 4.6, r"$q(x_t\,|\,x_{t-1})$", fontsize=12, ha="center", va="center", color="#B04A00")
+    centered = {"fontsize": 11, "ha": "center", "va": "center"}
+    axes.text(48, 32.5, "sampling: take noise away. Learned, step by step  →", color=sampling, **centered)
+    axes.text(48, 3.2, "←  adding noise: a little in each step. Known exactly", color="#B04A00", **centered)
+    axes.set(xlim=(0, 96), ylim=(0, 36))
     return figure
