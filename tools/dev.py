@@ -48,6 +48,8 @@ def test(arguments: list[str]) -> int:
     """run lint, the package tests and every notebook; ARGS="-k vae" and other pytest arguments pass through"""
     python = environment("notebooks", "train", "test")
     linted = run([python, "-m", "ruff", "check", "--output-format=concise", "."])
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))):
+        print("NOTICE: no Chromium here, so the widgets are not tested in a browser (Debian: apt install chromium)", flush=True)
     workers = min(os.cpu_count() or 1, 4)
     # loadfile: a notebook's cells stay on one worker, in order, and so do the tests that need the memory for themselves
     tested = run([python, "-m", "pytest", "-n", str(workers), "--dist", "loadfile", *arguments])

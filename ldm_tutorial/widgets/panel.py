@@ -21,7 +21,7 @@ DELAY = 0.15  # seconds without a further change, before a moved slider counts
 
 
 class Panel(w.VBox):
-    """A box of controls above a status line. `snapshot` is stored in the notebook, for pages where no widget lives.
+    """Controls, a status line, and what is below it. `snapshot` is stored in the notebook, for pages where no widget lives.
 
     Work is a generator given to `begin`; subclasses show what it yields in `show`, which may run in a background thread:
     there, nothing is printed, and pyplot is not touched.
@@ -29,10 +29,10 @@ class Panel(w.VBox):
 
     alt = ""  # what the snapshot shows
 
-    def __init__(self, children: Sequence[w.Widget], background: bool | None = None):
+    def __init__(self, children: Sequence[w.Widget], background: bool | None = None, below: Sequence[w.Widget] = ()):
         self.status = w.HTML()
         self.runner = NewestWins(self.show, self.failed, self.finished, background)
-        super().__init__([*children, self.status])
+        super().__init__([*children, self.status, *below])
 
     def begin(self, work: Any, delay: float = 0.0, wait: bool = False) -> None:
         self.runner.start(work, delay, wait)
@@ -96,17 +96,17 @@ def picture_html(picture: Image.Image, alt: str, width: int) -> str:
     look = "image-rendering:pixelated;" if picture.width < width else ""
     return (
         f'<img src="{data_url(picture)}" alt="{escape(alt)}" width="{width}" height="{height}" '
-        f'style="{look}width:{width}px;height:{height}px;max-width:none;border:1px solid #8884">'
+        f'style="{look}display:block;width:{width}px;height:{height}px;max-width:none;border:1px solid #8884">'
     )
 
 
 def strip_html(pictures: Sequence[tuple[Image.Image, str]], width: int) -> str:
     """Pictures in a row, each with its caption, which is its alt text as well."""
     return (
-        '<div style="display:flex;flex-wrap:wrap;gap:10px">'
+        '<div style="display:flex;flex-wrap:wrap;gap:10px;margin-bottom:8px">'
         + "".join(
             f'<figure style="margin:0;width:{width + 2}px">{picture_html(picture, caption, width)}'
-            f'<figcaption style="line-height:1.3;font-size:12px">{escape(caption)}</figcaption></figure>'
+            f'<figcaption style="line-height:1.3;font-size:12px;margin-top:3px">{escape(caption)}</figcaption></figure>'
             for picture, caption in pictures
         )
         + "</div>"
@@ -120,7 +120,7 @@ def text(label: str, value: str = "", placeholder: str = "") -> w.Text:
     """Counts when Enter is pressed or the field is left, not at each letter."""
     return w.Text(
         value=value, description=label, placeholder=placeholder, continuous_update=False, style=LABEL,
-        layout=ROW(width="100%", max_width="640px"),
+        layout=ROW(width="480px", max_width="100%"),
     )  # fmt: skip
 
 

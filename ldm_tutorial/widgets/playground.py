@@ -87,7 +87,7 @@ class Playground(panel.Panel):
         ])  # fmt: skip
         right = w.VBox([self.screen, self.take_away], layout=w.Layout(margin="0 0 0 16px"))
         top = w.HBox([left, right], layout=w.Layout(flex_flow="row wrap"))
-        super().__init__([top, self.strip], background)
+        super().__init__([top], background, below=[self.strip])
         self.ask(wait=True)  # there is a picture from the beginning
 
     @property

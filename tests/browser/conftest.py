@@ -1,0 +1,143 @@
+"""JupyterLab in a real browser: Debian's Chromium, driven by Playwright. No network: whatever leaves the machine is noted."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+KEPT = ROOT / "runs" / "browser"  # screenshots and measurements, to be looked at
+OVERRIDES = {  # as in tools/jupyterlab_overrides.json, and all cells in the page, seen or not
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
+    "@jupyterlab/apputils-extension:kernels-settings": {"commsOverSubshells": "disabled"},
+    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
+}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.timeout(600))
+
+
+def chromium() -> str:
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not found:
+        pytest.skip("NOTICE: no Chromium here, so the widgets were not tested in a browser (apt install chromium)")
+    return found
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory):
+    """(url, folder) of a JupyterLab whose folder looks like the project's. No settings of the user leak in."""
+    pytest.importorskip("jupyterlab")
+    chromium()
+    root, home = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("home")
+    (root / "notebooks").mkdir()
+    for name in ("images", "docs", "LICENSE"):
+        (root / name).symlink_to(ROOT / name)
+    for plugin, values in OVERRIDES.items():
+        package, _, name = plugin.partition(":")
+        file = home / "settings" / package / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    places = {
+        "JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython",
+        "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+    }  # fmt: skip
+    env = {**os.environ, **{name: str(home / folder) for name, folder in places.items()}}
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=",
+        f"--ServerApp.root_dir={root}", "--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly",
+        "--KernelManager.transport_encryption=auto",
+    ]  # fmt: skip
+    url, log = f"http://127.0.0.1:{port}", home / "lab.log"
+    with open(log, "w") as file:
+        server = subprocess.Popen(command, env=env, cwd=root, stdout=file, stderr=file)
+    try:
+        end = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/api/status", timeout=2)
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < end, log.read_text()
+                time.sleep(0.25)
+        yield url, root
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="NOTICE: no playwright, so no tests in a browser")
+    with playwright.sync_playwright() as p:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        browser = p.chromium.launch(executable_path=chromium(), headless=True, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_notebook(lab, browser):
+    """A function: name of a notebook -> its page, with the kernel ready. `page.outside` and `page.complaints` fill as it runs."""
+    url, root = lab
+    contexts = []
+
+    def open_(name):
+        shutil.copy(ROOT / "notebooks" / name, root / "notebooks" / name)
+        context = browser.new_context(
+            viewport={"width": 1280, "height": 1500}, permissions=["clipboard-read", "clipboard-write"], accept_downloads=True
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.outside, page.complaints = [], []
+        here = (url, url.replace("http:", "ws:"), "data:", "blob:")
+        page.on("request", lambda request: None if request.url.startswith(here) else page.outside.append(request.url))
+        page.on("console", lambda m: page.complaints.append(f"{m.text} {m.location}") if m.type == "error" else None)
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        page.goto(f"{url}/doc/tree/notebooks/{name}?reset")
+        page.locator(".jp-Notebook").wait_for()
+        page.wait_for_function(
+            "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'", timeout=120_000
+        )
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def keep(capfd):
+    """A function that keeps a screenshot under a name, and one that writes a line into the log that a person reads."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+
+    class Keep:
+        @staticmethod
+        def picture(locator, name):
+            locator.screenshot(path=KEPT / f"{name}.png")
+
+        @staticmethod
+        def line(text):
+            with capfd.disabled():
+                print(f"\n{text}", file=sys.stderr, flush=True)
+            with open(KEPT / "log.txt", "a", encoding="utf-8") as file:
+                print(time.strftime("%Y-%m-%d %H:%M:%S"), text, file=file)
+
+    return Keep
