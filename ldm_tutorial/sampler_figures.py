@@ -16,6 +16,9 @@ from matplotlib.patches import Circle, FancyArrowPatch
 from torch import Tensor
 
 from .plotting import DPI, PART_COLORS
+from .schedulers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler
+from .schedulers.noise_schedule import karras_sigmas
+from .schedulers.spaces import VPScheduler
 from .toy import GaussianMixture
 
 INK, FAINT = "#222222", "#B5B5B5"
@@ -139,4 +142,90 @@ def starts_by_end(paths: Mapping[str, Tensor], mixture: GaussianMixture, limit: 
             axes.plot(*path[0, nearest == k].T, marker, color=color, markersize=2.5, alpha=0.7, markeredgewidth=0)
         axes.set(title=name, xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[])
         axes.title.set_size(11)
+    return figure
+
+
+def noise_triangle(sigma: float, splits: Sequence[tuple[float, float]], names: Sequence[str]) -> Figure:
+    """How ancestral sampling reaches the next noise level: splits are (σ_up, σ_down), all with the same root of squares."""
+    figure = Figure(figsize=(5.2, 3.4), dpi=DPI, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(aspect="equal")
+    level = float(np.hypot(*splits[0]))
+    angles = np.linspace(0, np.pi / 2, 90)
+    axes.plot(level * np.cos(angles), level * np.sin(angles), color="0.6", linewidth=1.2)
+    axes.text(0.25 * level, 1.0 * level, f"$σ_{{next}}$ = {level:g}", color="0.4", fontsize=10)
+    for (up, down), name, color, style in zip(splits, names, COLORS, ["-", "--", "-."]):
+        axes.plot([0, down, down], [0, 0, up], color=color, linewidth=2.2, linestyle=style, label=f"{name}: down to {down:.3g}, up {up:.3g}")
+        axes.plot([0, down], [0, up], color=color, linewidth=0.9, linestyle=style)
+        axes.plot(down, up, "o", color=color, markersize=6)
+    axes.plot([level, sigma], [0, 0], ":", color=INK, linewidth=1.5)
+    axes.plot(sigma, 0, "s", color=INK, markersize=6)
+    axes.text(sigma, 0.12 * level, f"σ = {sigma:g}", ha="center", fontsize=10)
+    axes.set(xlabel="noise that is kept, $σ_{down}$", ylabel="new noise, $σ_{up}$", xlim=(-0.1, sigma * 1.06), ylim=(-0.1, level * 1.15))
+    axes.legend(frameon=False, fontsize=8.5, loc="upper right")
+    return figure
+
+
+def design_choices(steps: int = 10) -> dict[str, dict[str, str]]:
+    """Sampler -> choice -> value, after Karras et al. 2022 (2206.00364), Table 1, at Stable Diffusion v1.5's noise levels.
+
+    The levels are computed with our schedulers' defaults. EDM's are those of the paper: σ 80 ... 0.002, ρ = 7, σ_data = 0.5.
+    """
+    found = {}
+    for name, scheduler in (("DDPM", DDPMScheduler()), ("DDIM", DDIMScheduler()), ("Euler", EulerDiscreteScheduler())):
+        scheduler.set_timesteps(steps)
+        sigmas = scheduler.sigma_at(scheduler.timesteps).tolist()
+        unit_scale = isinstance(scheduler, VPScheduler)
+        end = (1 / scheduler.final_alpha_bar - 1) ** 0.5 if unit_scale else scheduler.sigmas[-1].item()
+        found[name] = {
+            "method": "Euler's" if name != "DDPM" else "Euler's to $σ_{down}$",
+            "new noise in a step": {"DDPM": "$σ_{up}$ (η = 1)", "DDIM": "none (η = 0)", "Euler": "none"}[name],
+            "timesteps": f"{scheduler.timesteps[0]:g} ... {scheduler.timesteps[-1]:g}, {scheduler.timestep_spacing}",
+            "first σ": f"{sigmas[0]:.3g}",
+            "middle σ": f"{sigmas[steps // 2]:.3g}",
+            "last σ": f"{end:.2g}",
+            "x is kept as": "$\\sqrt{\\bar{α}}\\,x_0 + \\sqrt{1 - \\bar{α}}\\,ε$" if unit_scale else "$x_0 + σ ε$",
+            "the network gets": "x" if unit_scale else "x / $\\sqrt{σ^2 + 1}$",
+            "that is, at the first σ": "1 x" if unit_scale else f"{(sigmas[0] ** 2 + 1) ** -0.5:.3f} x",
+            "the network is told": "t",
+            "$c_{skip}$, $c_{out}$": "1, $-σ$",
+            "both, at the first σ": f"1, {-sigmas[0]:.3g}",
+        }
+    sigmas = [*karras_sigmas(80, 0.002, steps).tolist(), 0.0]
+    first = sigmas[0]
+    found["EDM"] = {
+        "method": "Heun's",
+        "new noise in a step": "churn, if any",
+        "timesteps": "none: σ itself, ρ = 7",
+        "first σ": f"{first:.3g}",
+        "middle σ": f"{sigmas[steps // 2]:.3g}",
+        "last σ": f"{sigmas[-1]:.2g}",
+        "x is kept as": "$x_0 + σ ε$",
+        "the network gets": "x / $\\sqrt{σ^2 + 0.5^2}$",
+        "that is, at the first σ": f"{(first**2 + 0.25) ** -0.5:.4f} x",
+        "the network is told": "ln(σ) / 4",
+        "$c_{skip}$, $c_{out}$": "$\\frac{0.5^2}{σ^2 + 0.5^2}$, $\\frac{0.5\\,σ}{\\sqrt{σ^2 + 0.5^2}}$",
+        "both, at the first σ": f"{0.25 / (first**2 + 0.25):.5f}, {0.5 * first / (first**2 + 0.25) ** 0.5:.3f}",
+    }
+    return found
+
+
+def design_figure(choices: Mapping[str, Mapping[str, str]]) -> Figure:
+    """The table of `design_choices`: sampling above, in the scheduler's color; the network below, in the U-Net's."""
+    rows = list(next(iter(choices.values())))
+    figure = Figure(figsize=(9.6, 0.34 * (len(rows) + 2)), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 96), ylim=(-len(rows) - 0.6, 1.4))
+    axes.set_axis_off()
+    columns = dict(zip(choices, (22, 41, 59, 77)))
+    of_sampling = rows.index("the network gets")
+    for top, bottom, part, name in ((0, of_sampling, "scheduler", "sampling"), (of_sampling, len(rows), "unet", "network")):
+        axes.axhspan(-bottom + 0.5, -top + 0.5, facecolor=PART_COLORS[part], alpha=0.13)
+        axes.text(0.8, -(top + bottom - 1) / 2, name, rotation=90, va="center", fontsize=9.5, weight="bold", color=INK)
+    for name, x in columns.items():
+        axes.text(x, 0.95, name, fontsize=11, weight="bold", va="center", color=INK)
+    for i, row in enumerate(rows):
+        axes.text(3.4, -i, row, fontsize=9, va="center", color=INK)
+        for name, x in columns.items():
+            axes.text(x, -i, choices[name][row], fontsize=9, va="center", color=INK)
     return figure

@@ -23,7 +23,7 @@ from ldm_tutorial.diagrams import machine_map, markov_chain
 from ldm_tutorial.files import atomic_path
 from ldm_tutorial.images import to_images
 from ldm_tutorial.notebook import png
-from ldm_tutorial.sampler_figures import chains
+from ldm_tutorial.sampler_figures import chains, design_choices, design_figure
 from ldm_tutorial.schedulers import DDPMScheduler, randn
 
 PROMPT = "a cat in the style of noto"
@@ -55,6 +55,7 @@ DIAGRAMS: dict[str, Callable[[str], Figure]] = {
     "unet": lambda model: unet_figure(SD15.unet),
     "spatial_transformer": lambda model: spatial_transformer_figure(),
     "sampling_chains": lambda model: chains(),
+    "design_choices": lambda model: design_figure(design_choices()),
     "markov_chain": ddpm_chain,
 }
 
