@@ -80,7 +80,7 @@ class Drawing:
 def resnet_block_figure(time: bool) -> Figure:
     """The residual block; with `time`, as in the U-Net, where the timestep enters between the two convolutions."""
     color = PART_COLORS["unet" if time else "vae"]
-    drawing = Drawing(105 if time else 100, 32 if time else 24)
+    drawing = Drawing(110 if time else 100, 32 if time else 24)
     y = 8
     norm, activation, conv = ("GroupNorm", 13, color), ("SiLU", 7.5, color), ("conv 3x3", 12, color)
     plus = [("+", 0, "")]
@@ -94,9 +94,9 @@ def resnet_block_figure(time: bool) -> Figure:
     middle = (9.2 + x[-1]) / 2
     drawing.box(middle, shortcut, 50, 6, color, "shortcut: x itself, or conv 1x1 where the channels change")
     if time:
-        drawing.box(x[3] + 16, 17, 22, 5.4, TIME, "SiLU, then Linear")
-        drawing.arrow((x[3] + 36, 17), (x[3] + 27, 17))
-        drawing.write(x[3] + 37, 17, "time embedding", 9, ha="left", weight="bold")
+        drawing.box(x[3] + 14, 17, 20, 5.4, TIME, "SiLU, then Linear")
+        drawing.arrow((x[3] + 31, 17), (x[3] + 24, 17))
+        drawing.write(x[3] + 32, 17, "time\nembedding", 9, ha="left", weight="bold")
         drawing.arrow((x[3] + 5, 17), (x[3], y + 1.4), "angle,angleA=180,angleB=90,rad=4")
         drawing.write(x[3] - 2, 14, "one number per channel,\nthe same at every position", 8, ha="right")
     return drawing.figure
@@ -198,12 +198,12 @@ def unet_figure(config: UNetConfig) -> Figure:
     channels, layers, attention = config.block_out_channels, config.layers_per_block, config.attention_levels
     down, up = channel_plan(config)
     color, levels = PART_COLORS["unet"], len(channels)
-    drawing = Drawing(130, 20 + 15 * levels)
+    drawing = Drawing(130, 14 + 15 * levels)
     left, right, width, height = 34, 96, 30, 9.5
     y = [14 + 15 * (levels - 1 - i) + 1 for i in range(levels)]
 
     def inside(count: int, level: int) -> str:
-        return f"{count} x (ResNet" + (" + transformer)" if attention[level] else ")")
+        return f"{count} x " + ("(ResNet + transformer)" if attention[level] else "ResNet")
 
     for i, c in enumerate(channels):
         side = -(-config.sample_size // 2**i)
