@@ -428,7 +428,8 @@ def test_scheduler_lab_shows_what_is_asked():
 
 def test_more_steps_bring_the_lab_closer_to_the_exact_path():
     errors = [lab.path_error(lab.schedulers(n, "linspace")["euler"]) for n in (10, 20, 40)]
-    assert errors[0] > 1.6 * errors[1] > 1.6**2 * errors[2]  # first order: halved when the steps double
+    # First order, halved when the steps double, but for the few points that start between two clouds
+    assert errors[0] > 1.5 * errors[1] > 1.5**2 * errors[2]
 
 
 def test_ddim_and_euler_walk_one_path_in_the_lab_and_the_others_do_not():
@@ -441,8 +442,8 @@ def test_ddim_and_euler_walk_one_path_in_the_lab_and_the_others_do_not():
 def test_energy_distance_is_zero_for_equals_and_grows():
     g = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, 1000, 2, generator=g)
-    apart = [lab.energy_distance(lab.MIXTURE.sample(lab.POINTS, g), lab.MIXTURE.sample(lab.POINTS, g)) for _ in range(40)]
-    assert sum(distance > lab.CHANCE for distance in apart) <= 4  # 2 of 40 on average
+    apart = [lab.energy_distance(lab.MIXTURE.sample(lab.POINTS, g), lab.MIXTURE.sample(lab.POINTS, g)) for _ in range(20)]
+    assert sum(distance > lab.CHANCE for distance in apart) <= 3  # 1 of 20 on average
     assert max(apart) > lab.CHANCE / 3
     assert abs(lab.energy_distance(a, b)) < 0.01 < lab.energy_distance(a, b + 0.5) < lab.energy_distance(a, b + 1)
 
