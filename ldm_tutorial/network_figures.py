@@ -26,7 +26,7 @@ def matrices(values: Sequence[Tensor], titles: Sequence[str], rows: str, columns
     figure.set_layout_engine("constrained")
     panels = figure.subplots(1, len(values), squeeze=False, width_ratios=[v.shape[1] for v in values])[0]
     for axes, matrix, title in zip(panels, values, titles):
-        axes.imshow(matrix.detach(), cmap=COLORS, vmin=0, vmax=1, aspect="auto")
+        axes.imshow(matrix.detach().cpu().numpy(), cmap=COLORS, vmin=0, vmax=1, aspect="auto")
         for i, row in enumerate(matrix.tolist()):
             for j, value in enumerate(row):
                 axes.text(j, i, f"{value:.{digits}f}", ha="center", va="center", fontsize=9, color="k" if value > 0.5 else "w")
@@ -47,7 +47,7 @@ def maps_over(picture: Image.Image, maps: Sequence[Tensor], labels: Sequence[str
     first.set_title("drawn", fontsize=9)
     for axes, values, label in zip(others, maps, labels):
         axes.imshow(np.asarray(picture.convert("L")), cmap="gray", vmin=0, vmax=255, extent=extent)
-        axes.imshow(values.detach().float().cpu(), cmap=COLORS, alpha=0.7, interpolation="nearest", extent=extent)
+        axes.imshow(values.detach().float().cpu().numpy(), cmap=COLORS, alpha=0.7, interpolation="nearest", extent=extent)
         axes.set_title(label, fontsize=9, parse_math=False)
     for axes in (first, *others):
         axes.set_axis_off()
