@@ -13,6 +13,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
+from matplotlib.ticker import NullFormatter, NullLocator
 from torch import Tensor
 
 from .plotting import DPI, PART_COLORS
@@ -73,7 +74,9 @@ def errors_against_cost(
         axes.plot([low, high], [top, top * (low / high) ** p], style, color="0.55", linewidth=1.2, label=label)
     ticks = sorted({c for values in (costs.values() if isinstance(costs, Mapping) else [costs]) for c in values})
     axes.set_xticks(ticks if len(ticks) < 10 else ticks[::2], minor=False)
-    axes.xaxis.set_minor_locator(axes.xaxis.get_minor_locator().__class__(subs=[]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    short = top < 10 * min(min(values) for values in curves.values())  # less than a decade: 10, 100, ... say too little
+    axes.yaxis.set_minor_formatter("{x:g}" if short else NullFormatter())
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set(xlabel=xlabel, ylabel=ylabel)
