@@ -35,16 +35,18 @@ def matrices(values: Sequence[Tensor], titles: Sequence[str], rows: str, columns
     return figure
 
 
-def maps_over(picture: Image.Image, maps: Sequence[Tensor], labels: Sequence[str], title: str = "", side: float = 1.45) -> Figure:
-    """The picture, and beside it, in gray, once for each map, (h, w): the lighter, the larger, each on its own scale."""
-    figure = Figure(figsize=(side * (len(maps) + 1), side + (0.8 if title else 0.5)), dpi=DPI, facecolor="white")
+def maps_over(picture: Image.Image, maps: Sequence[Tensor], labels: Sequence[str], name: str = "drawn") -> Figure:
+    """The picture, under its name, and beside it, in gray, once for each map, (h, w).
+
+    The lighter, the larger, each map on its own scale.
+    """
+    figure = Figure(figsize=(1.45 * (len(maps) + 1), 1.95), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     figure.set_layout_engine("constrained")
-    figure.suptitle(title, fontsize=11, parse_math=False)
     first, *others = figure.subplots(1, len(maps) + 1)
     extent = (0, picture.width, picture.height, 0)
     first.imshow(picture, extent=extent)
-    first.set_title("drawn", fontsize=9)
+    first.set_title(name, fontsize=9)
     for axes, values, label in zip(others, maps, labels):
         axes.imshow(np.asarray(picture.convert("L")), cmap="gray", vmin=0, vmax=255, extent=extent)
         axes.imshow(values.detach().float().cpu().numpy(), cmap=COLORS, alpha=0.7, interpolation="nearest", extent=extent)

@@ -128,15 +128,15 @@ class DiagonalGaussian:
     mean: Tensor
     logvar: Tensor
 
+    @property
+    def std(self) -> Tensor:
+        return (0.5 * self.logvar).exp()
+
     @classmethod
     def from_moments(cls, moments: Tensor) -> DiagonalGaussian:
         """(b, 2 z, h, w): the mean, then the log variance, kept where its exponential is harmless."""
         mean, logvar = moments.chunk(2, dim=1)
         return cls(mean, logvar.clamp(-30.0, 20.0))
-
-    @property
-    def std(self) -> Tensor:
-        return (0.5 * self.logvar).exp()
 
     def sample(self, generator: torch.Generator | list[torch.Generator] | None = None) -> Tensor:
         """mean + std * noise, the reparametrization (Kingma & Welling 2014, section 2.4); noise as in `schedulers.base.randn`."""
