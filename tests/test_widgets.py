@@ -218,11 +218,11 @@ def test_the_code_draws_the_same_pictures(tiny_pipe, monkeypatch):
         "prompt": 'a "cat"\'s \\ hat', "negative_prompt": "a dog", "scheduler": "euler", "steps": 3, "guidance_scale": 2.5,
         "seed": 7, "num_images": 2,
     }  # fmt: skip
-    monkeypatch.setattr(ldm_tutorial.pipeline, "load_pipeline", {"tiny": tiny_pipe}.get)
-    names = {}
-    exec(drawing.as_code("tiny", settings), names)
-    for a, b in zip(names["pictures"], tiny_pipe(**settings), strict=True):
-        assert np.array_equal(a, b)
+    monkeypatch.setattr(ldm_tutorial.pipeline, "load_pipeline", {"owner/tiny": tiny_pipe}.get)
+    for model, names in (("owner/tiny", {}), ("a folder of yours", {"pipe": tiny_pipe})):
+        exec(drawing.as_code(model, settings), names)
+        for a, b in zip(names["pictures"], tiny_pipe(**settings), strict=True):
+            assert np.array_equal(a, b)
 
 
 def test_a_saved_picture_knows_its_settings(tiny_pipe, tmp_path):
@@ -581,6 +581,16 @@ def test_where_no_widget_lives_there_is_a_picture_with_alt_text(widgets):
         picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
         assert min(picture.size) > 100
         assert len(metadata["image/png"]["alt"]) > 40
+
+
+def test_a_widget_that_began_with_an_error_is_shown_all_the_same(tiny_pipe):
+    widgets = [LatentExplorer(tiny_pipe, "no such emoji"), Playground(tiny_pipe, "\ud800"), Compare(tiny_pipe, "\ud800"),
+               DenoisingExplorer(tiny_pipe, "")]  # fmt: skip
+    for widget in widgets:
+        assert 'role="alert"' in widget.said
+        data, metadata = widget._repr_mimebundle_()
+        assert "image/png" not in data and not metadata
+        assert data["text/plain"] == f"{type(widget).__name__}()"
 
 
 def test_every_control_has_a_label(widgets):

@@ -172,7 +172,9 @@ class Compare(panel.Panel):
         if self.runs:
             self.screen.value = "".join(panel.strip_html(pictures, WIDTH) for pictures in self.rows())
 
-    def snapshot(self) -> Image.Image:
+    def snapshot(self) -> Image.Image | None:
+        if not self.runs:
+            return None
         rows, (vary, columns) = self.rows(), self._of
         pictures = [[picture for picture, _ in row] for row in rows]
         labels = [name_of(vary, settings[vary]) for settings in columns]

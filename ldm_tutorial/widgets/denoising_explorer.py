@@ -118,7 +118,9 @@ class DenoisingExplorer(panel.Panel):
             rows.append(panel.strip_html([(c, f"{name}, channel {i}") for i, c in enumerate(channels)], 96))
         self.screen.value = "".join(rows)
 
-    def snapshot(self) -> Image.Image:
+    def snapshot(self) -> Image.Image | None:
+        if self.recording is None:
+            return None
         above = [picture for picture, _ in self.pictures()]
         below = [[c.resize(above[0].size, Image.Resampling.NEAREST) for c in row] for row in self.channels().values()]
         above.append(Image.new("RGB", above[0].size, "white"))

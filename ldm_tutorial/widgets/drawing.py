@@ -111,13 +111,15 @@ def describe(settings: Mapping[str, Any]) -> str:
 
 
 def as_code(model: str, settings: Mapping[str, Any]) -> str:
-    """The lines of Python that draw the same pictures."""
+    """The lines of Python that draw the same pictures; of a model that has no public name, with the `pipe` you have."""
     settings = dict(settings)
     lines = [repr(settings.pop("prompt"))]
     quiet = {"negative_prompt": "", "num_images": 1}
     lines += [f"{name}={value!r}" for name, value in settings.items() if quiet.get(name) != value]
     call = "".join(f"    {line},\n" for line in lines)
-    return f"from ldm_tutorial import load_pipeline\n\npipe = load_pipeline({model!r})\npictures = pipe(\n{call})\n"
+    public = model in KNOWN or "/" in model
+    load = f"from ldm_tutorial import load_pipeline\n\npipe = load_pipeline({model!r})\n" if public else ""
+    return f"{load}pictures = pipe(\n{call})\n"
 
 
 def png_url(picture: Image.Image) -> str:

@@ -185,7 +185,9 @@ class LatentExplorer(panel.Panel):
 
     # ---- where widgets cannot run
 
-    def snapshot(self) -> Image.Image:
+    def snapshot(self) -> Image.Image | None:
+        if not self._shown:
+            return None
         pictures, labels = zip(*self._shown)
         return to_picture(picture_grid([pictures], labels, title=f"{self._of}: {MODES[self._of]}", shown=160))
 

@@ -58,8 +58,8 @@ class Panel(w.VBox):
 
     # ---- where widgets cannot run
 
-    def snapshot(self) -> Image.Image:
-        """What can be seen now, as a picture."""
+    def snapshot(self) -> Image.Image | None:
+        """What can be seen now, as a picture; None if there is nothing but an error."""
         raise NotImplementedError
 
     def __repr__(self) -> str:  # of ipywidgets it holds all settings; nbval compares this one
@@ -67,8 +67,10 @@ class Panel(w.VBox):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         live = getattr(super(), "_repr_mimebundle_", lambda **_: {})(**kwargs)  # ipywidgets 7 displays itself, without a picture
-        data = {**(live or {}), "text/plain": repr(self), "image/png": base64.b64encode(png(self.snapshot())).decode()}
-        return data, {"image/png": {"alt": self.alt}}
+        data, picture = {**(live or {}), "text/plain": repr(self)}, self.snapshot()
+        if picture is None:
+            return data, {}
+        return {**data, "image/png": base64.b64encode(png(picture)).decode()}, {"image/png": {"alt": self.alt}}
 
 
 def explain(error: BaseException) -> str:

@@ -191,7 +191,9 @@ class Playground(panel.Panel):
 
     # ---- where widgets cannot run
 
-    def snapshot(self) -> Image.Image:
+    def snapshot(self) -> Image.Image | None:
+        if not self.pictures:
+            return None
         settings = self._of
         title, subtitle = settings["prompt"], f"{settings['model']}, {describe(settings)}"
         return to_picture(picture_grid([self.pictures], title=title, subtitle=subtitle, shown=256))

@@ -91,7 +91,7 @@ class SchedulerLab(panel.Panel):
 
     # ---- where widgets cannot run
 
-    def snapshot(self) -> Image.Image:
+    def snapshot(self) -> Image.Image | None:
         return self._picture
 
     @property
