@@ -86,7 +86,7 @@ def errors_against_cost(
 
 
 def chains() -> Figure:
-    """What each x is drawn from: in DDPM's noise, in DDIM's, and when DDIM leaves steps out. After 2010.02502, figures 1 and 2."""
+    """What each x is drawn from: in DDPM's noise, in DDIM's, and when DDIM leaves steps out. After 2010.02502, fig. 1, 2."""
     figure = Figure(figsize=(9.6, 6.0), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 96), ylim=(0, 60), aspect="equal")
@@ -124,7 +124,8 @@ def chains() -> Figure:
     every = [4, 3, 2, 1, 0]
     words(54, "Markovian (DDPM)", "noise: each x comes from the one before it, and from nothing else")
     draw(47, every, every[::-1], [])
-    words(38, "non-Markovian (DDIM)", "noise: each x comes from the one before it and from the picture; every $x_t$ alone is distributed as above")
+    alone = "every $x_t$ alone is distributed as above"
+    words(38, "non-Markovian (DDIM)", f"noise: each x comes from the one before it and from the picture; {alone}")
     draw(25, every, every[::-1], [2, 3, 4])
     words(16, "steps left out (DDIM, τ = 2, 4)", "the same model, and only the levels of τ: what was never visited needs no step")
     draw(8, [4, 2, 0], [], [])
@@ -158,13 +159,15 @@ def noise_triangle(sigma: float, splits: Sequence[tuple[float, float]], names: S
     axes.plot(level * np.cos(angles), level * np.sin(angles), color="0.6", linewidth=1.2)
     axes.text(0.25 * level, 1.0 * level, f"$σ_{{next}}$ = {level:g}", color="0.4", fontsize=10)
     for (up, down), name, color, style in zip(splits, names, COLORS, ["-", "--", "-."]):
-        axes.plot([0, down, down], [0, 0, up], color=color, linewidth=2.2, linestyle=style, label=f"{name}: down to {down:.3g}, up {up:.3g}")
+        label = f"{name}: down to {down:.3g}, up {up:.3g}"
+        axes.plot([0, down, down], [0, 0, up], color=color, linewidth=2.2, linestyle=style, label=label)
         axes.plot([0, down], [0, up], color=color, linewidth=0.9, linestyle=style)
         axes.plot(down, up, "o", color=color, markersize=6)
     axes.plot([level, sigma], [0, 0], ":", color=INK, linewidth=1.5)
     axes.plot(sigma, 0, "s", color=INK, markersize=6)
     axes.text(sigma, 0.12 * level, f"σ = {sigma:g}", ha="center", fontsize=10)
-    axes.set(xlabel="noise that is kept, $σ_{down}$", ylabel="new noise, $σ_{up}$", xlim=(-0.1, sigma * 1.06), ylim=(-0.1, level * 1.15))
+    axes.set(xlabel="noise that is kept, $σ_{down}$", ylabel="new noise, $σ_{up}$")
+    axes.set(xlim=(-0.1, sigma * 1.06), ylim=(-0.1, level * 1.15))
     axes.legend(frameon=False, fontsize=8.5, loc="upper right")
     return figure
 

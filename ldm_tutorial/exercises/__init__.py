@@ -22,6 +22,8 @@ MODULES = {  # number of the notebook -> module of this folder that holds its ch
     "06": "unet",
     "08": "ddpm",
     "09": "ddim",
+    "10": "euler",
+    "11": "euler_ancestral",
     "14": "playground",
 }
 

@@ -53,7 +53,8 @@ def levels(answer: Callable) -> str | None:
         }.items():
             if np.allclose(found[:-1], values, rtol=1e-5):
                 return f"{asked}: {mistake}"
-        return f"{asked} should be {', '.join(f'{value:.3g}' for value in right[:3])} ...; yours begins {found[0]:.3g}, {found[1]:.3g}"
+        wanted, yours = (", ".join(f"{value:.3g}" for value in values[:3]) for values in (right, found))
+        return f"{asked} should be {wanted} ...; yours begins {yours}"
     return None
 
 
@@ -148,7 +149,7 @@ def algorithm_2(
     return x
 
 
-@exercise("10.3", hint="gamma = min(s_churn / N, sqrt(2) - 1) inside the window, else 0; raise x; then Heun's step from sigma_hat")
+@exercise("10.3", hint="gamma = min(s_churn / N, sqrt(2) - 1) in the window, else 0; raise x; then Heun's step from sigma_hat")
 def whole_algorithm(answer: Callable) -> str | None:
     sigmas = [8.0, 4.0, 1.5, 0.5, 0.1, 0.0]
     x = points(8.0)

@@ -15,8 +15,8 @@ def stored(notebook: str) -> dict:
     """The table DIFFUSERS of a notebook."""
     for cell in nbformat.read(ROOT / "notebooks" / notebook, 4).cells:
         if cell.cell_type == "code" and "DIFFUSERS = {" in cell.source:
-            [table] = [n.value for n in ast.parse(cell.source).body if isinstance(n, ast.Assign) and n.targets[0].id == "DIFFUSERS"]
-            return ast.literal_eval(table)
+            table = next(node for node in ast.parse(cell.source).body if isinstance(node, ast.Assign))
+            return ast.literal_eval(table.value)
     raise AssertionError(f"{notebook} has no table DIFFUSERS")
 
 
@@ -37,3 +37,17 @@ def test_ddim():
     for eta, numbers in table.items():
         scheduler = diffusers.DDIMScheduler(**V15, clip_sample=False, set_alpha_to_one=False)
         assert run(scheduler, eta=eta) == pytest.approx(numbers, abs=1e-4)
+
+
+def test_euler():
+    table = stored("10_euler.ipynb")
+    assert list(table) == [False, True]
+    for use_karras_sigmas, numbers in table.items():
+        scheduler = diffusers.EulerDiscreteScheduler(**V15, use_karras_sigmas=use_karras_sigmas)
+        assert run(scheduler) == pytest.approx(numbers, abs=1e-3)
+
+
+def test_euler_ancestral():
+    table = stored("11_euler_ancestral.ipynb")
+    assert list(table) == [1.0]  # diffusers has no other eta
+    assert run(diffusers.EulerAncestralDiscreteScheduler(**V15)) == pytest.approx(table[1.0], abs=1e-3)

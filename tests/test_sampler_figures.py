@@ -1,0 +1,85 @@
+"""The figures of the notebooks on schedulers show the numbers they are given, and the table computes its own."""
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.patches import Circle
+
+from ldm_tutorial.notebook import png
+from ldm_tutorial.sampler_figures import (
+    chains,
+    design_choices,
+    design_figure,
+    errors_against_cost,
+    noise_triangle,
+    paths_in_the_plane,
+    starts_by_end,
+)
+from ldm_tutorial.schedulers import EulerDiscreteScheduler
+from ldm_tutorial.toy import GaussianMixture
+
+MIXTURE = GaussianMixture([[1.0, 0.0], [-1.0, 0.5], [-1.0, -0.5]], [0.2, 0.2, 0.2])
+PATH = torch.randn(5, 20, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)  # 4 steps of 20 points
+
+
+def test_paths_have_a_panel_for_each_method_and_show_the_first_points():
+    figure = paths_in_the_plane({"one": PATH, "two": PATH.flip(0)}, MIXTURE, shown=3)
+    assert [axes.get_title() for axes in figure.axes] == ["one", "two"]
+    lines = [line.get_xydata() for line in figure.axes[0].lines]
+    np.testing.assert_allclose(lines[0], PATH[-1])  # where all end
+    assert [len(line) for line in lines] == [20] + [5, 1, 1] * 3
+    np.testing.assert_allclose(lines[1], PATH[:, 0])
+
+
+def test_starts_are_split_by_the_component_nearest_to_their_end():
+    [axes] = starts_by_end({"one": PATH}, MIXTURE).axes
+    shown = [line.get_xydata() for line in axes.lines]
+    assert sum(map(len, shown[:3])) == 20
+    nearest = torch.cdist(PATH[-1], MIXTURE.means).argmin(1)
+    for k in range(3):
+        np.testing.assert_allclose(shown[k], PATH[0, nearest == k])
+
+
+def test_errors_are_on_logarithmic_axes_with_slopes_to_compare():
+    curves, costs = {"a": [1, 0.1], "b": [0.5, 0.2]}, {"a": [10, 100], "b": [20, 50]}
+    figure = errors_against_cost(curves, costs, "error", slopes={"order 1": 1})
+    [axes] = figure.axes
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    a, b, slope = (line.get_xydata() for line in axes.lines)
+    np.testing.assert_allclose(a, [[10, 1], [100, 0.1]])
+    np.testing.assert_allclose(b, [[20, 0.5], [50, 0.2]])
+    assert slope[0, 1] / slope[1, 1] == pytest.approx(slope[1, 0] / slope[0, 0])  # order 1
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b", "order 1"]
+
+
+def test_the_triangle_stays_on_the_circle_of_the_next_level():
+    [axes] = noise_triangle(5.0, [(0.0, 3.0), (2.4, 1.8)], ["η = 0", "η = 1"]).axes
+    corners = [line.get_xydata()[0] for line in axes.lines if len(line.get_xydata()) == 1][:2]
+    np.testing.assert_allclose(corners, [[3, 0], [1.8, 2.4]])
+    np.testing.assert_allclose(np.hypot(*np.array(corners).T), 3)
+
+
+def test_chains_have_five_places_in_each_of_three_rows():
+    figure = chains()
+    assert len([p for p in figure.axes[0].patches if isinstance(p, Circle)]) == 15
+    assert png(figure)[:4] == b"\x89PNG"
+
+
+def test_design_choices_are_computed():
+    few, many = design_choices(10), design_choices(50)
+    euler = EulerDiscreteScheduler()
+    euler.set_timesteps(10)
+    assert few["Euler"]["first σ"] == f"{euler.sigmas[0]:.3g}" == "14.6"
+    assert few["Euler"]["middle σ"] == f"{euler.sigmas[5]:.3g}"
+    assert few["DDPM"]["timesteps"].startswith("901 ... 1")
+    assert few["DDIM"]["last σ"] == "0.029"  # v1.5's set_alpha_to_one=False
+    assert few["EDM"]["first σ"] == "80"
+    assert few["DDIM"]["first σ"] != many["DDIM"]["first σ"]  # "leading" starts higher with more steps
+    assert len({tuple(column) for column in few.values()}) == 1  # the same rows for all
+
+
+def test_the_table_shows_every_choice():
+    choices = design_choices()
+    words = {text.get_text() for text in design_figure(choices).axes[0].texts}
+    assert set(choices) <= words
+    assert {value for column in choices.values() for value in column.values()} <= words
