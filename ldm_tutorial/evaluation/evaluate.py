@@ -16,7 +16,6 @@ from torch import Tensor
 
 from .. import __version__
 from ..data import EmojiDataset
-from ..images import save_image
 from .accuracy import by, empty_figures, empty_prompts, split_figures, wording_table, wordings, worst
 from .autoencoder import measure_autoencoder, reconstruct
 from .cost import size_figures, time_figures
@@ -28,7 +27,7 @@ from .memorization import copy_ratio, memorization_figures, nearest, seed_figure
 from .reference import Question, Reference, sample
 from .report import Figure, Report, share
 from .samplers import Crowd, Sweep, likeness_table
-from .sheets import captioned_sheet, quality_curves
+from .sheets import captioned_sheet, quality_curves, save_sheet
 
 if TYPE_CHECKING:
     from ..pipeline import StableDiffusion
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is drawn for each figure. None: all there is."""
+    """How much is drawn for each figure. None: all there is. Raises ValueError for too few to compare."""
 
     trained: int | None = None  # pairs that the U-Net was trained on
     held_out: int | None = None  # pairs that it never saw
@@ -50,6 +49,11 @@ class Plan:
     paths: int = 8  # interpolations, of each kind
     path_length: int = 8
     reconstructed: int | None = None  # real pictures that the judge sees after a way through the autoencoder
+
+    def __post_init__(self):
+        for name in ("crowd_prompts", "crowd_seeds", "path_length"):
+            if getattr(self, name) < 2:
+                raise ValueError(f"Plan: {name}={getattr(self, name)} must be 2 or more, for they are compared with each other")
 
 
 # About 260 pictures' worth of 25 steps: two minutes on two cores. Its figures are rough, as their intervals say.
@@ -189,25 +193,29 @@ class Evaluation:
         def picture(question: Question):
             return drawn.pictures[drawn.place[question.drawing]]
 
+        def name(question: Question) -> str:
+            return f"{question.entry.label}, {question.entry.style}"
+
         def real(question: Question):
             return reference.pictures[question.drawing.seed]  # a question's seed is its picture's number
 
         cells, captions = [], []
         for question, taken_for in worst(self.trained, drawn, 50):
             cells.append((picture(question), real(question)))
-            captions.append(f"{question.drawing.prompt}: taken for {reference.subject_names[taken_for]}")
-        title = "The fifty worst: drawn, and the real picture; what the judge took it for"
+            right = taken_for in question.subjects
+            captions.append(name(question) + ("" if right else f" → {reference.subject_names[taken_for]}"))
+        title = "The fifty worst: drawn, and the real picture → what the judge took it for"
         yield "evaluation_worst.webp", captioned_sheet(cells, captions, columns=8, title=title, lines=3)
 
         shown = self.held_out[:48]
-        cells, captions = [(picture(q), real(q)) for q in shown], [q.drawing.prompt for q in shown]
+        cells, captions = [(picture(q), real(q)) for q in shown], [name(q) for q in shown]
         title = "Held-out pairs: drawn, and the real picture, which it never saw"
         yield "evaluation_held_out.webp", captioned_sheet(cells, captions, columns=8, title=title)
 
         hundred = [self.trained[i] for i in sample(range(len(self.trained)), 100)]
         found, chosen = nearest(torch.stack([picture(q) for q in hundred]), reference.pictures[reference.trained])
         cells = [(picture(q), reference.pictures[reference.trained[i]]) for q, i in zip(hundred, chosen.tolist())]
-        captions = [f"{q.drawing.prompt} ({d:.0f})" for q, d in zip(hundred, found.tolist())]
+        captions = [f"{name(q)} ({d:.0f})" for q, d in zip(hundred, found.tolist())]
         title = "A random hundred: drawn, and the nearest training picture (distance in levels of 255)"
         yield "evaluation_nearest.webp", captioned_sheet(cells, captions, columns=10, title=title)
 
@@ -245,7 +253,7 @@ def main(args: argparse.Namespace) -> None:
         write_atomically(path, (report.to_json() if name == "--json" else report.to_markdown()).encode())
     if args.sheets:
         for name, sheet in evaluation.sheets():
-            save_image(sheet, args.sheets / name)
+            save_sheet(sheet, args.sheets / name)
 
 
 def check_file(argument: str, path: Path) -> Path:

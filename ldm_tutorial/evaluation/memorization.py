@@ -39,10 +39,11 @@ def copy_ratio(pictures: Tensor, references: Tensor, reconstruct: Callable[[Tens
 
 def memorization_figures(split: str, what: str, ratios: Tensor, own: Tensor) -> list[Figure]:
     """`own`, (n,) bool: the nearest training picture shows the subject that was asked for."""
-    near = f"no further from it than {FACTOR:g} times its own reconstruction is"
+    near = f"at most {FACTOR:g} times as far from it as its own reconstruction"
+    to = "distance to the nearest training picture, over that of its reconstruction (median)"
     return [
-        share(f"memorized.{split}", f"{what}: a copy of the nearest training picture, that is, {near}", ratios <= FACTOR),
-        Figure(f"ratio.{split}", f"{what}: that distance, in its reconstruction's (median)", ratios.median().item(), "{:.1f}"),
+        share(f"memorized.{split}", f"{what}: copies of a training picture, {near}", ratios <= FACTOR),
+        Figure(f"ratio.{split}", f"{what}: {to}", ratios.median().item(), "{:.1f}"),
         share(f"nearest_own.{split}", f"{what}: the nearest training picture is of the subject asked for", own),
     ]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from matplotlib.ticker import NullLocator
 from PIL import Image
 from torch import Tensor
 
+from ..files import write_atomically
 from ..plotting import DPI, to_picture
 from .report import Figure
 from .samplers import NAMES
@@ -37,7 +40,8 @@ def captioned_sheet(
     if not cells or len(cells) != len(captions):
         raise ValueError(f"there must be one caption for each cell, and at least one; got {len(captions)} for {len(cells)}")
     _, h, w = cells[0][0].shape
-    width, height = zoom * w * len(cells[0]), zoom * h
+    between = torch.full((3, h, 2), 255, dtype=torch.uint8)
+    width, height = zoom * (w * len(cells[0]) + 2 * (len(cells[0]) - 1)), zoom * h
     rows, top = -(-len(cells) // columns), 2 * LINE if title else GAP
     canvas = np.full((top + rows * (height + lines * LINE + GAP), GAP + columns * (width + GAP), 3), 255, dtype=np.uint8)
     figure = Plot(figsize=(canvas.shape[1] / DPI, canvas.shape[0] / DPI), dpi=DPI)
@@ -48,7 +52,8 @@ def captioned_sheet(
 
     for number, (cell, caption) in enumerate(zip(cells, captions)):
         x, y = GAP + number % columns * (width + GAP), top + number // columns * (height + lines * LINE + GAP)
-        band = torch.cat(list(cell), dim=2).permute(1, 2, 0).numpy()  # (h, w * pictures, 3)
+        parts = [part for picture in cell for part in (between, picture)][1:]
+        band = torch.cat(parts, dim=2).permute(1, 2, 0).numpy()  # (h, width / zoom, 3)
         canvas[y : y + height, x : x + width] = band.repeat(zoom, axis=0).repeat(zoom, axis=1)
         wrapped = textwrap.wrap(caption, max(8, int(width / CHARACTER)), max_lines=lines, placeholder=" ...")
         for i, line in enumerate(wrapped):
@@ -59,6 +64,13 @@ def captioned_sheet(
     axes.imshow(canvas, interpolation="nearest", aspect="auto")
     axes.set_axis_off()
     return to_picture(figure)
+
+
+def save_sheet(sheet: Image.Image, path: Path) -> None:
+    """In one go, as .png or (smaller, for many pictures) .webp. Raises OSError if it cannot be written."""
+    buffer = io.BytesIO()
+    sheet.save(buffer, path.suffix[1:].upper(), quality=85, method=6)
+    write_atomically(path, buffer.getvalue())
 
 
 def quality_curves(curves: Mapping[str, Sequence[tuple[Figure, Figure]]], values: Sequence[float], name: str) -> Image.Image:
@@ -77,11 +89,11 @@ def quality_curves(curves: Mapping[str, Sequence[tuple[Figure, Figure]]], values
                 values, [share.value for share in shares], color=color, marker=marker, linestyle=line, markersize=5,
                 label=NAMES[scheduler],
             )  # fmt: skip
-            axes.fill_between(values, low, high, color=color, alpha=0.08, linewidth=0)
+            axes.fill_between(values, low, high, color=color, alpha=0.06, linewidth=0)
         axes.set(xlabel=name, title=title, ylim=(-0.03, 1.03), xscale="log", xticks=values)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:.0%}")
         axes.grid(alpha=0.3)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="best")
     return to_picture(figure)

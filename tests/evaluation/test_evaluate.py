@@ -58,6 +58,12 @@ def test_a_model_of_another_size_is_refused(tiny_pipe, small_judge, small_data):
         Evaluation(tiny_pipe, small_judge, small_data, SMALL)
 
 
+@pytest.mark.parametrize("name", ["crowd_prompts", "crowd_seeds", "path_length"])
+def test_one_alone_cannot_be_compared(name):
+    with pytest.raises(ValueError, match=f"{name}=1 must be 2 or more"):
+        Plan(**{name: 1})
+
+
 # ---- the command
 
 
