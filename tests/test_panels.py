@@ -3,9 +3,11 @@
 import io
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
+from ldm_tutorial.diagrams import markov_chain
 from ldm_tutorial.notebook import png
 from ldm_tutorial.plotting import LINES, Panel, density_over_time, line_panels, picture_grid
 
@@ -42,3 +44,13 @@ def test_noise_in_few_colors_is_small_and_looks_the_same():
     pictures = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=float) for data in (full, few)]
     assert np.abs(pictures[0] - pictures[1]).mean() < 20
     assert png(figure, colors=64) == few
+
+
+def test_the_two_chains_show_four_pictures_and_no_other_number():
+    pictures = [Image.new("RGB", (8, 8), color) for color in ("red", "green", "blue", "white")]
+    figure = markov_chain(pictures)
+    assert [image.get_array()[0, 0].tolist() for image in figure.axes[0].images] == [
+        [255, 0, 0], [0, 128, 0], [0, 0, 255], [255, 255, 255],
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="must be four.*got 3"):
+        markov_chain(pictures[:3])
