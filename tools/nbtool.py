@@ -275,7 +275,8 @@ def each(command: str, path: Path, timeout: int, cost: bool) -> list[str]:
         print(f"{path.name}: {run(path, timeout, cost)}", flush=True)
         return []
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        return [f"not stored; {re.sub(chr(27) + r'[[][0-9;]*m', '', str(error)).strip()}"]
+        without_colors = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+        return [f"not stored; {without_colors}"]
 
 
 def main() -> int:
