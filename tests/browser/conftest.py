@@ -43,8 +43,9 @@ def lab(tmp_path_factory):
     chromium()
     root, home = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("home")
     (root / "notebooks").mkdir()
-    for name in ("images", "docs", "LICENSE"):
-        (root / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "images", root / "images")  # copies: the server serves no link that leads out of its folder
+    shutil.copytree(ROOT / "docs", root / "docs")
+    shutil.copy(ROOT / "LICENSE", root)
     for plugin, values in OVERRIDES.items():
         package, _, name = plugin.partition(":")
         file = home / "settings" / package / f"{name}.jupyterlab-settings"
