@@ -91,7 +91,7 @@ def test_notebook_00_runs_in_jupyterlab(open_notebook, keep):
     # Not asked here: their alt texts. They are stored, as nbtool checks; JupyterLab 4.6 leaves them out of an image/png.
     drawn = "images => images.every(i => i.complete && i.naturalWidth > 0)"
     assert page.locator(".jp-Notebook img").evaluate_all(drawn)  # the badge and the gallery too
-    page.get_by_text("Start here").first.scroll_into_view_if_needed()
+    page.locator(".jp-Notebook h1").first.scroll_into_view_if_needed()
     keep.picture(page, "notebook_00")
 
 
