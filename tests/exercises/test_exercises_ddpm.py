@@ -1,39 +1,8 @@
-"""The checks of notebook 08: they accept its solutions, and name the mistake in each wrong answer made from them."""
+"""The checks of notebook 08 name the mistake in every wrong answer."""
 
-from pathlib import Path
-
-import nbformat
 import pytest
-import torch
 
-from ldm_tutorial.exercises import verdict
-
-NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
-NAMES = {"08.1": "guess_x0", "08.2": "ddpm_step", "08.3": "ancestral"}
-
-
-def source_of(exercise: str, notebook: str = "solutions/08_ddpm.ipynb") -> str:
-    call = f'check("{exercise}", {NAMES[exercise]})'
-    cells = nbformat.read(NOTEBOOKS / notebook, 4).cells
-    [source] = [c.source for c in cells if c.cell_type == "code" and call in c.source]
-    return source.replace(call, "")
-
-
-def answer(exercise: str, old: str = "", new: str = "", notebook: str = "solutions/08_ddpm.ipynb"):
-    """The function of that cell, with one piece of its source replaced."""
-    source = source_of(exercise, notebook)
-    assert not old or source.count(old) == 1
-    names = {"torch": torch}
-    exec(source_of("08.2"), names)  # the third builds on the second
-    exec(source.replace(old, new) if old else source, names)
-    return names[NAMES[exercise]]
-
-
-@pytest.mark.parametrize("exercise", NAMES)
-def test_the_solution_is_correct_and_the_stub_is_not_done(exercise):
-    assert verdict(exercise, answer(exercise)) == f"[{exercise}] correct"
-    assert verdict(exercise, answer(exercise, notebook="08_ddpm.ipynb")).startswith(f"[{exercise}] not done yet")
-
+from tests.exercises.answers import answer, assert_told
 
 GUESS = "return (x - (1 - alpha_bar) ** 0.5 * eps) / alpha_bar**0.5"
 MEAN = "mean = (x - beta / (1 - alpha_bar) ** 0.5 * eps) / alpha**0.5"
@@ -82,14 +51,9 @@ LOOP_BACKWARDS = "timesteps = timesteps[::-1]\n    for i, t in enumerate(timeste
     ],
 )
 def test_a_wrong_answer_is_told_its_mistake(exercise, old, new, mistake):
-    said = verdict(exercise, answer(exercise, old, new))
-    assert said.startswith(f"[{exercise}] not yet: ")
-    assert mistake in said
-    assert "\n  hint: " in said
+    assert_told(exercise, answer(exercise, (old, new)), mistake)
 
 
 def test_the_large_variance_is_told_from_the_small():
-    names = {"torch": torch}
-    exec(source_of("08.2").replace("variance = (1 - alpha_bar_prev) / (1 - alpha_bar) * beta", "variance = beta"), names)
-    exec(source_of("08.3"), names)
-    assert "fixed_large" in verdict("08.3", names["ancestral"])
+    small, large = "variance = (1 - alpha_bar_prev) / (1 - alpha_bar) * beta", "variance = beta"
+    assert_told("08.3", answer("08.3", (small, large), within="08.2"), "fixed_large")

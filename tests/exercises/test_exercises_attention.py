@@ -1,40 +1,9 @@
-"""The checks of notebook 04 accept its solutions, and name the mistake in every wrong answer.
+"""The checks of notebook 04 name the mistake in every wrong answer."""
 
-A wrong answer is the solution with one line changed, as a learner would have got it wrong.
-"""
-
-from pathlib import Path
-
-import nbformat
 import pytest
 
 from ldm_tutorial.exercises import verdict
-
-ROOT = Path(__file__).resolve().parent.parent
-NAMES = {"04.1": "weights_memory", "04.2": "without_word", "04.3": "attention_in_blocks"}
-
-
-def answer(exercise: str, old: str = "", new: str = "", notebook: str = "solutions/04_attention.ipynb"):
-    """The function of an exercise's cell, with one line changed; what follows the call of check is left out."""
-    cells = nbformat.read(ROOT / "notebooks" / notebook, 4).cells
-    [source] = [c.source for c in cells if c.cell_type == "code" and f'check("{exercise}"' in c.source]
-    source = source.split("check(")[0]
-    assert source.count(old) == 1 or not old
-    names = {}
-    exec("import torch\n" + (source.replace(old, new) if old else source), names)
-    return names[NAMES[exercise]]
-
-
-@pytest.mark.parametrize("exercise", NAMES)
-def test_the_solution_is_correct(exercise):
-    assert verdict(exercise, answer(exercise)) == f"[{exercise}] correct"
-
-
-@pytest.mark.parametrize("exercise", NAMES)
-def test_the_stub_is_not_done_yet(exercise):
-    stub = answer(exercise, notebook="04_attention.ipynb")
-    assert verdict(exercise, stub).startswith(f"[{exercise}] not done yet")
-
+from tests.exercises.answers import answer, assert_told
 
 BYTES = "return heads * n * n * bytes_per_number"
 SCORES, SILENT = "scores = q @ k.T / q.shape[-1] ** 0.5", "scores[:, j] = -torch.inf"
@@ -76,10 +45,7 @@ HIGHER = "higher = torch.maximum(largest, scores.max(dim=-1, keepdim=True).value
     ],
 )  # fmt: skip
 def test_a_wrong_answer_is_told_its_mistake(exercise, old, new, mistake):
-    said = verdict(exercise, answer(exercise, old, new))
-    assert said.startswith(f"[{exercise}] not yet: ")
-    assert mistake in said
-    assert "\n  hint: " in said
+    assert_told(exercise, answer(exercise, (old, new)), mistake)
 
 
 def test_leaving_the_word_out_of_keys_and_values_is_right_too():
