@@ -219,8 +219,8 @@ def generate(args: argparse.Namespace) -> None:
 
 
 def compare(args: argparse.Namespace) -> None:
+    from .checks import whole_number
     from .images import check_output, save_image
-    from .options import whole_number
     from .pipeline import progress_bar
     from .plotting import picture_grid, to_picture
     from .schedulers import make_scheduler

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
-import operator
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from .checks import real_number, whole_number
 from .schedulers import Scheduler
 
 Function = TypeVar("Function", bound=Callable)
@@ -74,35 +73,6 @@ def takes_options(function: Function) -> Function:
     options = inspect.signature(Options).parameters.values()
     signature = checked.__signature__ = own.replace(parameters=[*named, *options])
     return checked
-
-
-# ---- numbers
-
-
-def whole_number(argument: str, value: object, low: int, high: int | None = None) -> int:
-    """The value as an int. Raises TypeError if it is not whole, ValueError if it is out of low ... high."""
-    allowed = f"a whole number, {low} or more" if high is None else f"a whole number, {low} ... {high}"
-    try:
-        number = operator.index(value)  # numpy's and torch's integers too, but no floats
-    except TypeError:
-        raise TypeError(f"{argument}={value!r:.60} must be {allowed}") from None
-    if isinstance(value, bool) or number < low or (high is not None and number > high):
-        raise ValueError(f"{argument}={value!r:.60} must be {allowed}")
-    return number
-
-
-def real_number(argument: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
-    """The value as a finite float. Raises TypeError if it is no number, ValueError if it is out of low ... high."""
-    allowed = "a finite number" if math.isinf(low) else f"a number, {low:g} ... {high:g}"
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        raise TypeError(f"{argument}={value!r:.60} must be {allowed}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not (math.isfinite(number) and low <= number <= high):
-        raise ValueError(f"{argument}={value!r:.60} must be {allowed}")
-    return number
 
 
 def side(argument: str, value: object, factor: int) -> int:

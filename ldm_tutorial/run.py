@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import __version__
+from .checks import real_number, whole_number
 from .images import fit, mask_to_tensor, to_tensor
-from .options import Options, broadcast, real_number, seeds_of, side, whole_number
+from .options import Options, broadcast, seeds_of, side
 from .prompts import check_prompt
 from .schedulers import SCHEDULERS, Scheduler, make_scheduler, randn
 

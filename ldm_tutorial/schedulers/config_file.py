@@ -73,4 +73,7 @@ class ConfigFile:
         unknown = set(config).difference(settings, cls.unsupported, OF_OTHER_CLASSES)
         if unknown:
             warnings.warn(f"{cls.__name__} ignores unknown keys: {', '.join(sorted(unknown))}", stacklevel=2)
-        return cls(**{key: value for key, value in (WHERE_SILENT | config).items() if key in settings})
+        try:
+            return cls(**{key: value for key, value in (WHERE_SILENT | config).items() if key in settings})
+        except TypeError as error:  # in a file, a value of the wrong kind is a wrong value
+            raise ValueError(str(error)) from error

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ..checks import one_of, real_number
 from .base import Generators, Step, at_least_float32, randn
-from .checks import one_of, real_number
 from .spaces import VPScheduler
 
 

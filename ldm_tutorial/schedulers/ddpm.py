@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..checks import one_of
 from .base import Generators, Step, at_least_float32, randn
-from .checks import one_of
 from .spaces import VPScheduler
 
 

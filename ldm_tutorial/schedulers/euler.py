@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ..checks import one_of, real_number
 from . import noise_schedule
 from .base import Generators, Step, at_least_float32, randn
-from .checks import one_of, real_number
 from .spaces import VEScheduler
 
 
@@ -56,7 +56,7 @@ class EulerDiscreteScheduler(VEScheduler):
         super().check_settings()
         one_of("use_karras_sigmas", self.use_karras_sigmas, [False, True])
         for name in self.beyond_diffusers:
-            real_number(name, getattr(self, name), 0)
+            real_number(name, getattr(self, name), 0, finite=False)  # s_tmax may be ∞
 
     def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
         t = self.spaced_timesteps(num_inference_steps)  # (n,)
