@@ -9,6 +9,7 @@ The loop that draws a picture is the same for every scheduler:
         x = scheduler.step(noise_pred, t, x, generator=generator).prev_sample
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
@@ -17,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import one_of, real_number, whole_number
 from . import noise_schedule
-from .checks import one_of, real_number, whole_number
 from .config_file import ConfigFile
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
@@ -63,7 +64,7 @@ def per_picture(values: Tensor, x: Tensor) -> Tensor:
 
 
 @dataclass(kw_only=True, eq=False)
-class Scheduler(ConfigFile):
+class Scheduler(ConfigFile, ABC):
     """Base of all schedulers. Its fields are the settings: diffusers' names, Stable Diffusion v1.5's values.
 
     num_train_timesteps      T, the number of noise levels the model was trained on
@@ -121,12 +122,12 @@ class Scheduler(ConfigFile):
 
     # ---- the timesteps that are visited
 
+    @abstractmethod
     def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
         """Choose how many timesteps to visit, 1 ... T: sets `timesteps`, (n,), falling, on `device`.
 
         With a model on a GPU, better leave them on the CPU: `step` then reads t without waiting for the GPU.
         """
-        raise NotImplementedError
 
     def spaced_timesteps(self, num_inference_steps: int) -> np.ndarray:
         T = self.num_train_timesteps
@@ -152,14 +153,15 @@ class Scheduler(ConfigFile):
     # ---- sampling
 
     @property
+    @abstractmethod
     def init_noise_sigma(self) -> float:
         """Standard deviation of the noise that sampling starts from."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scale_model_input(self, x: Tensor, t: Tensor | float) -> Tensor:
         """x (b, ...) at the scale the model was trained on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, model_output: Tensor, t: Tensor | float, x: Tensor, generator: Generators = None) -> Step:
         """From x (b, ...) at timestep t to x at the next of `timesteps`; after the last, to the picture.
 
@@ -167,21 +169,20 @@ class Scheduler(ConfigFile):
         `randn`; a step that adds no noise draws none. Raises ValueError if t is not in `timesteps`, or the
         shapes differ.
         """
-        raise NotImplementedError
 
     # ---- training
 
+    @abstractmethod
     def alpha_bar_at(self, t: Tensor | float) -> Tensor:
         """ᾱ at t, a number or (k,), within 0 ... T - 1 (else ValueError): (k,) float64, on the CPU."""
-        raise NotImplementedError
 
     def sigma_at(self, t: Tensor | float) -> Tensor:
         """σ = sqrt((1 - ᾱ) / ᾱ) at t: (k,) float64, on the CPU."""
         return noise_schedule.sigmas_from_alphas_cumprod(self.alpha_bar_at(t))
 
+    @abstractmethod
     def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
         """x at timestep t from clean x0 and noise, both (b, ...). t: a number, or one per picture, (b,)."""
-        raise NotImplementedError
 
     def get_velocity(self, x0: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
         """What v-prediction learns, (b, ...): v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x0. 2202.00512, section 4."""

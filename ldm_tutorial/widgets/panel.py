@@ -21,10 +21,11 @@ DELAY = 0.15  # seconds without a further change, before a moved slider counts
 
 
 class Panel(w.VBox):
-    """Controls, a status line, and what is below it. `snapshot` is stored in the notebook, for pages where no widget lives.
+    """Controls, a status line, and what is below it. Work is a generator given to `begin`.
 
-    Work is a generator given to `begin`; subclasses show what it yields in `show`, which may run in a background thread:
-    there, nothing is printed, and pyplot is not touched.
+    A subclass has `show(thing)`, which shows what the work yields. It may run in a background thread: there, nothing is
+    printed, and pyplot is not touched. And it has `snapshot()`, what can be seen now as a picture, stored in the notebook
+    for pages where no widget lives; None if there is nothing but an error.
     """
 
     alt = ""  # what the snapshot shows
@@ -36,9 +37,6 @@ class Panel(w.VBox):
 
     def begin(self, work: Any, delay: float = 0.0, wait: bool = False) -> None:
         self.runner.start(work, delay, wait)
-
-    def show(self, thing: Any) -> None:
-        raise NotImplementedError
 
     def finished(self) -> None:
         """After the last of what was to be shown."""
@@ -57,10 +55,6 @@ class Panel(w.VBox):
         return self.status.value
 
     # ---- where widgets cannot run
-
-    def snapshot(self) -> Image.Image | None:
-        """What can be seen now, as a picture; None if there is nothing but an error."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:  # of ipywidgets it holds all settings; nbval compares this one
         return f"{type(self).__name__}()"
