@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .pipeline import StableDiffusion
 
 PROGRAM = "ldm-tutorial"
-SCHEDULERS = {"ddpm": "DDPM", "ddim": "DDIM", "euler": "Euler", "euler_a": "Euler ancestral"}  # as people write them
 FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
 TRAININGS = {  # its module, and what it trains
     "clip": ("clip", "the text encoder, and the image tower that it is trained with"),
@@ -110,7 +109,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     command.set_defaults(command=compare)
     add_drawing(command)
     command.add_argument(
-        "--schedulers", nargs="+", default=list(SCHEDULERS), metavar="NAME", help="the columns (default: all four)"
+        "--schedulers", nargs="+", metavar="NAME", help="the columns (default: all four)"
     )
     command.add_argument("--steps", type=int, nargs="+", default=[25], metavar="N", help="the rows (default: 25)")
 
@@ -223,26 +222,27 @@ def compare(args: argparse.Namespace) -> None:
     from .images import check_output, save_image
     from .pipeline import progress_bar
     from .plotting import picture_grid, to_picture
-    from .schedulers import make_scheduler
+    from .schedulers import TITLES, make_scheduler
 
     output = check_output(args.output)
-    for name in args.schedulers:
+    schedulers = args.schedulers or list(TITLES)
+    for name in schedulers:
         make_scheduler(name)  # the last of several is checked before the first is drawn, and so are the steps
     pipe = load(args)
     options = drawing_options(args, pipe)
     for steps in args.steps:
         whole_number("steps", steps, 1, pipe.scheduler.num_train_timesteps)
 
-    cells = [(steps, name) for steps in args.steps for name in args.schedulers]
+    cells = [(steps, name) for steps in args.steps for name in schedulers]
     pictures = [
         pipe(args.prompt, steps=steps, scheduler=name, progress=not args.quiet, **options)[0]
         for steps, name in progress_bar(cells, len(cells), not args.quiet, unit="picture")
     ]
-    columns, first = len(args.schedulers), pictures[0].info
+    columns, first = len(schedulers), pictures[0].info
     by_steps = len(args.steps) > 1
     figure = picture_grid(
         [pictures[i : i + columns] for i in range(0, len(pictures), columns)],
-        column_labels=[SCHEDULERS[picture.info["scheduler"]] for picture in pictures[:columns]],
+        column_labels=[TITLES[picture.info["scheduler"]] for picture in pictures[:columns]],
         row_labels=[f"{steps} steps" for steps in args.steps] if by_steps else None,
         title=args.prompt,
         subtitle=describe(first) + ("" if by_steps else f", {first['steps']} steps") + f", seed {first['seed']}",
@@ -309,11 +309,12 @@ def describe(settings: dict[str, Any]) -> str:
 def sheet(pictures: list[Image], prompt: str) -> Image:
     """Several pictures of one prompt as one, in the order of their seeds."""
     from .plotting import picture_grid, to_picture
+    from .schedulers import TITLES
 
     columns = math.ceil(len(pictures) ** 0.5)
     rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
     first, last = pictures[0].info, pictures[-1].info
-    settings = f"{describe(first)}, {SCHEDULERS[first['scheduler']]}, {first['steps']} steps"
+    settings = f"{describe(first)}, {TITLES[first['scheduler']]}, {first['steps']} steps"
     settings += f", seeds {first['seed']} ... {last['seed']}"
     grid = to_picture(picture_grid(rows, title=prompt, subtitle=settings))
     grid.info.update(first)

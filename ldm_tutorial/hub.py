@@ -146,23 +146,42 @@ def verify(path: str | Path) -> bool:
 # ---- on this machine
 
 
+def local_models() -> list[str]:
+    """Those of the known models whose weights are on this machine: shipped, in `LDM_WEIGHTS_DIR`, or downloaded before."""
+    return [name for name, model in KNOWN.items() if _is_here(model)]
+
+
+def _is_here(model: KnownModel) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        if next(_places(model), None):
+            return True
+    except FileNotFoundError:  # LDM_WEIGHTS_DIR names no folder
+        return False
+    unet = f"unet/{PARTS['unet'].stem}"
+    names = [f"{unet}{end}" for end in (".safetensors", ".fp16.safetensors")] if model.folder is None else []
+    return any(isinstance(try_to_load_from_cache(model.repo_id, name, revision=model.revision), str) for name in names)
+
+
 def _resolve_known(model: KnownModel, revision: str | None) -> Path:
-    if model.folder is not None:
-        if (model.folder / "model_index.json").is_file():
-            return model.folder
+    place = next(_places(model), None)
+    if place is None and model.folder is not None:
         raise FileNotFoundError(
             f"the model {model.name!r} is not in this installation: {model.folder} has no model_index.json. "
             f"Install the package anew, or train it: ldm-tutorial train --help"
         )
-    for root in _weights_dir():
-        if (root / model.file).is_file():
-            return root / model.file
-    for folder in _local(model.repo_id, model.name):
-        return folder
-    for root in _weights_dir():
-        if (root / "model_index.json").is_file():
-            return root
-    return _download(model.repo_id, revision or model.revision)
+    return place or _download(model.repo_id, revision or model.revision)
+
+
+def _places(model: KnownModel) -> Iterator[Path]:
+    """Where a known model is on this machine, the hub's cache aside; the best place first."""
+    if model.folder is not None:
+        yield from [model.folder] if (model.folder / "model_index.json").is_file() else []
+        return
+    yield from (root / model.file for root in _weights_dir() if (root / model.file).is_file())
+    yield from _local(model.repo_id, model.name)
+    yield from (root for root in _weights_dir() if (root / "model_index.json").is_file())
 
 
 def _weights_dir() -> list[Path]:

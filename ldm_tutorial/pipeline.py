@@ -1,6 +1,6 @@
 """Stable Diffusion, put together: words and noise in, pictures out (Rombach et al. 2022).
 
-The loop is `StableDiffusion._denoise`. Drawing from text, redrawing a picture and inpainting all go through it: they differ in
+The loop is `StableDiffusion.denoise`. Drawing from text, redrawing a picture and inpainting all go through it: they differ in
 what it starts from, which `run.py` prepares.
 
 Shapes: b pictures, (b, 4, h, w) latents, (b, 3, f h, f w) pixels, (b, 77, d) states of the text encoder.
@@ -157,11 +157,11 @@ class StableDiffusion:
         **options: Any,
     ) -> Iterator[DenoisingStep]:
         """Step by step: from noise, from an image, or inside a mask. `decode(step.denoised)` shows what is there so far."""
-        return self._denoise(prepare(self, prompt, Options(**options), image, mask, strength))
+        return self.denoise(prepare(self, prompt, Options(**options), image, mask, strength))
 
     def _draw(self, run: Run, progress: bool) -> list[Image.Image]:
         latents = run.latents
-        for step in progress_bar(self._denoise(run), len(run.timesteps), progress):
+        for step in progress_bar(self.denoise(run), len(run.timesteps), progress):
             latents = step.latents
         pictures = self.decode(latents)
         for picture, settings in zip(pictures, run.settings):
@@ -171,7 +171,8 @@ class StableDiffusion:
     # ---- the loop
 
     @torch.no_grad()  # on a generator, it holds inside the loop only, not where the steps are used
-    def _denoise(self, run: Run) -> Iterator[DenoisingStep]:
+    def denoise(self, run: Run) -> Iterator[DenoisingStep]:
+        """The loop itself, over a run that `run.prepare` made."""
         x = run.latents
         for index, t in enumerate(run.timesteps):
             noise_pred = self._predict_noise(run, x, t)  # (b, 4, h, w)

@@ -8,14 +8,12 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from ..options import Options
-from ..schedulers import SCHEDULERS
+from ..schedulers import SCHEDULERS, TITLES
 from .accuracy import answers, score
 from .drawing import Drawing, Drawn
 from .reference import Question
 from .report import Figure, Table, share
 from .statistics import energy_test
-
-NAMES = {"ddpm": "DDPM", "ddim": "DDIM", "euler": "Euler", "euler_a": "Euler ancestral"}
 
 
 def with_settings(questions: Sequence[Question], **settings: object) -> list[Question]:
@@ -55,7 +53,7 @@ class Sweep:
             for i, value in enumerate(self.values)
         ]
         title = f"The right subject, by {self.name}, of {len(self.questions)} trained pairs each:"
-        return Table(self.name, title, (self.name, *(NAMES[s] for s in SCHEDULERS)), tuple(rows), brief=True)
+        return Table(self.name, title, (self.name, *(TITLES[s] for s in SCHEDULERS)), tuple(rows), brief=True)
 
 
 # ---- pictures of the same noise
@@ -117,7 +115,7 @@ class Crowd:
         for first, second in (("euler", "ddim"), ("euler_a", "ddpm"), ("ddpm", "ddim")):
             coefficient, p = energy_test(self.features(drawn, first), self.features(drawn, second))
             figures = Figure("energy", "", coefficient, "{:.3f}"), Figure("p", "", p, "{:.3f}")
-            rows.append((f"{NAMES[first]} and {NAMES[second]}", figures))
+            rows.append((f"{TITLES[first]} and {TITLES[second]}", figures))
         title = (
             f"Is it the same distribution? {len(self.prompts)} prompts, {self.seeds} seeds each and another for each scheduler, "
             "in the judge's features. A small p says that it is not:"

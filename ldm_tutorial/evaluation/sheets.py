@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ..files import write_atomically
 from ..plotting import DPI, to_picture
+from ..schedulers import TITLES
 from .report import Figure
-from .samplers import NAMES
 
 GAP, LINE, CHARACTER = 8, 14, 5.2  # pixels: around a cell, a line of its caption, the width of a letter
 # One look for each scheduler, of Okabe and Ito's colors; DDIM and Euler lie on each other, so one of them is dashed.
@@ -87,7 +87,7 @@ def quality_curves(curves: Mapping[str, Sequence[tuple[Figure, Figure]]], values
             low, high = zip(*(share.interval for share in shares))
             axes.plot(
                 values, [share.value for share in shares], color=color, marker=marker, linestyle=line, markersize=5,
-                label=NAMES[scheduler],
+                label=TITLES[scheduler],
             )  # fmt: skip
             axes.fill_between(values, low, high, color=color, alpha=0.06, linewidth=0)
         axes.set(xlabel=name, title=title, ylim=(-0.03, 1.03), xscale="log", xticks=values)

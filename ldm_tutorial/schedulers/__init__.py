@@ -5,7 +5,7 @@ base.py                       what all schedulers share: settings, timesteps, th
 spaces.py                     the two ways to write a noisy picture
 ddpm.py, ddim.py              one step, written in the first
 euler.py, euler_ancestral.py  one step, written in the second
-config_file.py, checks.py     settings to and from diffusers' scheduler_config.json; what is wrong with them
+config_file.py                settings to and from diffusers' scheduler_config.json
 """
 
 import dataclasses
@@ -24,9 +24,11 @@ SCHEDULERS: dict[str, type[Scheduler]] = {
     "euler": EulerDiscreteScheduler,
     "euler_a": EulerAncestralDiscreteScheduler,
 }
+TITLES = {"ddpm": "DDPM", "ddim": "DDIM", "euler": "Euler", "euler_a": "Euler ancestral"}  # as people write them
 
 __all__ = [
     "SCHEDULERS",
+    "TITLES",
     "DDIMScheduler",
     "DDPMScheduler",
     "EulerAncestralDiscreteScheduler",

@@ -14,13 +14,12 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-from ..cli import SCHEDULERS as TITLES
-from ..hub import KNOWN, KnownModel, _local, _weights_dir
+from ..hub import KNOWN
 from ..images import png_text
-from ..model_folder import PARTS
 from ..options import Options
 from ..pipeline import DenoisingStep, StableDiffusion
 from ..run import Run, prepare
+from ..schedulers import TITLES
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +61,8 @@ def draw(
     latents = run.latents
     step, done, cost, last_preview = None, 0, 0.0, time.monotonic()
 
-    # The loop of `pipe.stream`. `run`, which stream keeps to itself, holds the settings that belong into the file.
-    for step in pipe._denoise(run):
+    # What `pipe.stream` gives, but `run` is at hand: it holds the settings that belong into the file.
+    for step in pipe.denoise(run):
         latents, done = step.latents, step.index + 1
         if done == total:
             break
@@ -79,26 +78,6 @@ def draw(
     for picture, settings in zip(pictures, run.settings):
         picture.info.update(settings)
     yield Frame(done, total, pictures, step, run, note)
-
-
-def local_models() -> list[str]:
-    """Those of the known models whose weights are on this machine."""
-    from huggingface_hub import try_to_load_from_cache
-
-    def is_here(model: KnownModel) -> bool:
-        if model.folder is not None:
-            return (model.folder / "model_index.json").is_file()
-        try:
-            files = [root / model.file for root in _weights_dir()]
-            if any(file.is_file() for file in files) or any(_local(model.repo_id, model.name)):
-                return True
-        except FileNotFoundError:  # LDM_WEIGHTS_DIR names no folder
-            return False
-        unet = f"unet/{PARTS['unet'].stem}"
-        names = [f"{unet}{end}" for end in (".safetensors", ".fp16.safetensors")]
-        return any(isinstance(try_to_load_from_cache(model.repo_id, name, revision=model.revision), str) for name in names)
-
-    return [name for name, model in KNOWN.items() if is_here(model)]
 
 
 # ---- settings in words and in code

@@ -16,9 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from torch import Tensor
 
-from ..cli import SCHEDULERS as TITLES
 from ..plotting import DPI
-from ..schedulers import Scheduler, make_scheduler, randn
+from ..schedulers import TITLES, Scheduler, make_scheduler, randn
 from ..toy import GaussianMixture
 
 # Okabe and Ito's palette; lines differ in marker and dash as well.

@@ -11,8 +11,8 @@ from typing import Any
 import ipywidgets as w
 from PIL import Image
 
-from ..cli import SCHEDULERS as TITLES
 from ..notebook import png
+from ..schedulers import TITLES
 from .runner import NewestWins
 
 LABEL = {"description_width": "130px"}

@@ -13,10 +13,11 @@ from typing import Any
 import ipywidgets as w
 from PIL import Image
 
+from ..hub import local_models
 from ..pipeline import StableDiffusion, load_pipeline
 from ..plotting import picture_grid, to_picture
 from . import panel
-from .drawing import Frame, as_code, describe, draw, local_models, png_url
+from .drawing import Frame, as_code, describe, draw, png_url
 
 KEPT = 12  # pictures in the history
 

@@ -107,6 +107,27 @@ def test_the_weights_dir_may_be_the_model(monkeypatch, folder, cache):
     assert resolve("sd15") == folder
 
 
+def test_models_on_this_machine_are_those_that_resolve_needs_no_hub_for(monkeypatch, tmp_path, folder, cache):
+    assert hub.local_models() == ["emoji"]
+    monkeypatch.setenv("LDM_WEIGHTS_DIR", str(tmp_path / "gone"))
+    assert hub.local_models() == ["emoji"]
+    monkeypatch.setenv("LDM_WEIGHTS_DIR", str(folder))  # the folder is the model
+    assert hub.local_models() == ["emoji", "sd15"]
+    (tmp_path / "weights").mkdir()
+    monkeypatch.setenv("LDM_WEIGHTS_DIR", str(tmp_path / "weights"))
+    assert hub.local_models() == ["emoji"]
+    (tmp_path / "weights" / FILE).touch()
+    assert hub.local_models() == ["emoji", "sd15"]
+
+
+def test_a_model_in_the_hubs_cache_is_on_this_machine(cache):
+    revision = hub.KNOWN["sd15"].revision
+    unet = cache / f"models--{SD15.replace('/', '--')}" / "snapshots" / revision / "unet"
+    unet.mkdir(parents=True)
+    (unet / "diffusion_pytorch_model.fp16.safetensors").touch()
+    assert hub.local_models() == ["emoji", "sd15"]
+
+
 @pytest.mark.parametrize("name", ["owner/name", "name"])
 def test_hub_ids_are_looked_up_in_the_weights_dir(weights_dir, folder, cache, name):
     shutil.copytree(folder, weights_dir / name)
