@@ -36,8 +36,11 @@ def picture_grid(
     subtitle: str = "",
     shown: int = 256,
     resample: Image.Resampling = Image.Resampling.NEAREST,
+    column_groups: Sequence[str] | None = None,
 ) -> Figure:
     """Rows of pictures of one size, with labels above the columns and before the rows. The last row may be shorter.
+
+    column_groups: a second line of labels above the first, each over equally many columns. A row's label may have several lines.
 
     Small pictures are enlarged so that their shorter side has about `shown` pixels: by a whole factor, with `resample`
     (LANCZOS is smooth, NEAREST shows the pixels). At 100 dpi, a pixel of the enlarged picture is a pixel of the figure.
@@ -52,15 +55,19 @@ def picture_grid(
     for name, labels, count in (("column_labels", column_labels, columns), ("row_labels", row_labels, rows)):
         if labels is not None and len(labels) != count:
             raise ValueError(f"{name} has {len(labels)} entries for {count}")
+    if column_groups is not None and (not column_groups or columns % len(column_groups)):
+        raise ValueError(f"column_groups has {len(column_groups)} entries, which do not divide {columns} columns")
 
     # 1. The layout, in pixels from the upper left corner
     width, height = (max(1, shown // min(pictures[0][0].size)) * side for side in pictures[0][0].size)
-    left = GAP + (round(1.15 * CHARACTER * max(map(len, row_labels))) + GAP if row_labels else 0)
+    letters = max((len(line) for label in row_labels or () for line in label.split("\n")), default=0)
+    left = GAP + (round(1.15 * CHARACTER * letters) + GAP if row_labels else 0)
     canvas_width = left + columns * (width + GAP)
     letters = int((canvas_width - 2 * GAP) / CHARACTER)  # in a line
     title_lines = textwrap.wrap(title, max(8, int(letters / 1.3)), max_lines=3, placeholder=" ...")
     subtitle_lines = textwrap.wrap(subtitle, max(8, letters), max_lines=3, placeholder=" ...")
-    top = GAP + LABEL * len(title_lines) + round(0.8 * LABEL) * len(subtitle_lines) + (LABEL if column_labels else 0)
+    top = GAP + LABEL * len(title_lines) + round(0.8 * LABEL) * len(subtitle_lines)
+    top += LABEL * (bool(column_labels) + bool(column_groups))
     canvas_height = top + rows * (height + GAP)
 
     figure = Figure(figsize=(canvas_width / DPI, canvas_height / DPI), dpi=DPI, facecolor="white")
@@ -80,6 +87,9 @@ def picture_grid(
         y += 0.8 * LABEL
     for j, label in enumerate(column_labels or ()):
         write(left + j * (width + GAP) + width / 2, top - LABEL / 2, label, 11, ha="center")
+    for j, label in enumerate(column_groups or ()):
+        wide, lines_below = columns // len(column_groups) * (width + GAP), bool(column_labels)
+        write(left + (j + 0.5) * wide - GAP / 2, top - LABEL * (lines_below + 0.5), label, 11, ha="center", weight="bold")
     for i, label in enumerate(row_labels or ()):
         write(left - GAP, top + i * (height + GAP) + height / 2, label, 11, ha="right")
 
