@@ -14,8 +14,13 @@ In Colab, where background threads cannot reach the page, they work in the callb
 
 from .compare import Compare
 from .denoising_explorer import DenoisingExplorer
+from .explore import Explore
 from .latent_explorer import LatentExplorer
+from .panel import choice, number, real, stops, switch, text, whole
 from .playground import Playground
 from .scheduler_lab import SchedulerLab
 
-__all__ = ["Compare", "DenoisingExplorer", "LatentExplorer", "Playground", "SchedulerLab"]
+__all__ = [
+    "Compare", "DenoisingExplorer", "Explore", "LatentExplorer", "Playground", "SchedulerLab",
+    "choice", "number", "real", "stops", "switch", "text", "whole",
+]  # fmt: skip

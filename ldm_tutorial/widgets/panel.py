@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..notebook import png
 from ..schedulers import TITLES
-from .runner import NewestWins
+from .runner import NewestWins, in_colab
 
 LABEL = {"description_width": "130px"}
 ROW = w.Layout  # a layout belongs to one widget: each gets its own
@@ -29,6 +29,7 @@ class Panel(w.VBox):
     """
 
     alt = ""  # what the snapshot shows
+    colors: int | None = None  # in it, as in `notebook.show`
 
     def __init__(self, children: Sequence[w.Widget], background: bool | None = None, below: Sequence[w.Widget] = ()):
         self.status = w.HTML()
@@ -64,7 +65,7 @@ class Panel(w.VBox):
         data, picture = {**(live or {}), "text/plain": repr(self)}, self.snapshot()
         if picture is None:
             return data, {}
-        return {**data, "image/png": base64.b64encode(png(picture)).decode()}, {"image/png": {"alt": self.alt}}
+        return {**data, "image/png": base64.b64encode(png(picture, self.colors)).decode()}, {"image/png": {"alt": self.alt}}
 
 
 def explain(error: BaseException) -> str:
@@ -109,7 +110,8 @@ def strip_html(pictures: Sequence[tuple[Image.Image, str]], width: int) -> str:
     )
 
 
-# ---- controls, all with a label that belongs to them and reachable by keyboard
+# ---- controls, all with a label that belongs to them and reachable by keyboard. In Colab, where nothing runs in the
+# background, a slider counts when it is let go.
 
 
 def text(label: str, value: str = "", placeholder: str = "") -> w.Text:
@@ -122,15 +124,23 @@ def text(label: str, value: str = "", placeholder: str = "") -> w.Text:
 
 def whole(label: str, value: int, low: int, high: int) -> w.IntSlider:
     return w.IntSlider(
-        value=value, min=low, max=high, description=label, continuous_update=True, style=LABEL, layout=ROW(width="420px")
-    )
+        value=value, min=low, max=high, description=label, continuous_update=not in_colab(), style=LABEL,
+        layout=ROW(width="420px"),
+    )  # fmt: skip
 
 
 def real(label: str, value: float, low: float, high: float, step: float) -> w.FloatSlider:
     return w.FloatSlider(
         value=value, min=low, max=high, step=step, description=label, readout_format=".2f" if step < 0.1 else ".1f",
-        continuous_update=True, style=LABEL, layout=ROW(width="420px"),
+        continuous_update=not in_colab(), style=LABEL, layout=ROW(width="420px"),
     )  # fmt: skip
+
+
+def stops(label: str, options: Sequence[Any], value: Any) -> w.SelectionSlider:
+    """A slider that stops at these values only, such as 5, 10, 20, 50 steps."""
+    return w.SelectionSlider(
+        options=options, value=value, description=label, continuous_update=not in_colab(), style=LABEL, layout=ROW(width="420px")
+    )
 
 
 def number(label: str, value: int) -> w.BoundedIntText:
@@ -140,6 +150,10 @@ def number(label: str, value: int) -> w.BoundedIntText:
 
 def choice(label: str, options: Sequence[Any], value: Any) -> w.Dropdown:
     return w.Dropdown(options=options, value=value, description=label, style=LABEL, layout=ROW(width="320px"))
+
+
+def switch(label: str, value: bool = False) -> w.Checkbox:
+    return w.Checkbox(value=value, description=label, style=LABEL)
 
 
 def scheduler_choice(value: str = "ddim", label: str = "Scheduler") -> w.Dropdown:
