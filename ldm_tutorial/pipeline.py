@@ -19,8 +19,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .checkpoints import load_checkpoint, pick_device
 from .clip import CLIPTextModel
 from .config import StableDiffusionConfig
+from .hub import load_tokenizer, resolve
 from .images import to_images, to_tensor
 from .options import Options, as_dtype, check_precision, listed, side, takes_options
 from .prompts import tokenize
@@ -93,8 +95,6 @@ class StableDiffusion:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None) -> StableDiffusion:
         """Move the networks; returns the pipeline. Raises ValueError for a device or dtype that this machine does not have."""
-        from .checkpoints import pick_device
-
         device = self.device if device is None else pick_device(device)
         dtype = self.dtype if dtype is None else as_dtype(dtype)
         check_precision(device, dtype)
@@ -302,9 +302,6 @@ def load_pipeline(
         ValueError: a device or dtype that this machine does not have, an unknown name, or a damaged file (CheckpointError).
         OSError: no such file or folder (FileNotFoundError), or the hub could not be reached (HubError).
     """
-    from .checkpoints import load_checkpoint, pick_device
-    from .hub import load_tokenizer, resolve
-
     device, dtype = pick_device(device), as_dtype(torch.float32 if dtype is None else dtype)
     check_precision(device, dtype)
     path = resolve(name_or_path, revision)

@@ -59,79 +59,58 @@ def prepare(
 ) -> Run:
     """Raises TypeError or ValueError for a wrong argument, before anything is computed."""
     # 1. Who gets what: each list has one entry per picture
-    each = broadcast(options.num_images, prompt=prompt, negative_prompt=options.negative_prompt, image=image, mask=mask)
-    if len(each["prompt"]) == 1 and isinstance(options.seed, (list, tuple)) and options.seed:
-        each = {name: values * len(options.seed) for name, values in each.items()}  # one of all else, several seeds
-    prompts, negative_prompts = each["prompt"], each["negative_prompt"]
-    for text in prompts:
-        check_prompt(text, "prompt")
-    for text in negative_prompts:
-        check_prompt(text, "negative_prompt")
-    seeds = seeds_of(options.seed, len(prompts))
-    strength = real_number("strength", strength, 0, 1)
-    if image is None and (mask is not None or strength != 1):
-        raise ValueError("mask needs an image to paint into" if mask is not None else f"strength={strength:g} needs an image")
-    for picture, painted in zip(each["image"], each["mask"]):
-        if isinstance(painted, Image.Image) and isinstance(picture, Image.Image) and painted.size != picture.size:
-            raise ValueError(f"mask is {painted.width}x{painted.height}, but image is {picture.width}x{picture.height}")
+    each = one_per_picture(prompt, options, image, mask, strength)
+    shape, pixels, painted = in_pixels(pipe, options, each)
 
-    # 2. Sizes
-    f = pipe.vae.config.downsampling
-    height, width = size_of(pipe, options, each["image"][0])
-    shape = (len(prompts), pipe.vae.config.latent_channels, height // f, width // f)
-    if options.latents is not None and tuple(options.latents.shape) != shape:
-        raise ValueError(f"latents have shape {tuple(options.latents.shape)}; the other arguments need {shape}")
-    resized = options.height is not None or options.width is not None
-    pixels = None if image is None else pixels_of("image", each["image"], width, height, resized, to_tensor)
-    painted = None if mask is None else pixels_of("mask", each["mask"], width, height, resized, mask_to_tensor)
-
-    # 3. The noise levels. Redrawing a picture starts part of the way down
+    # 2. The noise levels, and the words
     scheduler = choose_scheduler(pipe.scheduler, options)
-    steps = whole_number("steps", options.steps, 1, scheduler.num_train_timesteps)
-    scheduler.set_timesteps(steps)
-    taken = min(int(steps * strength), steps)
-    timesteps = scheduler.timesteps[steps - taken :]
-    if taken == 0 < strength:
-        warnings.warn(f"strength={strength:g} of {steps} steps is less than one step: the picture stays", stacklevel=4)
+    timesteps = levels_to_visit(scheduler, options.steps, strength)
+    context = words(pipe, each["prompt"], each["negative_prompt"], options.guidance_scale)
 
-    # 4. The words, [without, with] the prompt. At scale 1 guidance changes nothing, and half the work is saved
-    context = pipe.encode_prompt(prompts)  # (b, 77, d)
-    if options.guidance_scale != 1:
-        context = torch.cat([pipe.encode_prompt(negative_prompts, "negative_prompt"), context])  # (2 b, 77, d)
-
-    # 5. The noise. One generator per picture gives, in this order: the autoencoder's sample, the start, the steps
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    # 3. The noise. One generator per picture gives, in this order: the autoencoder's sample, the start, the steps
+    generators = [torch.Generator().manual_seed(seed) for seed in each["seed"]]
     known = None if pixels is None else pipe.encode(pixels, generators)  # (b, 4, h, w)
     noise = randn(shape, generators, pipe.device) if options.latents is None else options.latents.float().to(pipe.device)
-    if taken == 0:
-        latents = known
-    elif known is None or (painted is not None and strength == 1):
-        latents = scheduler.init_noise_sigma * noise
-    else:
-        latents = scheduler.add_noise(known, noise, timesteps[0])
-
-    settings = {
-        "scheduler": name_of(scheduler), "scheduler_options": changed_settings(scheduler), "steps": int(steps),
-        "guidance_scale": float(options.guidance_scale), "guidance_rescale": float(options.guidance_rescale),
-        "strength": strength, "width": width, "height": height, "model": pipe.name,
-        "dtype": str(pipe.dtype).removeprefix("torch."), "software": f"ldm_tutorial {__version__}",
-    }  # fmt: skip
-    if image is None:
-        del settings["strength"]
+    anew = known is None or (painted is not None and strength == 1)
     return Run(
         scheduler=scheduler,
         timesteps=timesteps,
-        latents=latents,
+        latents=first_latents(scheduler, timesteps, noise, None if anew else known),
         context=context,
         generators=generators,
         guidance_scale=float(options.guidance_scale),
         guidance_rescale=float(options.guidance_rescale),
-        settings=[
-            {"prompt": text, "negative_prompt": negative, "seed": seed, **settings}
-            for text, negative, seed in zip(prompts, negative_prompts, seeds)
-        ],
+        settings=settings_of(pipe, scheduler, options, each, shape, strength),
         keep=None if painted is None else keep_outside(painted, known, noise, scheduler, timesteps),
     )
+
+
+def levels_to_visit(scheduler: Scheduler, steps: int, strength: float) -> Tensor:
+    """The timesteps: all of them, or the last `int(steps * strength)` where a picture is redrawn.
+
+    Meng et al. 2022 (arXiv:2108.01073) start part of the way down: the less noise, the more of the picture stays.
+    """
+    steps = whole_number("steps", steps, 1, scheduler.num_train_timesteps)
+    scheduler.set_timesteps(steps)
+    taken = int(steps * strength)
+    if taken == 0 < strength:
+        warnings.warn(f"strength={strength:g} of {steps} steps is less than one step: the picture stays", stacklevel=6)
+    return scheduler.timesteps[steps - taken :]
+
+
+def words(pipe: StableDiffusion, prompts: list[str], negative_prompts: list[str], guidance_scale: float) -> Tensor:
+    """What the U-Net reads, without and with the prompt: (2 b, 77, d). At scale 1 only the second half, for half the work."""
+    context = pipe.encode_prompt(prompts)  # (b, 77, d)
+    if guidance_scale == 1:
+        return context
+    return torch.cat([pipe.encode_prompt(negative_prompts, "negative_prompt"), context])
+
+
+def first_latents(scheduler: Scheduler, timesteps: Tensor, noise: Tensor, known: Tensor | None) -> Tensor:
+    """What the loop starts from: noise, or known latents with the noise of the first timestep. All (b, 4, h, w)."""
+    if known is None:
+        return scheduler.init_noise_sigma * noise
+    return scheduler.add_noise(known, noise, timesteps[0]) if len(timesteps) else known
 
 
 def keep_outside(
@@ -143,7 +122,7 @@ def keep_outside(
     """
     mask = F.interpolate(painted, size=known.shape[-2:]).to(known.device)  # (b, 1, h, w), nearest: 0 or 1
     if painted.any() and not mask.any():
-        warnings.warn("mask: what is painted is finer than the latents and has no effect", stacklevel=5)
+        warnings.warn("mask: what is painted is finer than the latents and has no effect", stacklevel=6)
 
     def keep(latents: Tensor, index: int) -> Tensor:
         last = index + 1 == len(timesteps)
@@ -153,7 +132,72 @@ def keep_outside(
     return keep
 
 
+# ---- who gets what
+
+
+def one_per_picture(prompt: Any, options: Options, image: Any, mask: Any, strength: float) -> dict[str, Any]:
+    """Prompts, negative prompts, images, masks and seeds, checked: of each, a list with one entry per picture.
+
+    None for images and masks that are not given.
+    """
+    each = broadcast(options.num_images, prompt=prompt, negative_prompt=options.negative_prompt, image=image, mask=mask)
+    if len(each["prompt"]) == 1 and isinstance(options.seed, (list, tuple)) and options.seed:
+        each = {name: values * len(options.seed) for name, values in each.items()}  # one of all else, several seeds
+    for argument in ("prompt", "negative_prompt"):
+        for text in each[argument]:
+            check_prompt(text, argument)
+    each["seed"] = seeds_of(options.seed, len(each["prompt"]))
+    real_number("strength", strength, 0, 1)
+    if image is None and (mask is not None or strength != 1):
+        raise ValueError("mask needs an image to paint into" if mask is not None else f"strength={strength:g} needs an image")
+    for picture, painted in zip(each["image"], each["mask"]):
+        if isinstance(painted, Image.Image) and isinstance(picture, Image.Image) and painted.size != picture.size:
+            raise ValueError(f"mask is {painted.width}x{painted.height}, but image is {picture.width}x{picture.height}")
+    return each | {name: None for name, given in (("image", image), ("mask", mask)) if given is None}
+
+
+def settings_of(
+    pipe: StableDiffusion,
+    scheduler: Scheduler,
+    options: Options,
+    each: dict[str, Any],
+    shape: tuple[int, int, int, int],
+    strength: float,
+) -> list[dict[str, Any]]:
+    """How each picture was made, for its file."""
+    height, width = (pipe.vae.config.downsampling * side for side in shape[2:])
+    settings = {
+        "scheduler": name_of(scheduler), "scheduler_options": changed_settings(scheduler), "steps": int(options.steps),
+        "guidance_scale": float(options.guidance_scale), "guidance_rescale": float(options.guidance_rescale),
+        "strength": float(strength), "width": width, "height": height, "model": pipe.name,
+        "dtype": str(pipe.dtype).removeprefix("torch."), "software": f"ldm_tutorial {__version__}",
+    }  # fmt: skip
+    if each["image"] is None:
+        del settings["strength"]
+    return [
+        {"prompt": text, "negative_prompt": negative, "seed": seed, **settings}
+        for text, negative, seed in zip(each["prompt"], each["negative_prompt"], each["seed"])
+    ]
+
+
 # ---- sizes
+
+
+def in_pixels(
+    pipe: StableDiffusion, options: Options, each: dict[str, Any]
+) -> tuple[tuple[int, int, int, int], Tensor | None, Tensor | None]:
+    """The shape of the latents, (b, 4, h, w); images and masks as tensors, (b, 3 | 1, f h, f w), None where there are none."""
+    f = pipe.vae.config.downsampling
+    height, width = size_of(pipe, options, each["image"] and each["image"][0])
+    shape = (len(each["prompt"]), pipe.vae.config.latent_channels, height // f, width // f)
+    if options.latents is not None and tuple(options.latents.shape) != shape:
+        raise ValueError(f"latents have shape {tuple(options.latents.shape)}; the other arguments need {shape}")
+    resized = options.height is not None or options.width is not None
+    pixels, painted = (
+        None if each[name] is None else pixels_of(name, each[name], width, height, resized, convert)
+        for name, convert in (("image", to_tensor), ("mask", mask_to_tensor))
+    )
+    return shape, pixels, painted
 
 
 def size_of(pipe: StableDiffusion, options: Options, image: Any) -> tuple[int, int]:

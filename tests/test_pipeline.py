@@ -367,8 +367,9 @@ def test_the_start_has_the_noise_of_its_level(tiny_pipe, make_tiny_pipe, monkeyp
 
 
 def test_too_little_strength_for_one_step_is_told(tiny_pipe):
-    with pytest.warns(UserWarning, match=r"strength=0.05 of 10 steps is less than one step: the picture stays"):
+    with pytest.warns(UserWarning, match=r"strength=0.05 of 10 steps is less than one step: the picture stays") as told:
         (redrawn,) = tiny_pipe.img2img("a cat", picture(), strength=0.05, steps=10)
+    assert told[0].filename == __file__  # whoever called, not a file of ours
     assert np.array_equal(redrawn, tiny_pipe.img2img("a cat", picture(), strength=0)[0])
 
 
@@ -394,8 +395,9 @@ def test_inpainting_with_an_all_white_mask_is_drawing_anew(tiny_pipe):
 def test_a_mask_finer_than_the_latents_is_told(tiny_pipe):
     mask = Image.new("L", (32, 32), 0)
     mask.putpixel((3, 3), 255)
-    with pytest.warns(UserWarning, match="finer than the latents"):
+    with pytest.warns(UserWarning, match="finer than the latents") as told:
         tiny_pipe.inpaint("a cat", picture(), mask, steps=1)
+    assert told[0].filename == __file__
 
 
 def test_an_image_is_cut_and_scaled_to_the_size_asked_for(tiny_pipe):
@@ -607,6 +609,7 @@ def test_lists_of_different_lengths_are_named(idle_pipe):
         (picture(), left_half(16, 16), 1.0, ValueError, r"mask is 16x16, but image is 32x32"),
         (picture(), "mask.png", 1.0, TypeError, "mask must be a PIL image; got str"),
         ("cat.png", None, 1.0, TypeError, "image must be a PIL image; got str"),
+        ([None], None, 0.5, TypeError, "image must be a PIL image; got NoneType"),
         (Image.new("F", (32, 32)), None, 1.0, ValueError, "image has mode 'F'"),
         (None, left_half(), 1.0, ValueError, "mask needs an image"),
         (None, None, 0.5, ValueError, "strength=0.5 needs an image"),
