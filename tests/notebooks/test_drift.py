@@ -52,10 +52,15 @@ def package(tmp_path):
 
 def notebook(tmp_path, *sources, name="04.ipynb", tags=()):
     path = tmp_path / name
-    path.write_text(
-        writes(new_notebook(cells=[new_code_cell(s, metadata={"tags": list(tags)}) for s in sources]))
-    )
+    path.write_text(writes(new_notebook(cells=[new_code_cell(s, metadata={"tags": list(tags)}) for s in sources])))
     return path
+
+
+def test_methods_may_stand_in_another_order(tmp_path, package):
+    first, last = THE_SAME.index("    def __init__"), THE_SAME.index("    def forward")
+    turned = THE_SAME[:first] + THE_SAME[last:] + "\n" + THE_SAME[first:last]
+    assert turned.index("def forward") < turned.index("def __init__")
+    assert drift.drifts([notebook(tmp_path, turned)], package) == []
 
 
 def test_comments_docstrings_and_line_breaks_are_free(tmp_path, package):
