@@ -291,7 +291,7 @@ def main() -> int:
     parser.add_argument(
         "--cost", action="store_true", help="run: write time and memory into the cell tagged cost-card"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()  # before Python 3.12, `run --cost file` is an error otherwise
     bad = 0
     for path in arguments.files or all_notebooks():
         try:

@@ -218,6 +218,12 @@ def test_run_writes_the_measured_cost_only_when_asked(tmp_path):
     assert 0.6 <= float(card.split("with ")[1].split(" GiB")[0]) < 2, card
 
 
+def test_an_option_may_stand_before_the_files(tmp_path, monkeypatch):
+    path = stored(tmp_path, new_markdown_cell("# Title"))
+    monkeypatch.setattr(sys, "argv", ["nbtool.py", "check", "--timeout", "60", str(path)])
+    assert nbtool.main() == 0
+
+
 def test_a_failing_notebook_stays_as_it_was_and_is_named(tmp_path):
     path = stored(tmp_path, new_code_cell("print('before')"), new_code_cell("raise ValueError('seen')"))
     before = path.read_bytes()
