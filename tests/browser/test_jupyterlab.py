@@ -1,4 +1,4 @@
-"""Notebooks 00 and 14 in JupyterLab, in Chromium: run from top to bottom, then used as a person would use them.
+"""Notebooks 00, 01 and 14 in JupyterLab, in Chromium: run from top to bottom, then used as a person would use them.
 
 Screenshots, and the time from click to first preview, are kept in runs/browser.
 """
@@ -93,6 +93,31 @@ def test_notebook_00_runs_in_jupyterlab(open_notebook, keep):
     assert page.locator(".jp-Notebook img").evaluate_all(drawn)  # the badge and the gallery too
     page.locator(".jp-Notebook h1").first.scroll_into_view_if_needed()
     keep.picture(page, "notebook_00")
+
+
+def test_the_small_widget_of_notebook_01_is_moved_by_keyboard(open_notebook, keep):
+    page = open_notebook("01_noise.ipynb")
+    widget = cell(page, "Explore(")
+    stored = widget.locator(".jp-OutputArea-output img")
+    assert stored.evaluate("i => i.complete && i.naturalWidth > 300")  # before anything has run
+    run_all(page)
+    live = widget.locator(".widget-html img")
+    first = live.get_attribute("src")
+
+    control(widget, "widget-slider", "Timestep").locator(".noUi-handle").focus()
+    page.keyboard.press("End")
+    expect(live).to_have_attribute("alt", re.compile("Timestep 999, Schedule scaled linear.*SNR"))
+    wait_for_status(widget, "SNR = 0.00468")  # as notebook 01 says of v1.5's schedule: ᾱ = 0.00466
+    last = live.get_attribute("src")
+    assert last != first
+    for _ in range(12):  # faster than it draws: the newest counts
+        page.keyboard.press("ArrowLeft")
+    expect(live).to_have_attribute("alt", re.compile("Timestep 987"))
+    widget.get_by_label("Schedule", exact=True).select_option(label="cosine")
+    expect(live).to_have_attribute("alt", re.compile("Timestep 987, Schedule cosine"))
+    assert live.get_attribute("src") not in (first, last)
+    keep.picture(widget, "explore")
+    assert_no_errors(page)
 
 
 def test_notebook_14_is_a_playground(open_notebook, keep, tmp_path):
