@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checkpoints import save_component
+from ..checkpoints import load_component, save_component
 from ..config import EMOJI
 from ..data import EmojiDataset
 from ..vae import AutoencoderKL
@@ -72,7 +72,7 @@ def main(args: argparse.Namespace) -> None:
     data = EmojiDataset("train")
     unseen = EmojiDataset("held_out").pictures.to(accelerator.device).float() / 127.5 - 1  # (n, 3, 64, 64)
 
-    model = AutoencoderKL(EMOJI.vae)
+    model = load_component(args.start_from / "vae").float().train() if args.start_from else AutoencoderKL(EMOJI.vae)
     discriminator = PatchDiscriminator(channels=32)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
     d_optimizer = torch.optim.AdamW(discriminator.parameters(), betas=(0.5, 0.9), weight_decay=0.0)

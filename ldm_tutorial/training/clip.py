@@ -30,11 +30,11 @@ def contrastive_loss(logits: Tensor) -> Tensor:
     return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
 
 
-def choose_captions(all_captions: list[tuple[str, ...]], generator: torch.Generator) -> list[str]:
-    """For each picture its first caption (label and style) half of the time, else any of its captions."""
+def choose_captions(all_captions: list[tuple[str, ...]], generator: torch.Generator, first_share: float = 0.5) -> list[str]:
+    """For each picture its first caption (label and style) with probability `first_share`, else any of its captions."""
     chosen = []
     for captions in all_captions:
-        first = torch.rand((), generator=generator) < 0.5
+        first = torch.rand((), generator=generator) < first_share
         i = 0 if first else int(torch.randint(len(captions), (), generator=generator))
         chosen.append(captions[i])
     return chosen
@@ -86,7 +86,7 @@ def main(args: argparse.Namespace) -> None:
     config = EMOJI.text_encoder
     tokenizer = train_tokenizer((c for row in captions for c in row), config.vocab_size, config.max_position_embeddings)
 
-    model = CLIP(config)
+    model = load_clip(args.start_from).train() if args.start_from else CLIP(config)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1, betas=(0.9, 0.98))
     model, optimizer = accelerator.prepare(model, optimizer)
     run = Run(

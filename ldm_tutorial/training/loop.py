@@ -133,6 +133,7 @@ class Run:
 
 def add_common_arguments(parser: argparse.ArgumentParser, steps: int, batch_size: int, peak: float) -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/emoji"), help="the model's folder, read and written")
+    parser.add_argument("--start-from", type=Path, help="a model's folder: begin with its weights instead of random ones")
     parser.add_argument("--steps", type=int, default=steps, help="of the whole run, resumed stretches included")
     parser.add_argument("--batch-size", type=int, default=batch_size, help="over all processes")
     parser.add_argument("--learning-rate", type=float, default=peak, help="at its peak")

@@ -10,14 +10,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from ldm_tutorial.clip import CLIPImageTower
+from ldm_tutorial.config import UNetConfig
 from ldm_tutorial.schedulers import DDPMScheduler
 from ldm_tutorial.training.augment import jitter
 from ldm_tutorial.training.autoencoder import psnr
 from ldm_tutorial.training.clip import choose_captions, contrastive_loss
-from ldm_tutorial.training.diffusion import min_snr_weight, sample_timesteps
+from ldm_tutorial.training.diffusion import min_snr_weight, sample_timesteps, silence_residuals
 from ldm_tutorial.training.discriminator import PatchDiscriminator, adaptive_weight, hinge_loss
 from ldm_tutorial.training.ema import EMA
 from ldm_tutorial.training.perceptual import VGG16, PerceptualLoss, read_lpips_heads
+from ldm_tutorial.unet import UNet
 
 
 def test_the_contrastive_loss_of_equal_logits_is_log_n_and_of_a_sure_diagonal_zero():
@@ -30,6 +32,32 @@ def test_half_of_the_captions_are_the_first():
     chosen = choose_captions([("a", "b", "c", "d")] * 4000, generator)
     assert chosen.count("a") / 4000 == pytest.approx(0.5 + 0.5 / 4, abs=0.03)
     assert {"b", "c", "d"} < set(chosen)
+
+
+def test_how_often_the_first_caption_is_chosen_is_the_callers_choice():
+    generator = torch.Generator().manual_seed(0)
+    assert set(choose_captions([("a", "b")] * 100, generator, first_share=1.0)) == {"a"}
+    chosen = choose_captions([("a", "b")] * 4000, generator, first_share=0.8)
+    assert chosen.count("a") / 4000 == pytest.approx(0.8 + 0.2 / 2, abs=0.03)
+
+
+def test_a_silenced_unet_answers_nothing_and_learns_from_the_first_steps():
+    config = UNetConfig(
+        block_out_channels=(8, 12), attention_levels=(False, True), layers_per_block=1, num_attention_heads=2,
+        cross_attention_dim=5, norm_num_groups=2,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    unet = silence_residuals(UNet(config))
+    latents, context, target = torch.randn(3, 4, 6, 8), torch.randn(3, 7, 5), torch.randn(3, 4, 6, 8)
+    optimizer = torch.optim.Adam(unet.parameters(), lr=0.01)
+    silent = unet(latents, torch.tensor([1, 50, 999]), context)
+    assert torch.equal(silent, unet.conv_out.bias.view(1, 4, 1, 1).expand_as(silent))
+    before = {name: weight.detach().clone() for name, weight in unet.named_parameters()}
+    for _ in range(3):  # the output layer wakes first, then what it listens to, then what that listens to
+        optimizer.zero_grad()
+        ((unet(latents, torch.tensor([1, 50, 999]), context) - target) ** 2).mean().backward()
+        optimizer.step()
+    assert [name for name, weight in unet.named_parameters() if torch.equal(weight, before[name])] == []
 
 
 def test_timesteps_are_uniform_and_cover_the_range_evenly():

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import shutil
 
 import pytest
 import torch
@@ -94,6 +95,20 @@ def test_a_killed_training_goes_on_bit_for_bit(tmp_path, monkeypatch, name, part
     a, b = weights(whole, part), weights(killed, part)
     assert a.keys() == b.keys()
     assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.parametrize("name, part", [("clip", "text_encoder"), ("autoencoder", "vae"), ("diffusion", "unet")])
+def test_a_training_can_begin_with_the_weights_of_a_model(tmp_path, name, part):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for training in ("clip", "autoencoder", "diffusion"):
+        train(training, first, "--steps", 2)
+        train(training, second, "--steps", 1, "--seed", 1)  # other weights, unless told where to begin
+    a, b = weights(first, part), weights(second, part)
+    assert max((a[key] - b[key]).abs().max() for key in a) > 0.01
+    shutil.rmtree(second / "training")
+    train(name, second, "--steps", 1, "--learning-rate", 1e-9, "--start-from", first)
+    b = weights(second, part)
+    assert max((a[key] - b[key]).abs().max() for key in a) < 1e-6
 
 
 def test_a_unet_without_an_autoencoder_is_refused_before_anything_is_computed(tmp_path):
