@@ -18,9 +18,11 @@ import argparse
 import json
 import os
 import re
+import symtable
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -155,7 +157,7 @@ def problems(path: Path) -> list[str]:
             found += [f"cell {i}: {p}" for p in code_problems(cell)]
         else:
             found += [f"cell {i}: {p}" for p in text_problems(cell.source, path.parent)]
-    return found
+    return found + list(widget_problems(notebook.cells))
 
 
 def code_problems(cell: NotebookNode) -> Iterator[str]:
@@ -179,6 +181,42 @@ def code_problems(cell: NotebookNode) -> Iterator[str]:
         for place in sorted({str(ROOT), str(Path.home())} - {"/"}):
             if place in words:
                 yield f"the output names a folder of this machine: {place}"
+
+
+def widget_problems(cells: list[NotebookNode]) -> Iterator[str]:
+    """A widget draws when the whole notebook has run: a name that a later cell binds anew is no longer the one it meant."""
+    tables = {}
+    for i, cell in enumerate(cells):
+        if cell.cell_type == "code":
+            with suppress(SyntaxError):  # of IPython's own syntax
+                tables[i] = symtable.symtable(cell.source, f"cell {i}", "exec")
+    for i, table in tables.items():
+        if not re.search(r"^\w*( = )?Explore\(", cells[i].source, re.MULTILINE):
+            continue
+        uses = {f.get_name(): names_used(f) for j in tables if j <= i for f in functions_in(tables[j])}
+        needed: set[str] = set()
+        todo = set().union(*(names_used(f) for f in functions_in(table)))
+        while todo:  # what its functions use, and what those use
+            name = todo.pop()
+            needed.add(name)
+            todo |= uses.get(name, set()) - needed
+        for j, later in tables.items():
+            for name in sorted(needed & bound_in(later)) if j > i else ():
+                yield f"cell {i}: the widget uses {name}, which cell {j} binds anew"
+
+
+def functions_in(table: symtable.SymbolTable) -> list[symtable.SymbolTable]:
+    comprehensions = {"listcomp", "setcomp", "dictcomp", "genexpr"}  # at the top they have run when the cell has
+    return [t for t in table.get_children() if t.get_type() == "function" and t.get_name() not in comprehensions]
+
+
+def names_used(function: symtable.SymbolTable) -> set[str]:
+    own = {symbol.get_name() for symbol in function.get_symbols() if symbol.is_global()}
+    return own.union(*map(names_used, function.get_children()))
+
+
+def bound_in(table: symtable.SymbolTable) -> set[str]:
+    return {s.get_name() for s in table.get_symbols() if s.is_assigned() and not s.is_imported()}
 
 
 def text_problems(source: str, folder: Path) -> Iterator[str]:

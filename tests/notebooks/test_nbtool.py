@@ -94,6 +94,25 @@ def test_check_finds(tmp_path, cells, problem):
     assert problem in found[0]
 
 
+def test_check_finds_what_a_widget_uses_and_a_later_cell_binds_anew(tmp_path):
+    path = stored(
+        tmp_path,
+        run_cell("a, b, c, d, e, g = range(6)\ndef helper(x):\n    return x + a + e", 1),
+        run_cell(
+            "from m import Explore, whole\ndef draw(n, c):\n    d = [n for n in range(n)]\n    return helper(n) + b + len(d)\n"
+            "_ = [g for _ in range(3)]\nExplore(draw, alt='x', n=whole('N', 1, 0, 9))",
+            2,
+        ),
+        run_cell("from m import whole\nb = 2\nc = d = n = g = 4\nprint(e)", 3),
+        run_cell("def later():\n    e = 1\n    return e\nfor a in range(3):\n    pass", 4),
+        run_cell("%time helper = 1", 5),
+        run_cell("def helper(x):\n    return x", 6),
+    )
+    assert nbtool.problems(path) == [
+        f"cell 1: the widget uses {name}, which cell {j} binds anew" for name, j in (("b", 2), ("a", 3), ("helper", 5))
+    ]
+
+
 def test_check_finds_cells_run_out_of_order(tmp_path):
     path = stored(tmp_path, run_cell("a", 2), run_cell("b", 1), clean=False)
     assert sum("run out of order" in p for p in nbtool.problems(path)) == 2
