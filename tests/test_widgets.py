@@ -555,6 +555,43 @@ def test_uploads_of_both_ipywidgets():
         latents.read_picture(b"<svg/>", 32)
 
 
+def as_upload(picture):
+    """As ipywidgets 8 hands it over."""
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return ({"name": "mask.png", "type": "image/png", "size": 1, "content": memoryview(file.getvalue())},)
+
+
+def test_a_mask_painted_elsewhere_is_white_where_it_is_light_and_opaque():
+    painted = Image.new("RGBA", (100, 60), "white")  # wider than high: its middle counts
+    painted.paste((255, 255, 255, 0), (0, 0, 50, 60))  # left: transparent; so is half of the middle
+    painted.paste((90, 90, 90, 255), (50, 30, 100, 60))  # below: dark
+    mask = np.asarray(latents.read_mask(latents.uploaded(as_upload(painted)), 30))
+    assert mask.shape == (30, 30) and set(np.unique(mask)) == {0, 255}
+    assert (mask[:14, 16:] == 255).all() and not mask[:, :14].any() and not mask[16:].any()
+    with pytest.raises(ValueError, match="dark all over"):
+        latents.read_mask(latents.uploaded(as_upload(Image.new("RGB", (9, 9)))), 30)
+
+
+def test_an_uploaded_mask_is_painted_into_and_a_wrong_one_changes_nothing(tiny_pipe):
+    e = LatentExplorer(tiny_pipe, mode="Inpaint", background=True)
+    e.steps.value = 2
+    e.runner.wait()
+    half = Image.new("L", (64, 64))
+    half.paste(255, (32, 0, 64, 64))
+    e.take_mask(as_upload(half))
+    e.runner.wait()
+    mask = e.mask
+    assert np.asarray(mask).mean() == pytest.approx(255 / 2, abs=8) and e._shown[-1][1] == "result"
+    options = {"scheduler": "ddim", "steps": 2, "guidance_scale": 7.5, "seed": 0}
+    picture = latents.emoji_picture("cat face, noto").resize((32, 32), Image.Resampling.LANCZOS)
+    assert np.array_equal(e._shown[-1][0], tiny_pipe.inpaint(e.prompt.value, picture, mask, 0.6, **options)[0])
+    e.take_mask(as_upload(Image.new("L", (64, 64))))
+    assert "dark all over" in e.said and e.mask is mask
+    e.take_mask(())  # nothing chosen
+    assert e.mask is mask
+
+
 def test_painting():
     mask = latents.paint(latents.empty_mask((40, 20)), "rectangle", (50, 100), (0, 50))
     assert np.asarray(mask)[:10, 20:].min() == 255 and np.asarray(mask).mean() == 255 / 4

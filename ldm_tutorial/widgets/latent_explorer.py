@@ -14,7 +14,18 @@ from ..pipeline import StableDiffusion, load_pipeline
 from ..plotting import channel_pictures, picture_grid, to_picture
 from . import panel
 from .drawing import draw
-from .latents import between, emoji_paths, emoji_picture, empty_mask, overlay, paint, read_picture, reconstruct, uploaded
+from .latents import (
+    between,
+    emoji_paths,
+    emoji_picture,
+    empty_mask,
+    overlay,
+    paint,
+    read_mask,
+    read_picture,
+    reconstruct,
+    uploaded,
+)
 
 MODES = {
     "Encode": "there and back: what the autoencoder keeps",
@@ -46,10 +57,10 @@ class LatentExplorer(panel.Panel):
 
         self.mode = w.ToggleButtons(options=list(MODES), value=mode, description="Do", style=panel.LABEL)
         self.sources = [self._source("Picture", picture), self._source("Other picture", other)]
-        self.uploads = [
+        *self.uploads, self.mask_upload = (
             w.FileUpload(accept="image/*", multiple=False, description=f"Upload {name}", layout=w.Layout(width="auto"))
-            for name in ("a picture", "the other picture")
-        ]
+            for name in ("a picture", "the other picture", "a mask")
+        )
         self.fraction = panel.real("Way to the other", 0.5, 0, 1, 0.05)
         self.prompt = panel.text("Prompt", "a cat in the style of fluent")
         self.scheduler = panel.scheduler_choice("ddim")
@@ -69,7 +80,7 @@ class LatentExplorer(panel.Panel):
 
         first, second = (panel.row(source, upload) for source, upload in zip(self.sources, self.uploads))
         settings = w.VBox([self.prompt, self.scheduler, self.steps, self.guidance, self.strength, self.seed])
-        brush = w.VBox([panel.row(self.shape, self.add, self.erase, self.clear), self.across, self.down])
+        brush = w.VBox([panel.row(self.shape, self.add, self.erase, self.clear, self.mask_upload), self.across, self.down])
         buttons = panel.row(self.go, self.stop)
         self.parts = [
             (second, ["Interpolate"]), (self.fraction, ["Interpolate"]), (brush, ["Inpaint"]),
@@ -79,6 +90,7 @@ class LatentExplorer(panel.Panel):
         for control in (*self.sources, *self.uploads, self.fraction, self.mode, self.strength, self.steps, self.prompt,
                         self.scheduler, self.guidance, self.seed):  # fmt: skip
             control.observe(self._changed, "value")
+        self.mask_upload.observe(lambda change: self.take_mask(change["new"]), "value")
         self._arrange()
         super().__init__([self.mode, first, *(part for part, _ in self.parts), self.screen], background)
         self.mask = paint(self.mask, self.shape.value, self.across.value, self.down.value)  # something to begin with
@@ -113,6 +125,16 @@ class LatentExplorer(panel.Panel):
     def paint(self, white: bool) -> None:
         self.mask = paint(self.mask, self.shape.value, self.across.value, self.down.value, white)
         self.ask(panel.DELAY)
+
+    def take_mask(self, value: Any) -> None:
+        """A mask painted in another program, of which there are better ones than any widget: white is drawn anew."""
+        try:
+            data = uploaded(value)
+            self.mask = self.mask if data is None else read_mask(data, self.size)
+        except ValueError as error:
+            self.failed(error)
+        else:
+            self.ask(panel.DELAY)
 
     def clear_mask(self) -> None:
         self.mask = empty_mask(self.mask.size)

@@ -42,12 +42,17 @@ def uploaded(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> bytes | 
 
 def read_picture(data: bytes, size: int) -> Image.Image:
     """The middle of a picture file, size x size, what is transparent on white. Raises ValueError if it is none."""
+    return on_background(middle(data, size), "white").convert("RGB")
+
+
+def middle(data: bytes, size: int) -> Image.Image:
+    """Of a picture file: size x size, RGBA."""
     try:
         image = Image.open(io.BytesIO(data))
         image.load()
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError, ValueError) as error:
         raise ValueError("the uploaded file is not a picture that can be read; PNG, JPEG and WebP can") from error
-    return on_background(fit(image.convert("RGBA"), size, size), "white").convert("RGB")
+    return fit(image.convert("RGBA"), size, size)
 
 
 @torch.no_grad()
@@ -67,7 +72,7 @@ def between(pipe: StableDiffusion, a: Image.Image, b: Image.Image, fraction: flo
     return pipe.decode(latents)[0], to_images(pixels)[0]
 
 
-# ---- masks, painted with rectangles and ellipses
+# ---- masks, painted with rectangles and ellipses, or in another program
 
 
 def empty_mask(size: tuple[int, int]) -> Image.Image:
@@ -86,6 +91,17 @@ def paint(
     if box[2] >= box[0] and box[3] >= box[1]:
         getattr(ImageDraw.Draw(painted), shape)(box, fill=255 * white)
     return painted
+
+
+def read_mask(data: bytes, size: int) -> Image.Image:
+    """The middle of a picture file as a mask: white where it is light, black where it is dark or transparent.
+
+    Raises ValueError if it is no picture, or if all of it is dark.
+    """
+    mask = on_background(middle(data, size), "black").convert("L").point(lambda level: 255 * (level > 127))
+    if mask.getbbox() is None:
+        raise ValueError("the uploaded mask is dark all over; what is white in it is drawn anew")
+    return mask
 
 
 def overlay(image: Image.Image, mask: Image.Image) -> Image.Image:
