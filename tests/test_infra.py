@@ -467,3 +467,11 @@ def test_ci_installs_what_is_missing_and_runs_the_tests_and_nothing_else(tmp_pat
 def test_the_python_line_of_the_makefile_and_dev_py_agree_with_pyproject(dev):
     assert PROJECT["requires-python"] == ">={}.{}".format(*dev.NEEDS)
     assert "sys.version_info < ({}, {})".format(*dev.NEEDS) in (ROOT / "Makefile").read_text()
+
+
+def test_voila_is_told_to_let_no_page_ask_another_machine():
+    """Voilà reads this file where it is started; its own template links two icon sheets of a CDN, which it also bundles."""
+    settings = json.loads((ROOT / "voila.json").read_text(encoding="utf-8"))["Voila"]["tornado_settings"]
+    policy = dict(rule.strip().split(" ", 1) for rule in settings["headers"]["Content-Security-Policy"].split(";"))
+    assert set(policy["default-src"].split()) == {"'self'", "'unsafe-inline'", "'unsafe-eval'", "data:", "blob:"}
+    assert set(policy) == {"default-src", "frame-ancestors"}  # nothing that would allow more
