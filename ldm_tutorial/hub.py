@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .model_folder import PARTS, holds_tokenizer, read_tokenizer
+from .model_folder import PARTS, find_weights, holds_tokenizer, read_tokenizer
+from .tensor_files import CheckpointError
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
@@ -73,7 +74,8 @@ FP16 = tuple(stem + end for stem in STEMS for end in (".*fp16*.safetensors", ".s
 def resolve(name_or_path: str | Path, revision: str | None = None) -> Path:
     """The folder or file of a model: for a path, itself; for "emoji", "sd15" or a hub id "owner/name", where it is.
 
-    A model of the hub is looked for in `LDM_WEIGHTS_DIR` first, and downloaded into the hub's cache otherwise.
+    A model of the hub is looked for in `LDM_WEIGHTS_DIR` first, and downloaded into the hub's cache otherwise. A known one that
+    is in the cache already is not asked for again: its revision is fixed, so that it cannot have changed.
 
     Raises:
         FileNotFoundError: a path that does not exist.
@@ -108,17 +110,16 @@ def load_tokenizer(checkpoint: str | Path, vocab_size: int | None = None) -> CLI
         HubError (an OSError): there is none, and the hub could not be reached.
         CheckpointError (a ValueError): it is damaged, or has not `vocab_size` entries.
     """
+    place = find_tokenizer(checkpoint)
+    if place is not None:
+        return read_tokenizer(place, vocab_size)
     checkpoint, model = Path(checkpoint), KNOWN["sd15"]
-    places = [checkpoint if checkpoint.is_dir() else checkpoint.parent, *_weights_dir(), *_local(model.repo_id)]
-    for place in places:
-        if holds_tokenizer(place / "tokenizer"):
-            return read_tokenizer(place / "tokenizer", vocab_size)
     try:
         downloaded = _snapshot(model.repo_id, model.revision, TOKENIZER)
     except HubError as error:
         raise HubError(
             f"{checkpoint} holds no tokenizer, and none was found: {error}. Put the folder `tokenizer` of {model.repo_id} "
-            f"(vocab.json and merges.txt, 1.5 MB) into {places[0]}"
+            f"(vocab.json and merges.txt, 1.5 MB) into {checkpoint if checkpoint.is_dir() else checkpoint.parent}"
         ) from error
     return read_tokenizer(downloaded / "tokenizer", vocab_size)
 
@@ -143,25 +144,53 @@ def verify(path: str | Path) -> bool:
     return digest.hexdigest() == model.sha256
 
 
-# ---- on this machine
+# ---- on this machine. Nothing from here to "on the hub" goes to the network
+
+
+def find(name: str) -> Path | None:
+    """The folder or file of a known model, "emoji" or "sd15": shipped, in `LDM_WEIGHTS_DIR`, or downloaded before; else None.
+
+    Raises:
+        FileNotFoundError: `LDM_WEIGHTS_DIR` names no folder.
+    """
+    model = KNOWN[name]
+    return next(_places(model), None) or (_in_cache(model) if model.repo_id else None)
+
+
+def find_tokenizer(checkpoint: str | Path) -> Path | None:
+    """The folder of the tokenizer of a file or folder that holds none, where `load_tokenizer` finds it without the hub."""
+    checkpoint, model = Path(checkpoint), KNOWN["sd15"]
+    places = [checkpoint if checkpoint.is_dir() else checkpoint.parent, *_weights_dir(), *_local(model.repo_id)]
+    folders = [place / "tokenizer" for place in places] + [_cached(model) / "tokenizer"]
+    return next((folder for folder in folders if holds_tokenizer(folder)), None)
 
 
 def local_models() -> list[str]:
-    """Those of the known models whose weights are on this machine: shipped, in `LDM_WEIGHTS_DIR`, or downloaded before."""
-    return [name for name, model in KNOWN.items() if _is_here(model)]
-
-
-def _is_here(model: KnownModel) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
+    """Those of the known models whose weights are on this machine."""
     try:
-        if next(_places(model), None):
-            return True
+        return [name for name in KNOWN if find(name)]
     except FileNotFoundError:  # LDM_WEIGHTS_DIR names no folder
-        return False
-    unet = f"unet/{PARTS['unet'].stem}"
-    names = [f"{unet}{end}" for end in (".safetensors", ".fp16.safetensors")] if model.folder is None else []
-    return any(isinstance(try_to_load_from_cache(model.repo_id, name, revision=model.revision), str) for name in names)
+        return [name for name, model in KNOWN.items() if model.folder and find(name)]
+
+
+def _cached(model: KnownModel) -> Path:
+    """Where the hub's cache has this revision of a model, if it has it."""
+    from huggingface_hub import constants
+
+    owner_and_name = model.repo_id.replace("/", "--")
+    return Path(constants.HF_HUB_CACHE) / f"models--{owner_and_name}" / "snapshots" / model.revision
+
+
+def _in_cache(model: KnownModel) -> Path | None:
+    """Its folder in the hub's cache, if the download was finished: settings and weights of each network, and the tokenizer."""
+    folder = _cached(model)
+    if not all((folder / name / "config.json").is_file() for name in PARTS) or not holds_tokenizer(folder / "tokenizer"):
+        return None
+    try:
+        whole = all(file.is_file() for name, part in PARTS.items() for file in find_weights(folder / name, part.stem))
+    except (FileNotFoundError, CheckpointError):  # pieces, or too many variants: the hub may know better
+        whole = False
+    return folder if whole else None
 
 
 def _resolve_known(model: KnownModel, revision: str | None) -> Path:
@@ -171,6 +200,8 @@ def _resolve_known(model: KnownModel, revision: str | None) -> Path:
             f"the model {model.name!r} is not in this installation: {model.folder} has no model_index.json. "
             f"Install the package anew, or train it: ldm-tutorial train --help"
         )
+    if place is None and revision in (None, model.revision):
+        place = _in_cache(model)
     return place or _download(model.repo_id, revision or model.revision)
 
 

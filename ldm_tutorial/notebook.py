@@ -10,10 +10,14 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+
+if TYPE_CHECKING:
+    from .hub import KnownModel
 
 NEEDS_PYTHON, NEEDS_TORCH, NEEDS_GIB = (3, 10), (2, 2), 2
 EMOJI = Path(__file__).parent / "models" / "emoji"
@@ -51,6 +55,55 @@ def png(picture: Figure | Image.Image, colors: int | None = None) -> bytes:
     else:
         raise TypeError(f"show takes a matplotlib figure or a PIL image, not {type(picture).__name__}")
     return file.getvalue()
+
+
+def weights(name: str = "sd15", download: bool = False) -> Path | None:
+    """Where the weights of a known model are on this machine; without them, None, and a note that says how to get them.
+
+    For cells that `load_pipeline` such a model: they run where this is not None, and no request leaves the machine. Only
+    `download=True` asks the hub for what is missing.
+    """
+    from .checkpoints import CheckpointError, HubError, load_tokenizer, resolve
+    from .hub import KNOWN, find, find_tokenizer
+
+    model = KNOWN[name]
+    try:
+        place = resolve(name) if download else find(name)
+        if place is None:
+            print(without_weights(model))
+            return None
+        if find_tokenizer(place) is None:
+            if not download:
+                print(without_tokenizer(model, place))
+                return None
+            load_tokenizer(place)
+    except (FileNotFoundError, HubError, CheckpointError) as error:
+        print(f"{model.title} cannot be used: {error}")
+        return None
+    size = sum(file.stat().st_size for file in (place, *place.rglob("*")) if file.is_file())
+    print(f"{model.title} is on this machine, {size / 1e9:.1f} GB. License: {model.license}")
+    return place
+
+
+def without_weights(model: KnownModel) -> str:
+    """What to do where a model of the hub is not on this machine."""
+    return (
+        f"{model.title} is not on this machine, so the cells that need its weights do nothing. To have them run, either\n"
+        f"1. with a network, say download=True in this cell and run it again. It fetches {model.size / 1e9:.1f} GB, once.\n"
+        f"2. by hand, from {model.repo_id} on the hub, take the file {model.file}\n"
+        f"   ({model.size:,} bytes, sha256 {model.sha256})\n"
+        "   and the folder tokenizer (vocab.json, merges.txt; 1.5 MB). Put both into one folder, set the environment variable\n"
+        "   LDM_WEIGHTS_DIR to it, and start the notebook again.\n"
+        f"License: {model.license}."
+    )
+
+
+def without_tokenizer(model: KnownModel, place: Path) -> str:
+    """What to do where there is the single file, which holds weights and no words."""
+    return (
+        f"{place.name} is on this machine, but no tokenizer, so the cells that need it do nothing. Put the folder tokenizer\n"
+        f"of {model.repo_id} (vocab.json, merges.txt; 1.5 MB) beside it, or say download=True in this cell."
+    )
 
 
 def preflight() -> torch.device:

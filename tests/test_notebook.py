@@ -91,3 +91,63 @@ def test_preflight_says_what_to_do(monkeypatch, tmp_path):
     assert problems.keys() == {"PyTorch", "memory", "model"}
     assert "pip install" in problems["PyTorch"]
     assert "pip install" in problems["model"]
+
+
+# ---- weights that are not shipped
+
+
+@pytest.fixture
+def weights_dir(monkeypatch, tmp_path):
+    """LDM_WEIGHTS_DIR; the hub's cache is empty, and whoever asks the network fails the test."""
+    from huggingface_hub import HfApi, constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(HfApi, "repo_info", lambda *_, **__: pytest.fail("the hub was asked"))
+    (tmp_path / "weights").mkdir()
+    monkeypatch.setenv("LDM_WEIGHTS_DIR", str(tmp_path / "weights"))
+    return tmp_path / "weights"
+
+
+def test_weights_that_are_not_here_are_explained(weights_dir, capsys):
+    assert notebook.weights("sd15") is None
+    note = capsys.readouterr().out
+    for words in (
+        "not on this machine", "download=True", "4.3 GB", "LDM_WEIGHTS_DIR", "v1-5-pruned-emaonly.safetensors",
+        "4,265,146,304 bytes", "6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa", "vocab.json, merges.txt", "CreativeML Open RAIL-M",
+    ):  # fmt: skip
+        assert words in note
+    assert str(weights_dir) not in note
+
+
+def test_weights_that_are_here_are_found_and_load_without_a_network(weights_dir, make_tiny_pipe, capsys):
+    from ldm_tutorial import load_pipeline
+    from ldm_tutorial.checkpoints import save_checkpoint
+
+    file = save_checkpoint(make_tiny_pipe(), weights_dir / "v1-5-pruned-emaonly.safetensors")
+    assert notebook.weights("sd15") is None
+    note = capsys.readouterr().out
+    assert "v1-5-pruned-emaonly.safetensors is on this machine, but no tokenizer" in note
+    assert "vocab.json, merges.txt" in note
+    save_checkpoint({"tokenizer": make_tiny_pipe().tokenizer}, weights_dir)
+    assert notebook.weights("sd15") == file
+    assert "is on this machine, 0.0 GB" in capsys.readouterr().out
+    assert load_pipeline("sd15", "cpu")("a cat", steps=1)[0].size == (32, 32)
+
+
+def test_a_wrong_weights_dir_is_a_note_and_no_error(weights_dir, monkeypatch, capsys):
+    monkeypatch.setenv("LDM_WEIGHTS_DIR", str(weights_dir / "gone"))
+    assert notebook.weights("sd15") is None
+    assert "gone is not a folder" in capsys.readouterr().out
+
+
+def test_the_hub_is_asked_only_when_told_to(weights_dir, monkeypatch, capsys):
+    from huggingface_hub import HfApi
+
+    def unreachable(*_, **__):
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(HfApi, "repo_info", unreachable)
+    assert notebook.weights("sd15", download=True) is None
+    note = capsys.readouterr().out
+    assert "could not be reached" in note
+    assert "LDM_WEIGHTS_DIR" in note

@@ -120,12 +120,43 @@ def test_models_on_this_machine_are_those_that_resolve_needs_no_hub_for(monkeypa
     assert hub.local_models() == ["emoji", "sd15"]
 
 
-def test_a_model_in_the_hubs_cache_is_on_this_machine(cache):
-    revision = hub.KNOWN["sd15"].revision
-    unet = cache / f"models--{SD15.replace('/', '--')}" / "snapshots" / revision / "unet"
-    unet.mkdir(parents=True)
-    (unet / "diffusion_pytorch_model.fp16.safetensors").touch()
+@pytest.fixture
+def snapshot(cache, folder):
+    """A finished download of sd15 in the hub's cache."""
+    place = cache / f"models--{SD15.replace('/', '--')}" / "snapshots" / hub.KNOWN["sd15"].revision
+    shutil.copytree(folder, place)
+    return place
+
+
+def test_a_model_in_the_hubs_cache_is_on_this_machine_and_the_hub_is_not_asked(snapshot, fake_hub):
+    assert hub.find("sd15") == resolve("sd15") == resolve("sd15", revision=hub.KNOWN["sd15"].revision) == snapshot
     assert hub.local_models() == ["emoji", "sd15"]
+    assert fake_hub.asked == []
+    load_checkpoint(snapshot)
+
+
+@pytest.mark.parametrize(
+    "missing",
+    ["unet/diffusion_pytorch_model.safetensors", "vae/config.json", "tokenizer/tokenizer.json", "text_encoder/model.safetensors"],
+)
+def test_a_download_that_was_not_finished_is_gone_on_with(snapshot, fake_hub, missing):
+    (snapshot / "tokenizer" / "vocab.json").unlink()
+    (snapshot / missing).unlink()
+    assert hub.find("sd15") is None
+    assert hub.local_models() == ["emoji"]
+    resolve("sd15")
+    assert fake_hub.asked == [(SD15, hub.KNOWN["sd15"].revision)]
+
+
+def test_another_revision_is_asked_for(snapshot, fake_hub):
+    resolve("sd15", revision="refs/pr/1")
+    assert fake_hub.asked == [(SD15, "refs/pr/1")]
+
+
+def test_a_tokenizer_in_the_hubs_cache_is_found_without_the_hub(snapshot, bare, fake_hub):
+    assert hub.find_tokenizer(bare) == snapshot / "tokenizer"
+    assert len(load_tokenizer(bare)) == 554
+    assert fake_hub.asked == []
 
 
 @pytest.mark.parametrize("name", ["owner/name", "name"])
