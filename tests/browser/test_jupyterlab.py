@@ -7,6 +7,7 @@ import json
 import re
 
 import pytest
+from PIL import Image
 
 from ldm_tutorial.images import read_settings
 
@@ -209,5 +210,20 @@ def test_notebook_14_is_a_playground(open_notebook, keep, tmp_path):
     name.press("Enter")
     wait_for_status(latents, "50% of the way")
     keep.picture(latents, "latent_explorer")
+
+    # 10. A mask painted in another program
+    press(latents, "Inpaint")
+    expect(latents.locator("figcaption")).to_have_text(["orange: anew", "result"])
+    painted = latents.locator("figure img").first
+    ellipse = painted.get_attribute("src")
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (32, 0, 64, 64))
+    mask.save(tmp_path / "mask.png")
+    with page.expect_file_chooser() as chooser:
+        latents.get_by_role("button", name="Upload a mask").click()
+    chooser.value.set_files(tmp_path / "mask.png")
+    expect(painted).not_to_have_attribute("src", ellipse)
+    expect(latents.locator("figcaption")).to_have_text(["orange: anew", "result"])
+    keep.picture(latents, "latent_explorer_mask")
 
     assert_no_errors(page)
