@@ -50,6 +50,22 @@ def test_the_last_row_may_be_shorter():
     assert len(blocks(to_picture(picture_grid(pictures([["red", "lime"], ["blue"]]))))) == 3
 
 
+def test_groups_of_columns_are_named_above_them():
+    red = [[Image.new("RGB", (16, 12), "red")] * 4] * 2
+    grid = picture_grid(red, list("abcd"), ["x", "a\nlong label"], column_groups=["one", "two"])
+    places = {text.get_text(): text.get_position() for text in grid.texts}
+    for group, (first, second) in {"one": "ab", "two": "cd"}.items():
+        assert places[group][0] == pytest.approx((places[first][0] + places[second][0]) / 2)
+        assert places[group][1] > places[first][1] > places["x"][1]
+    assert len(blocks(to_picture(grid))) == 8
+
+
+def test_a_label_takes_the_room_of_its_longest_line():
+    red = [[Image.new("RGB", (16, 12), "red")]]
+    widths = [to_picture(picture_grid(red, row_labels=[label])).width for label in ("abcd", "ab\nabcd\nabc", "abcdabcd")]
+    assert widths[0] == widths[1] < widths[2]
+
+
 @pytest.mark.filterwarnings("ignore:Glyph")
 @pytest.mark.parametrize("title", ["", "a $5 cat and a $6 dog", r"\frac{$", "a" * 300, "word " * 500, "猫"])
 def test_any_prompt_can_be_the_title(title):
@@ -72,6 +88,8 @@ def test_pyplot_is_not_needed():
         ([[Image.new("RGB", (4, 4)), Image.new("RGB", (4, 5))]], {}, r"pictures must have one size; got \[\(4, 4\), \(4, 5\)\]"),
         (pictures(), {"column_labels": ["a"]}, "column_labels has 1 entries for 3"),
         (pictures(), {"row_labels": ["a"]}, "row_labels has 1 entries for 2"),
+        (pictures(), {"column_groups": ["a", "b"]}, "column_groups has 2 entries, which do not divide 3"),
+        (pictures(), {"column_groups": []}, "column_groups has 0 entries"),
     ],
 )
 def test_what_is_no_grid_is_named(grid, labels, words):
