@@ -105,13 +105,14 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     command.add_argument("--mask", metavar="FILE", help="draw anew only what is white here; needs --init-image, and its size")
     command.add_argument("--upscale", type=int, default=1, metavar="K", help="save each pixel as K x K pixels (default: 1)")
 
-    command = add_command(commands, "compare", "draw one prompt with every scheduler, from the same noise, as a labelled grid")
+    command = add_command(commands, "compare", "draw prompts with every scheduler, from the same noise, as a labelled grid")
     command.set_defaults(command=compare)
     add_drawing(command)
+    command.add_argument("--also", nargs="+", default=[], metavar="PROMPT", help="further prompts, each a row of its own")
+    command.add_argument("--schedulers", nargs="+", metavar="NAME", help="the columns (default: ddpm ddim euler euler_a)")
     command.add_argument(
-        "--schedulers", nargs="+", metavar="NAME", help="the columns (default: all four)"
+        "--steps", type=int, nargs="+", default=[25], metavar="N", help="the rows; with --also, columns in columns (default: 25)"
     )
-    command.add_argument("--steps", type=int, nargs="+", default=[25], metavar="N", help="the rows (default: 25)")
 
     command = add_command(commands, "lab", "open JupyterLab at the first notebook; takes its options, such as --no-browser")
     command.set_defaults(command=lab)
@@ -218,37 +219,29 @@ def generate(args: argparse.Namespace) -> None:
 
 
 def compare(args: argparse.Namespace) -> None:
-    from .checks import whole_number
+    from .gallery import SCHEDULERS, draw_gallery
     from .images import check_output, save_image
-    from .pipeline import progress_bar
-    from .plotting import picture_grid, to_picture
-    from .schedulers import TITLES, make_scheduler
+    from .plotting import to_picture
+    from .schedulers import make_scheduler
 
     output = check_output(args.output)
-    schedulers = args.schedulers or list(TITLES)
+    schedulers = args.schedulers or SCHEDULERS
     for name in schedulers:
-        make_scheduler(name)  # the last of several is checked before the first is drawn, and so are the steps
+        make_scheduler(name)  # before the model is loaded
     pipe = load(args)
     options = drawing_options(args, pipe)
-    for steps in args.steps:
-        whole_number("steps", steps, 1, pipe.scheduler.num_train_timesteps)
-
-    cells = [(steps, name) for steps in args.steps for name in schedulers]
-    pictures = [
-        pipe(args.prompt, steps=steps, scheduler=name, progress=not args.quiet, **options)[0]
-        for steps, name in progress_bar(cells, len(cells), not args.quiet, unit="picture")
-    ]
-    columns, first = len(schedulers), pictures[0].info
-    by_steps = len(args.steps) > 1
-    figure = picture_grid(
-        [pictures[i : i + columns] for i in range(0, len(pictures), columns)],
-        column_labels=[TITLES[picture.info["scheduler"]] for picture in pictures[:columns]],
-        row_labels=[f"{steps} steps" for steps in args.steps] if by_steps else None,
-        title=args.prompt,
-        subtitle=describe(first) + ("" if by_steps else f", {first['steps']} steps") + f", seed {first['seed']}",
-    )
-    grid = to_picture(figure)
-    grid.info.update(first, scheduler=", ".join(p.info["scheduler"] for p in pictures[:columns]), steps=args.steps)
+    seed = options.pop("seed")
+    prompts = [args.prompt, *args.also]
+    gallery = draw_gallery(pipe, prompts, schedulers, args.steps, seed, progress=not args.quiet, **options)
+    pictures = list(gallery.pictures.values())
+    shown = max(256, *pictures[0].size)  # none is made smaller
+    if args.also:
+        columns = ("scheduler", "steps") if len(args.steps) > 1 else "scheduler"
+        figure = gallery.figure("prompt", columns, shown=shown)
+    else:
+        figure = gallery.figure("steps", "scheduler", title=args.prompt, shown=shown)
+    grid, used = to_picture(figure), dict.fromkeys(picture.info["scheduler"] for picture in pictures)
+    grid.info.update(pictures[0].info, prompt="; ".join(prompts), scheduler=", ".join(used), steps=args.steps)
     print(save_image(grid, output))
 
 

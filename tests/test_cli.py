@@ -142,6 +142,17 @@ def test_compare_can_be_of_two(ldm_tutorial):
     assert 2 * 256 < Image.open("cat.jpg").width < 3 * 256
 
 
+def test_compare_can_be_of_several_prompts(ldm_tutorial):
+    arguments = ["compare", "a cat", "--also", "a dog", "a rocket", "--schedulers", "ddim", "euler", "--seed", 4]
+    assert ldm_tutorial(*arguments, "-o", "one.png", "--steps", 1)[0] == 0
+    assert ldm_tutorial(*arguments, "-o", "two.png", "--steps", 1, 2)[0] == 0
+    one, two = Image.open("one.png"), Image.open("two.png")
+    assert 2 * 256 < one.width < 3 * 256 and 3 * 256 < one.height < 4 * 256  # prompts by schedulers
+    assert 4 * 256 < two.width < 5 * 256 and 3 * 256 < two.height < 4 * 256  # steps within schedulers
+    settings = read_settings("two.png")
+    assert (settings["prompt"], settings["scheduler"], settings["steps"]) == ("a cat; a dog; a rocket", "ddim, euler", [1, 2])
+
+
 # ---- what is wrong
 
 
@@ -177,6 +188,8 @@ def test_compare_can_be_of_two(ldm_tutorial):
         (["generate", "a cat", "-o", "no/x.png"], "output no/x.png: there is no folder no"),
         (["compare", "a cat", "-o", "x.png", "--schedulers", "ddim", "pndm"], "scheduler='pndm' is unknown"),
         (["compare", "a cat", "-o", "x.png", "--steps", "2", "0"], "steps=0 must be a whole number"),
+        (["compare", "a", "cat", "-o", "x.png"], "unrecognized arguments: cat; a prompt of several words needs quotes"),
+        (["compare", "a cat", "--also", "a cat", "-o", "x.png"], "prompts=['a cat', 'a cat'] must be one or more, each once"),
         (["train", "everything"], "invalid choice: 'everything'"),
     ],
 )
