@@ -10,7 +10,8 @@ memorization.py   the nearest training picture, and how near it is; how much a s
 interpolation.py  on the way from one prompt or seed to another
 autoencoder.py    what is lost on the way to the latents and back
 cost.py           megabytes, and seconds a picture
-statistics.py     how sure a share is; whether two samples differ
+clip_score.py     how well a picture fits its prompt, by the CLIP that the U-Net listens to; for notebooks, and no figure of these
+statistics.py     how sure a share or a mean is; whether two samples differ
 report.py         the figures as a Markdown table and as JSON
 sheets.py         pictures to look at: sheets and curves
 evaluate.py       all of it, in one call

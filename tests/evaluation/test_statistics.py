@@ -1,11 +1,13 @@
-"""Intervals of shares, and the two-sample test: against known values, and against what they promise."""
+"""Intervals of shares and means, and the two-sample test: against known values, and against what they promise."""
+
+from itertools import product
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ldm_tutorial.evaluation.statistics import energy_test, lies_among, wilson
+from ldm_tutorial.evaluation.statistics import bootstrap_interval, energy_test, lies_among, wilson
 
 
 def test_wilson_agrees_with_tables():
@@ -24,6 +26,34 @@ def test_the_interval_holds_the_share(share):
 def test_no_share_no_interval(right, of):
     with pytest.raises(ValueError, match="must be between"):
         wilson(right, of)
+
+
+def test_the_bootstrap_is_all_ways_to_draw_again():
+    values = torch.tensor([1.0, 2.0, 0.0, 3.0, -1.0])
+    means = torch.tensor([sum(drawn) / 5 for drawn in product(values.tolist(), repeat=5)], dtype=torch.float64)  # all 3125
+    exact = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    assert bootstrap_interval(values, resamples=40_000) == pytest.approx(exact, abs=0.021)  # means lie 0.2 apart
+
+
+def test_of_many_values_the_bootstrap_is_the_normal_interval():
+    values = 3 + 2 * torch.randn(2000, generator=torch.Generator().manual_seed(0))
+    mean, half = values.mean().item(), 1.96 * values.std().item() / 2000**0.5
+    assert bootstrap_interval(values) == pytest.approx((mean - half, mean + half), abs=0.01)
+    assert bootstrap_interval(values) == bootstrap_interval(values)
+
+
+@pytest.mark.parametrize("n, low, high", [(5, 0.75, 0.9), (30, 0.88, 0.97)])
+def test_the_bootstrap_holds_the_truth_about_as_often_as_it_says(n, low, high):
+    """Of 400 experiments; with few values less often, as its docstring says."""
+    generator = torch.Generator().manual_seed(1)
+    found = [bootstrap_interval(torch.randn(n, generator=generator), 400, seed) for seed in range(400)]
+    assert low < sum(a <= 0 <= b for a, b in found) / 400 < high
+
+
+@pytest.mark.parametrize("shape", [(1,), (0,), (3, 2)])
+def test_one_value_has_no_interval(shape):
+    with pytest.raises(ValueError, match="values must be"):
+        bootstrap_interval(torch.zeros(shape))
 
 
 def samples(k, m, d, shift=0.0, seed=0):
