@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -169,6 +170,54 @@ def noise_triangle(sigma: float, splits: Sequence[tuple[float, float]], names: S
     axes.set(xlabel="noise that is kept, $σ_{down}$", ylabel="new noise, $σ_{up}$")
     axes.set(xlim=(-0.1, sigma * 1.06), ylim=(-0.1, level * 1.15))
     axes.legend(frameon=False, fontsize=8.5, loc="upper right")
+    return figure
+
+
+class Strips(NamedTuple):
+    """One pair of axes: columns of points, a point for each picture.
+
+    paired: lines between the points of the same place in neighboring columns. intervals: column -> (low, high), a bar beside
+    its points, with their mean. marks: column -> (label, value), a ring around one of its points.
+    """
+
+    scores: Mapping[str, Sequence[float]]
+    ylabel: str
+    title: str = ""
+    paired: bool = False
+    intervals: Mapping[str, tuple[float, float]] = {}
+    marks: Mapping[str, tuple[str, float]] = {}
+
+
+def score_strips(*panels: Strips, height: float = 3.4) -> Figure:
+    """Scores of many pictures side by side: all of them, not only their means. A dotted line is 0, where 0 is in view."""
+    columns = [len(panel.scores) for panel in panels]
+    width = 0.5 + sum(1.1 + 1.15 * n for n in columns)
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes_of = figure.subplots(1, len(panels), squeeze=False, width_ratios=[0.6 + n for n in columns])[0]
+    for axes, panel in zip(axes_of, panels):
+        if panel.paired:
+            for values in zip(*panel.scores.values()):
+                axes.plot(range(len(values)), values, color="0.75", linewidth=0.8, zorder=1)
+        for i, (name, values) in enumerate(panel.scores.items()):
+            color = COLORS[i % len(COLORS)]
+            axes.plot([i] * len(values), values, MARKERS[i % len(MARKERS)], color=color, alpha=0.55, markersize=5, zorder=2)
+            if name in panel.intervals:
+                low, high = panel.intervals[name]
+                axes.plot([i + 0.22] * 2, [low, high], color=INK, linewidth=2.5, solid_capstyle="butt")
+                middle = float(np.mean(values)) if len(values) else (low + high) / 2
+                axes.plot(i + 0.22, middle, "_", color=INK, markersize=13, markeredgewidth=2)
+            if name in panel.marks:
+                label, value = panel.marks[name]
+                axes.plot(i, value, "o", markersize=12, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.6)
+                axes.annotate(label, (i, value), (10, 0), textcoords="offset points", va="center", fontsize=9)
+        axes.set(title=panel.title, ylabel=panel.ylabel, xlim=(-0.5, len(panel.scores) - 0.3))
+        axes.set_xticks(range(len(panel.scores)), list(panel.scores), fontsize=9)
+        axes.title.set_size(11)
+        low, high = axes.get_ylim()
+        if low <= 0 <= high:
+            axes.axhline(0, color=INK, linestyle=":", linewidth=1)
+        axes.grid(axis="y", alpha=0.3)
     return figure
 
 

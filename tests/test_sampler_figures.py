@@ -7,12 +7,14 @@ from matplotlib.patches import Circle
 
 from ldm_tutorial.notebook import png
 from ldm_tutorial.sampler_figures import (
+    Strips,
     chains,
     design_choices,
     design_figure,
     errors_against_cost,
     noise_triangle,
     paths_in_the_plane,
+    score_strips,
     starts_by_end,
 )
 from ldm_tutorial.schedulers import EulerDiscreteScheduler
@@ -57,6 +59,29 @@ def test_the_triangle_stays_on_the_circle_of_the_next_level():
     corners = [line.get_xydata()[0] for line in axes.lines if len(line.get_xydata()) == 1][:2]
     np.testing.assert_allclose(corners, [[3, 0], [1.8, 2.4]])
     np.testing.assert_allclose(np.hypot(*np.array(corners).T), 3)
+
+
+def test_strips_show_every_point_its_pair_and_its_interval():
+    scores = {"a": [1.0, 2.0, 4.0], "b": [2.0, 2.5, 3.0]}
+    both = Strips(scores, "score", "both", paired=True, intervals={"a": (1.5, 3.0)}, marks={"b": ("best", 3.0)})
+    figure = score_strips(both, Strips({"a - b": [-1.0, -0.5, 1.0]}, "difference"))
+    left, right = figure.axes
+    assert [left.get_title(), left.get_ylabel(), right.get_ylabel()] == ["both", "score", "difference"]
+    lines = [line.get_xydata().tolist() for line in left.lines]
+    assert lines[:3] == [[[0, 1], [1, 2]], [[0, 2], [1, 2.5]], [[0, 4], [1, 3]]]
+    assert [[0, 1], [0, 2], [0, 4]] in lines and [[1, 2], [1, 2.5], [1, 3]] in lines
+    assert [[0.22, 1.5], [0.22, 3.0]] in lines
+    assert [[0.22, 7 / 3]] in lines  # the mean
+    assert [text.get_text() for text in left.texts] == ["best"]
+    assert left.texts[0].xy == (1, 3.0)
+    zero = [line for line in right.lines if set(line.get_ydata()) == {0}]
+    assert len(zero) == 1
+    assert not [line for line in left.lines if set(line.get_ydata()) == {0}]  # 0 is not in view
+
+
+def test_a_strip_may_be_an_interval_alone():
+    [axes] = score_strips(Strips({"a": []}, "score", intervals={"a": (1.0, 2.0)})).axes
+    assert [[0.22, 1.5]] in [line.get_xydata().tolist() for line in axes.lines]
 
 
 def test_chains_have_five_places_in_each_of_three_rows():
