@@ -469,9 +469,9 @@ def test_the_python_line_of_the_makefile_and_dev_py_agree_with_pyproject(dev):
     assert "sys.version_info < ({}, {})".format(*dev.NEEDS) in (ROOT / "Makefile").read_text()
 
 
-def test_voila_is_told_to_let_no_page_ask_another_machine():
-    """Voilà reads this file where it is started; its own template links two icon sheets of a CDN, which it also bundles."""
-    settings = json.loads((ROOT / "voila.json").read_text(encoding="utf-8"))["Voila"]["tornado_settings"]
-    policy = dict(rule.strip().split(" ", 1) for rule in settings["headers"]["Content-Security-Policy"].split(";"))
-    assert set(policy["default-src"].split()) == {"'self'", "'unsafe-inline'", "'unsafe-eval'", "data:", "blob:"}
-    assert set(policy) == {"default-src", "frame-ancestors"}  # nothing that would allow more
+def test_no_page_of_voila_asks_another_machine():
+    """Voilà reads this file where it is started; its own template links two icon sheets of a CDN, whose icons it also holds."""
+    headers = json.loads((ROOT / "voila.json").read_text(encoding="utf-8"))["Voila"]["tornado_settings"]["headers"]
+    rules = dict(rule.strip().split(" ", 1) for rule in headers["Content-Security-Policy"].split(";"))
+    assert set(rules["default-src"].split()) == {"'self'", "'unsafe-inline'", "'unsafe-eval'", "data:", "blob:"}
+    assert set(rules) == {"default-src", "frame-ancestors"}  # nothing that would allow more
