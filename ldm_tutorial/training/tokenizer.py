@@ -28,7 +28,7 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, model_max_length: 
     learner = Tokenizer(models.BPE(end_of_word_suffix=WORD_END))
     learner.normalizer, learner.pre_tokenizer = template.normalizer, template.pre_tokenizer
     learner.train_from_iterator(captions, trainers.BpeTrainer(vocab_size=10**6, end_of_word_suffix=WORD_END, show_progress=False))
-    merges = _merges(learner)
+    merges = merges_of(learner)
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab = {token: i for i, token in enumerate([*letters, *(letter + WORD_END for letter in letters)])}
@@ -45,8 +45,9 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, model_max_length: 
     return CLIPTokenizer(vocab=vocab, merges=kept, model_max_length=model_max_length)
 
 
-def _merges(tokenizer) -> list[tuple[str, str]]:
-    """The learned pairs, most frequent first."""
+def merges_of(tokenizer) -> list[tuple[str, str]]:
+    """The pairs that a `tokenizers.Tokenizer` or a CLIPTokenizer has learned to merge, in the order in which it did."""
     import json
 
+    tokenizer = getattr(tokenizer, "backend_tokenizer", tokenizer)
     return [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ldm_tutorial.training.tokenizer import train_tokenizer
+from ldm_tutorial.training.tokenizer import merges_of, train_tokenizer
 
 CAPTIONS = ["a cat in the style of noto", "a racing car in the style of fluent", "cats and dogs", "an octopus"] * 3
 
@@ -44,3 +44,10 @@ def test_it_survives_saving(tokenizer, tmp_path):
 def test_a_vocabulary_that_the_captions_cannot_fill_is_refused():
     with pytest.raises(ValueError, match="vocab_size=4000.*at most"):
         train_tokenizer(CAPTIONS, vocab_size=4000)
+
+
+def test_its_merges_are_told_in_order_and_each_makes_a_token(tokenizer):
+    merges = merges_of(tokenizer)
+    assert len(merges) >= 540 - 514
+    assert tokenizer.convert_tokens_to_ids([left + right for left, right in merges[:5]]) == list(range(512, 517))
+    assert merges_of(tokenizer.backend_tokenizer) == merges
