@@ -1,4 +1,4 @@
-"""The insides of the networks, drawn from their configurations: blocks, encoder, decoder, U-Net.
+"""The insides of the networks, drawn from their configurations: blocks, encoder, decoder, discriminator, U-Net.
 
 Every size in these pictures is computed. One color per part, as everywhere: `plotting.PART_COLORS`.
 """
@@ -8,19 +8,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from torch import nn
 
 from .config import AutoencoderConfig, UNetConfig
 from .diagrams import INK
 from .plotting import DPI, PART_COLORS
+from .training.discriminator import PatchDiscriminator
 from .unet import channel_plan
 
 UNIT = 12.8  # units of a drawing are an inch
 WORDS = PART_COLORS["text_encoder"]
 TIME = PART_COLORS["scheduler"]
+ONLY_IN_TRAINING = "#CC79A7"  # purple: no part of the machine
 
 Point = tuple[float, float]
 
@@ -184,11 +188,34 @@ def decoder_figure(config: AutoencoderConfig) -> Figure:
     return _row(columns, f"latents\n{z}", f"picture\n{config.out_channels}", config.sample_size)
 
 
-def _row(columns: Sequence[tuple[str, str, int, str]], begin: str, end: str, largest: int) -> Figure:
+def discriminator_figure(channels: int = 64, size: int = 256) -> Figure:
+    """The patch discriminator, left to right: how many pixels a number of each layer has seen, and the shape that leaves it.
+
+    channels: of the first layer. size: pixels along a side. The defaults are those of Isola et al. 2017.
+    """
+    with torch.device("meta"):
+        layers = PatchDiscriminator(channels).layers
+    columns, largest, seen, apart = [], size, 1, 1  # a number has seen so many pixels, and its neighbor is so many apart
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            [k], [stride], [padding] = set(layer.kernel_size), set(layer.stride), set(layer.padding)
+            before, size = size, (size + 2 * padding - k) // stride + 1
+            seen, apart = seen + (k - 1) * apart, stride * apart
+            inside = [f"conv {k}x{k}"] + ["half"] * (stride == 2)
+            columns.append((f"sees {seen}x{seen}", inside, before, f"{layer.out_channels}\n{size} x {size}"))
+        else:
+            columns[-1][1].append(type(layer).__name__.removesuffix("2d"))
+    drawn = [(title, "\n".join(inside), before, flow) for title, inside, before, flow in columns]
+    return _row(drawn, f"picture\n{layers[0].in_channels}", "real?\n\na verdict\nfor each\npatch", largest, ONLY_IN_TRAINING)
+
+
+def _row(
+    columns: Sequence[tuple[str, str, int, str]], begin: str, end: str, largest: int, color: str = PART_COLORS["vae"]
+) -> Figure:
     width = sum(2.2 + (12.5 if len(inside) > 10 else 9) for _, inside, _, _ in columns)
     drawing = Drawing(width + 22, 58)
     drawing.write(4.5, 30, begin, 9, weight="bold")
-    _levels(drawing, columns, largest, PART_COLORS["vae"])
+    _levels(drawing, columns, largest, color)
     drawing.write(width + 16.5, 30, end, 9, weight="bold")
     return drawing.figure
 

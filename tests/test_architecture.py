@@ -4,10 +4,18 @@ import pytest
 import torch
 from PIL import Image
 
-from ldm_tutorial.architecture import decoder_figure, encoder_figure, resnet_block_figure, spatial_transformer_figure, unet_figure
+from ldm_tutorial.architecture import (
+    decoder_figure,
+    discriminator_figure,
+    encoder_figure,
+    resnet_block_figure,
+    spatial_transformer_figure,
+    unet_figure,
+)
 from ldm_tutorial.config import EMOJI, SD15
 from ldm_tutorial.network_figures import feature_picture, maps_over, matrices, stacked_bars
 from ldm_tutorial.notebook import png
+from ldm_tutorial.training.discriminator import PatchDiscriminator
 from ldm_tutorial.unet import UNet
 from ldm_tutorial.vae import AutoencoderKL
 
@@ -50,6 +58,29 @@ def test_the_autoencoder_of_the_diagrams_is_the_autoencoder(config):
         assert len(shapes) == len(config.block_out_channels)
         for _, channels, height, width in shapes:
             assert f"{channels}\n{height} x {width}" in words(figure)
+
+
+@pytest.mark.parametrize(("channels", "size"), [(64, 256), (6, 112)])
+def test_the_discriminator_of_the_diagram_is_the_discriminator(channels, size):
+    """The shape of each convolution's result, and the window that one number of it has seen, as gradients show it."""
+    network, seen = PatchDiscriminator(channels).eval(), []
+    with torch.no_grad():  # each weight positive, so that no gradient cancels or dies
+        for p in network.parameters():
+            p.abs_()
+    for layer in network.layers:
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    x = torch.rand(1, 3, size, size, requires_grad=True)
+    network(x)
+    shown = words(discriminator_figure(channels, size))
+    assert len(seen) == 5
+    for features in seen:
+        _, c, height, width = features.shape
+        middle = features[0, 0, height // 2, width // 2]
+        [touched] = torch.autograd.grad(middle, x, retain_graph=True)
+        rows, columns = (touched[0].abs().sum((0, axis)).count_nonzero().item() for axis in (2, 1))
+        assert f"sees {rows}x{columns}" in shown
+        assert f"{c}\n{height} x {width}" in shown
 
 
 def test_only_the_block_with_time_shows_the_time():

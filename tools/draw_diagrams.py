@@ -16,15 +16,24 @@ import torch
 from matplotlib.figure import Figure
 
 from ldm_tutorial import load_pipeline
-from ldm_tutorial.architecture import decoder_figure, encoder_figure, resnet_block_figure, spatial_transformer_figure, unet_figure
+from ldm_tutorial.architecture import (
+    decoder_figure,
+    discriminator_figure,
+    encoder_figure,
+    resnet_block_figure,
+    spatial_transformer_figure,
+    unet_figure,
+)
 from ldm_tutorial.config import SD15
 from ldm_tutorial.data import EmojiDataset
 from ldm_tutorial.diagrams import machine_map, markov_chain
 from ldm_tutorial.files import atomic_path
+from ldm_tutorial.guidance_figures import guidance_arrow
 from ldm_tutorial.images import to_images
 from ldm_tutorial.notebook import png
 from ldm_tutorial.sampler_figures import chains, design_choices, design_figure
 from ldm_tutorial.schedulers import DDPMScheduler, randn
+from ldm_tutorial.toy import GaussianMixture
 
 PROMPT = "a cat in the style of noto"
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,6 +54,13 @@ def ddpm_chain(model: str) -> Figure:
     return markov_chain(to_images(DDPMScheduler().add_noise(cat.expand(4, -1, -1, -1), noise, t)))
 
 
+def arrow_in_the_plane(model: str) -> Figure:
+    """The four clouds of notebook 12, two of them asked for."""
+    everything = GaussianMixture([[1.3, 0.9], [-1.4, 0.9], [-0.2, -0.1], [0.3, -1.5]], [0.35, 0.35, 0.3, 0.35])
+    asked = GaussianMixture([[1.3, 0.9], [-0.2, -0.1]], [0.35, 0.3])
+    return guidance_arrow(everything, asked, torch.tensor([-0.9, -0.9]), alpha_bar=0.2, limit=2.8)
+
+
 # Name in images/ -> what draws it, given the model; the insides are those of Stable Diffusion v1.5.
 DIAGRAMS: dict[str, Callable[[str], Figure]] = {
     "machine_map": whole_machine,
@@ -52,11 +68,13 @@ DIAGRAMS: dict[str, Callable[[str], Figure]] = {
     "resnet_block_with_time": lambda model: resnet_block_figure(time=True),
     "encoder": lambda model: encoder_figure(SD15.vae),
     "decoder": lambda model: decoder_figure(SD15.vae),
+    "discriminator": lambda model: discriminator_figure(),
     "unet": lambda model: unet_figure(SD15.unet),
     "spatial_transformer": lambda model: spatial_transformer_figure(),
     "sampling_chains": lambda model: chains(),
     "design_choices": lambda model: design_figure(design_choices()),
     "markov_chain": ddpm_chain,
+    "guidance_arrow": arrow_in_the_plane,
 }
 
 
