@@ -58,18 +58,20 @@ def guidance_arrow(
         axes.plot(*torch.stack([x.double(), guess]).T, ":", color=color, linewidth=1.5)
     end = without + max(scales) * (with_words - without)
     axes.annotate("", end.tolist(), without.tolist(), arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.6})
-    axes.plot(*x, "o", markersize=9, markerfacecolor="white", markeredgecolor=INK, markeredgewidth=1.6)
-    axes.plot(*without, "s", markersize=9, color=WITHOUT)
-    axes.plot(*with_words, "o", markersize=9, color=WITH)
-    side = torch.stack([-(end - without)[1], (end - without)[0]])  # across the arrow
-    side = 0.17 * side / side.norm()
+    labels = ("a noisy point", "where it came from, guessed without words: scale 0", "guessed with words: scale 1")
+    for place, marker, fill, color, label in zip(
+        (x, without, with_words), "oso", ("white", WITHOUT, WITH), (INK, WITHOUT, WITH), labels
+    ):
+        axes.plot(
+            *place, marker, markersize=9, color=fill, markeredgecolor=color, markeredgewidth=1.6, linestyle="none", label=label
+        )
+    across = torch.stack([-(end - without)[1], (end - without)[0]])
+    across = 0.17 * across / across.norm()
     for scale in scales:
         place = without + scale * (with_words - without)
-        axes.plot(*torch.stack([place - side, place + side]).T, color=INK, linewidth=1.6)
-        axes.text(*(place + 2.0 * side), f"{scale:g}", ha="center", va="center", fontsize=11)
-    labels = ("noisy point x", "guess without words, scale 0", "guess with words, scale 1")
-    for place, text, color in zip((x.double(), without, with_words), labels, (INK, WITHOUT, WITH)):
-        axes.text(place[0] - 0.16, place[1], text, ha="right", va="center", fontsize=11, color=color)
+        axes.plot(*torch.stack([place - across, place + across]).T, color=INK, linewidth=1.6)
+        axes.text(*(place - 2.0 * across), f"{scale:g}", ha="center", va="center", fontsize=12)
+    axes.legend(loc="lower left", frameon=False, fontsize=10.5)
     return figure
 
 
