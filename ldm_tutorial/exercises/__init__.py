@@ -24,7 +24,10 @@ MODULES = {  # number of the notebook -> module of this folder that holds its ch
     "09": "ddim",
     "10": "euler",
     "11": "euler_ancestral",
+    "12": "guidance",
+    "13": "full_size",
     "14": "playground",
+    "15": "gallery",
 }
 
 

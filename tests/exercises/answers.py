@@ -37,6 +37,7 @@ def imports_of(cells: list[str]) -> str:
     """The import statements of these cells, so that an answer finds what it finds in its notebook."""
     lines = "\n".join(cells).replace("%pip", "pass  #")  # the one magic of the series
     statements = [node for node in ast.parse(lines).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    statements.sort(key=lambda node: getattr(node, "module", "") != "__future__")  # which Python takes at the top only
     return "\n".join(map(ast.unparse, statements))
 
 

@@ -1,4 +1,4 @@
-"""The numbers of diffusers that notebooks 09 to 11 compare with: diffusers itself gives them, now."""
+"""The numbers of diffusers that notebooks 09 to 12 compare with: diffusers itself gives them, now."""
 
 import ast
 
@@ -15,8 +15,8 @@ def stored(notebook: str) -> dict:
     """The table DIFFUSERS of a notebook."""
     for cell in nbformat.read(ROOT / "notebooks" / notebook, 4).cells:
         if cell.cell_type == "code" and "DIFFUSERS = {" in cell.source:
-            table = next(node for node in ast.parse(cell.source).body if isinstance(node, ast.Assign))
-            return ast.literal_eval(table.value)
+            assigned = [node for node in ast.parse(cell.source).body if isinstance(node, ast.Assign)]
+            return ast.literal_eval(next(node.value for node in assigned if ast.unparse(node.targets[0]) == "DIFFUSERS"))
     raise AssertionError(f"{notebook} has no table DIFFUSERS")
 
 
@@ -51,3 +51,15 @@ def test_euler_ancestral():
     table = stored("11_euler_ancestral.ipynb")
     assert list(table) == [1.0]  # diffusers has no other eta
     assert run(diffusers.EulerAncestralDiscreteScheduler(**V15)) == pytest.approx(table[1.0], abs=1e-3)
+
+
+def test_guidance_with_rescaling():
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
+
+    table = stored("12_guidance_and_the_pipeline.ipynb")
+    assert list(table) == [0.0, 0.7]
+    cond = torch.linspace(-1.5, 2, 6).view(1, 1, 2, 3)
+    guided = cond.tanh() + 7.5 * (cond - cond.tanh())
+    for phi, numbers in table.items():
+        rescaled = rescale_noise_cfg(guided, cond, guidance_rescale=phi)
+        assert rescaled.flatten().tolist() == pytest.approx(numbers, abs=1e-4)

@@ -1,0 +1,189 @@
+"""Notebook 12: what a picture costs, guidance that keeps the contrast, and inpainting that looks twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ..schedulers import DDIMScheduler
+from ..toy import GaussianMixture
+from . import call, exercise
+
+# ---- 1. What it costs
+
+
+def evaluations(steps: int, strength: float, guidance_scale: float) -> int:
+    """Noisy pictures that the U-Net is shown for one result."""
+    return int(steps * strength) * (1 if guidance_scale == 1 else 2)
+
+
+@exercise("12.1", hint="the steps that are taken, int(steps * strength), times 1 at scale 1 and times 2 at every other")
+def cost(answer: Callable) -> str | None:
+    for steps, strength, scale in (
+        (25, 1.0, 7.5),
+        (25, 0.6, 7.5),
+        (25, 1.0, 1.0),
+        (25, 0.7, 3.0),
+        (10, 0.05, 2.0),
+        (10, 1.0, 0.5),
+    ):
+        right, found = evaluations(steps, strength, scale), call(answer, steps, strength, scale)
+        asked = f"for {steps} steps, strength {strength:g} and scale {scale:g}"
+        if not isinstance(found, (int, float)):
+            return f"the answer must be a number; yours is {type(found).__name__}"
+        if found == right and isinstance(found, int):
+            continue
+        taken = steps * strength
+        if scale == 1 and found == 2 * right:
+            return f"{asked} it should be {right}: at scale 1 the answer without words is multiplied by 0, so nobody asks for it"
+        if found == int(taken) and scale < 1:
+            return f"{asked} it should be {right}: below 1, too, both answers count; only at 1 one is enough"
+        if found == int(taken):
+            return f"{asked} it should be {right}: each step needs two answers, without and with the words"
+        if found in (2 * round(taken), 2 * taken) or found == right:
+            return f"{asked} it should be {right}: half a step is not taken, int(steps * strength) cuts it off"
+        if found == 2 * int(steps * (1 - strength)) or found == 2 * (steps - int(taken)):
+            return f"{asked} it should be {right}: strength is the share of the steps that *are* taken, the last ones"
+        if found == evaluations(steps, 1.0, scale):
+            return f"{asked} it should be {right}: with strength {strength:g} only the last steps are taken"
+        return f"{asked} it should be {right}, and yours is {found:g}"
+    return None
+
+
+# ---- 2. Rescaling the picture
+
+
+def guided_by_picture(
+    x: Tensor, uncond: Tensor, cond: Tensor, alpha_bar: float, scale: float, rescale: float,
+    axes: tuple[int, ...] = (1, 2, 3), model: str = "cond", turned: bool = False, upside_down: bool = False, back: bool = True,
+) -> Tensor:  # fmt: skip
+    """Guidance and 2305.08891, eqs. 14 to 16, on the predicted pictures, and back to ε. Each switch makes a mistake."""
+    signal, noise = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
+    without, asked = ((x - noise * eps) / signal for eps in (uncond, cond))  # predicted pictures, (b, c, h, w)
+    guided = without + scale * (asked - without)
+    stds = [p.std(dim=axes, keepdim=True) for p in ({"cond": asked, "uncond": without}[model], guided)]
+    ratio = stds[1] / stds[0] if upside_down else stds[0] / stds[1]
+    share = 1 - rescale if turned else rescale
+    guided = share * guided * ratio + (1 - share) * guided
+    return (x - signal * guided) / noise if back else guided
+
+
+def guided_by_noise(uncond: Tensor, cond: Tensor, scale: float, rescale: float) -> Tensor:
+    guided = uncond + scale * (cond - uncond)
+    stds = [e.std(dim=(1, 2, 3), keepdim=True) for e in (cond, guided)]
+    return rescale * guided * stds[0] / stds[1] + (1 - rescale) * guided
+
+
+@exercise(
+    "12.2",
+    hint="x0 = (x - sqrt(1 - ᾱ) ε) / sqrt(ᾱ) for both answers; guide and rescale x0; then ε = (x - sqrt(ᾱ) x0) / sqrt(1 - ᾱ)",
+)
+def rescaled(answer: Callable) -> str | None:
+    generator = torch.Generator().manual_seed(0)
+    size = torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1, 1)  # pictures with different contrast
+    uncond, cond = (size * torch.randn(2, 3, 4, 5, 6, generator=generator)).unbind(0)  # (3, 4, 5, 6) each
+    x = torch.randn(3, 4, 5, 6, generator=generator)
+    for alpha_bar, scale, rescale in ((0.36, 7.5, 0.7), (0.64, 3.0, 1.0), (0.2, 4.0, 0.3)):
+        asked, right = (x, uncond, cond, alpha_bar, scale, rescale), guided_by_picture(x, uncond, cond, alpha_bar, scale, rescale)
+        found = call(answer, *(v.clone() if isinstance(v, Tensor) else v for v in asked))
+        if not isinstance(found, Tensor) or found.shape != x.shape:
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            return f"the result must be a tensor {tuple(x.shape)}, the guided noise; yours is {shape}"
+        if close(found, right):
+            continue
+        mistakes = [
+            (guided_by_picture(*asked, back=False), "you return the guided picture; the scheduler wants the noise: go back to ε"),
+            (guided_by_noise(*asked[1:3], scale, rescale), "you rescale the noise: asked is the picture's standard deviation"),
+            (uncond + scale * (cond - uncond), "nothing is rescaled"),
+            (guided_by_picture(*asked, axes=(0, 1, 2, 3)), "one standard deviation for the batch: each picture has its own"),
+            (guided_by_picture(*asked, axes=(2, 3)), "one for each channel changes the colors: take all of (1, 2, 3)"),
+            (guided_by_picture(*asked, model="uncond"), "bring it back to the standard deviation of the guess *with* the words"),
+            (guided_by_picture(*asked, turned=True), "rescale and 1 - rescale are swapped: 0 must change nothing"),
+            (guided_by_picture(*asked, upside_down=True), "the ratio is upside down: the contrast grows instead of shrinking"),
+            (guided_by_picture(*asked[:-1], 1.0), "you rescale all the way: mix with the guided picture, eq. 16"),
+        ]  # fmt: skip
+        for wrong, mistake in mistakes:
+            if close(found, wrong):
+                return mistake
+        return f"at ᾱ = {alpha_bar:g}, scale {scale:g} and rescale {rescale:g} these are other numbers"
+    return None
+
+
+# ---- 3. Looking twice
+
+MIXTURE = GaussianMixture([[1.6, 0.0], [-0.9, 1.3], [-0.9, -1.3]], [0.35, 0.25, 0.3])
+
+
+def ddim_step(x: Tensor, eps: Tensor, here: float, there: float) -> Tensor:
+    x0 = (x - (1 - here) ** 0.5 * eps) / here**0.5
+    return there**0.5 * x0 + (1 - there) ** 0.5 * eps
+
+
+def repainted(
+    model: Callable, known: Tensor, mask: Tensor, levels: Sequence[float], turns: int, draw: Callable,
+    swapped: bool = False, clean: bool = False, early: bool = False, back: str = "right", last: bool = False,
+) -> Tensor:  # fmt: skip
+    """2201.09865, algorithm 1, with DDIM's step. Each switch makes a mistake."""
+    x = draw()
+    for here, there in zip(levels, levels[1:]):
+        for turn in range(turns):
+            x = ddim_step(x, model(x, here), here, there)
+            level, noise = here if early else there, draw()
+            outside = known if clean else level**0.5 * known + (1 - level) ** 0.5 * noise
+            x = mask * outside + (1 - mask) * x if swapped else (1 - mask) * outside + mask * x
+            if turn < turns - 1 or last:
+                kept = here if back == "all" else here / there
+                new = 1 - kept if back == "variance" else (1 - kept) ** 0.5
+                x = x if back == "none" else kept**0.5 * x + new * draw()
+    return x
+
+
+@exercise(
+    "12.3",
+    hint="step; put the known part back at `there`; unless it was the last turn: sqrt(r) x + sqrt(1 - r) z, r = here / there",
+)
+def looks_twice(answer: Callable) -> str | None:
+    scheduler = DDIMScheduler(timestep_spacing="trailing", set_alpha_to_one=True)
+    scheduler.set_timesteps(8)
+    levels = scheduler.alpha_bars.tolist()
+    known, mask = torch.tensor([[-0.4, 5.0]], dtype=torch.float64).expand(7, 2), torch.tensor([0.0, 1.0], dtype=torch.float64)
+
+    def run(function: Callable, turns: int, **switches: object) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+
+        def draw() -> Tensor:
+            return torch.randn(7, 2, generator=generator, dtype=torch.float64)
+
+        return call(function, MIXTURE.epsilon, known.clone(), mask.clone(), list(levels), turns, draw, *switches.values())
+
+    for turns in (1, 3):
+        found = run(answer, turns)
+        if not isinstance(found, Tensor) or found.shape != known.shape:
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            return f"return x, a tensor {tuple(known.shape)}; yours is {shape}"
+        if close(found, run(repainted, turns)):
+            continue
+        names = {"swapped": False, "clean": False, "early": False, "back": "right", "last": False}
+        mistakes = [
+            ({"swapped": True}, "you keep what should be painted: mask is 1 where x may change"),
+            ({"clean": True}, "the known part goes back without noise: x is at the level `there`, and so must it be"),
+            ({"early": True}, "the known part gets the noise of `here`; after the step, x is at `there`"),
+            ({"last": True}, "after the last turn you go back once more: the next step expects the level `there`"),
+            ({"back": "none"}, "you take the step again without going back: from `there` to `here`, noise must be added"),
+            ({"back": "all"}, "going back, x holds the noise of `there` already: add only what is missing, with here / there"),
+            ({"back": "variance"}, "1 - here / there is a variance: the noise needs its root"),
+        ]  # fmt: skip
+        for switches, mistake in mistakes:
+            if close(found, run(repainted, turns, **(names | switches))):
+                return mistake
+        if turns > 1 and close(found, run(repainted, 1)):
+            return "each level is visited once, whatever `turns` says"
+        return f"with turns={turns} these are other points; draw() is called in the order of the comment"
+    return None
+
+
+def close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
+    """Equal to rounding, relative to the size of b."""
+    return a.shape == b.shape and bool((a - b).abs().max() <= tolerance * b.abs().max())
