@@ -60,6 +60,10 @@ def test_all_kinds_of_controls_go_by_their_names_and_are_told_in_words():
     assert widget.settings.endswith("Way by car, Levels 50, Karras on, Prompt <b>")
 
 
+def test_a_slider_at_its_first_stop_is_told():
+    assert Explore(lambda k: Image.new("RGB", (9, 9)), alt="x", k=stops("Levels", [5, 10], 5)).settings == "Levels 5"
+
+
 def test_what_is_stored_is_the_picture_with_its_settings(explore):
     data, alt, plain = stored(explore)
     assert plain == "Explore()"  # nbval compares it

@@ -102,7 +102,8 @@ def in_words(control: w.ValueWidget) -> str:
         return "on" if control.value else "off"
     if isinstance(control.value, float):
         return f"{control.value:g}"
-    return str(getattr(control, "label", control.value))  # of a choice, the name it goes by
+    # of a choice, the name it goes by, which ipywidgets leaves empty for a slider that begins at its first stop
+    return str(getattr(control, "label", "") or control.value)
 
 
 def as_image(picture: Any) -> Image.Image:
