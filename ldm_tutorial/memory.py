@@ -108,6 +108,23 @@ def network(config: StableDiffusionConfig, part: str, dtype: torch.dtype) -> nn.
 
 
 @cache
+def peak_of(config: StableDiffusionConfig, part: str, dtype: torch.dtype, attention: str, rows: int, h: int, w: int) -> int:
+    """The peak of one part: "text_encoder", "unet" or "decoder", for `rows` pictures of h x w latents or their prompts."""
+    z, text = config.vae.latent_channels, config.text_encoder
+
+    def zeros(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    run = network(config, "vae" if part == "decoder" else part, dtype)
+    with AttentionAs(ATTENTION[attention]):
+        if part == "text_encoder":
+            return peak_bytes(lambda: run(zeros(rows, text.max_position_embeddings, dtype=torch.long)))
+        if part == "decoder":
+            return peak_bytes(lambda: run.decode(zeros(rows, z, h, w)))
+        words = rows, text.max_position_embeddings, text.hidden_size
+        return peak_bytes(lambda: run(zeros(rows, z, h, w), zeros(1, dtype=torch.float32), zeros(*words)))
+
+
 def account(
     config: StableDiffusionConfig,
     dtype: torch.dtype,
@@ -125,25 +142,14 @@ def account(
     """
     if attention not in ATTENTION:
         raise ValueError(f"attention={attention!r} must be one of {', '.join(map(repr, ATTENTION))}")
-    f, z, text = config.vae.downsampling, config.vae.latent_channels, config.text_encoder
     rows = batch * (1 + guidance)  # with guidance the U-Net sees each picture twice: without and with the prompt
-    h, w = ((config.vae.sample_size if side is None else side) // f for side in (height, width))
-    unet, vae, text_encoder = (network(config, part, dtype) for part in ("unet", "vae", "text_encoder"))
-
-    def zeros(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
-        return torch.empty(shape, dtype=dtype, device="meta")
-
-    phases = {
-        "text": lambda: text_encoder(zeros(rows, text.max_position_embeddings, dtype=torch.long)),
-        "unet": lambda: unet(
-            zeros(rows, z, h, w), zeros(1, dtype=torch.float32), zeros(rows, text.max_position_embeddings, text.hidden_size)
-        ),
-        "decoder": lambda: vae.decode(zeros(1, z, h, w)),
+    h, w = ((config.vae.sample_size if side is None else side) // config.vae.downsampling for side in (height, width))
+    return {
+        "weights": sum(p.numel() * p.element_size() for part in PARTS for p in network(config, part, dtype).parameters()),
+        "text": peak_of(config, "text_encoder", dtype, attention, rows, 1, 1),
+        "unet": peak_of(config, "unet", dtype, attention, rows, h, w),
+        "decoder": peak_of(config, "decoder", dtype, attention, 1, h, w),
     }
-    with AttentionAs(ATTENTION[attention]):
-        peaks = {name: peak_bytes(run) for name, run in phases.items()}
-    weights = sum(p.numel() * p.element_size() for part in PARTS for p in network(config, part, dtype).parameters())
-    return {"weights": weights, **peaks}
 
 
 def needed(parts: dict[str, int]) -> int:

@@ -24,6 +24,7 @@ from ldm_tutorial.architecture import (
     spatial_transformer_figure,
     unet_figure,
 )
+from ldm_tutorial.checkpoint_figures import name_map
 from ldm_tutorial.config import SD15
 from ldm_tutorial.data import EmojiDataset
 from ldm_tutorial.diagrams import machine_map, markov_chain
@@ -70,6 +71,7 @@ DIAGRAMS: dict[str, Callable[[str], Figure]] = {
     "decoder": lambda model: decoder_figure(SD15.vae),
     "discriminator": lambda model: discriminator_figure(),
     "unet": lambda model: unet_figure(SD15.unet),
+    "name_map": lambda model: name_map(SD15.unet),
     "spatial_transformer": lambda model: spatial_transformer_figure(),
     "sampling_chains": lambda model: chains(),
     "design_choices": lambda model: design_figure(design_choices()),
