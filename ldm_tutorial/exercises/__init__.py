@@ -19,6 +19,7 @@ MODULES = {  # number of the notebook -> module of this folder that holds its ch
     "01": "noise",
     "02": "autoencoder",
     "04": "attention",
+    "05": "clip",
     "06": "unet",
     "08": "ddpm",
     "09": "ddim",
