@@ -39,14 +39,15 @@ def sample_timesteps(batch_size: int, num_train_timesteps: int, generator: torch
     return (slices / batch_size * num_train_timesteps).long()
 
 
-def min_snr_weight(alphas_cumprod: Tensor, timesteps: Tensor, gamma: float = 5.0) -> Tensor:
-    """min(SNR, gamma) / SNR: nearly clean latents count less, for their noise says little. (b,) -> (b,)
+def min_snr_weight(alphas_cumprod: Tensor, timesteps: Tensor, gamma: float = 5.0, offset: float = 0.0) -> Tensor:
+    """min(SNR + offset, gamma) / SNR: nearly clean latents count less, for their noise says little. (b,) -> (b,)
 
-    Hang et al. 2023, section 3.4.
+    offset 0 is Hang et al. 2023, section 3.4. With offset 1, and below gamma, the error counts as if it were one of the velocity
+    (Salimans and Ho 2022, section 4): nearly pure noise counts more, for there the words decide what the picture shows.
     """
     alpha_bar = alphas_cumprod[timesteps]
     snr = alpha_bar / (1 - alpha_bar)
-    return snr.clamp(max=gamma) / snr
+    return (snr + offset).clamp(max=gamma) / snr
 
 
 def diffusion_loss(unet: nn.Module, noisy: Tensor, noise: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
@@ -102,6 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--caption-dropout", type=float, default=0.1, help="how often a caption is replaced by the empty one")
     parser.add_argument("--first-caption", type=float, default=0.75, help="how often a picture gets its full caption, not a tag")
     parser.add_argument("--min-snr-gamma", type=float, default=5.0)
+    parser.add_argument("--snr-offset", type=float, default=1.0, help="1: high noise counts as for the velocity; 0: as for noise")
     parser.add_argument("--ema-decay", type=float, default=0.9995)
 
 
@@ -158,7 +160,8 @@ def main(args: argparse.Namespace) -> None:
 
         with accelerator.autocast(), sdpa_kernel(attention):
             losses = diffusion_loss(unet, noisy, noise, timesteps.to(device), context)  # (b,)
-        loss = (losses * min_snr_weight(alphas_cumprod, timesteps, args.min_snr_gamma).to(device)).mean()
+        weights = min_snr_weight(alphas_cumprod, timesteps, args.min_snr_gamma, args.snr_offset)  # (b,)
+        loss = (losses * weights.to(device)).mean()
         optimizer.zero_grad()
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(unet.parameters(), 1.0)

@@ -76,6 +76,20 @@ def test_min_snr_weight_is_one_where_noise_prevails_and_falls_with_the_snr():
     assert (weight[snr <= 5] == 1).all() and weight[0] < 0.01
 
 
+def test_with_offset_one_an_error_of_the_noise_counts_as_one_of_the_velocity():
+    alphas_cumprod = DDPMScheduler().alphas_cumprod.double()
+    t = torch.arange(1000)
+    alpha_bar = alphas_cumprod[t]
+    x_t, eps, guess = torch.randn(3, 1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def velocity(noise):
+        x0 = (x_t - (1 - alpha_bar).sqrt() * noise) / alpha_bar.sqrt()
+        return alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * x0
+
+    weight = min_snr_weight(alphas_cumprod, t, gamma=float("inf"), offset=1.0)
+    assert torch.allclose(weight * (guess - eps) ** 2, (velocity(guess) - velocity(eps)) ** 2)
+
+
 def test_psnr_of_a_constant_error():
     pictures = torch.zeros(2, 3, 4, 4)
     assert psnr(pictures, pictures + 0.2).tolist() == pytest.approx([20.0, 20.0], abs=1e-4)  # 20 log10(2 / 0.2)
