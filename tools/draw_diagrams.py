@@ -34,6 +34,7 @@ from ldm_tutorial.images import to_images
 from ldm_tutorial.notebook import png
 from ldm_tutorial.sampler_figures import chains, design_choices, design_figure
 from ldm_tutorial.schedulers import DDPMScheduler, randn
+from ldm_tutorial.text_figures import text_encoder_figure
 from ldm_tutorial.toy import GaussianMixture
 
 PROMPT = "a cat in the style of noto"
@@ -71,6 +72,7 @@ DIAGRAMS: dict[str, Callable[[str], Figure]] = {
     "decoder": lambda model: decoder_figure(SD15.vae),
     "discriminator": lambda model: discriminator_figure(),
     "unet": lambda model: unet_figure(SD15.unet),
+    "text_encoder": lambda model: text_encoder_figure(SD15.text_encoder),
     "name_map": lambda model: name_map(SD15.unet),
     "spatial_transformer": lambda model: spatial_transformer_figure(),
     "sampling_chains": lambda model: chains(),
