@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 from torch import Tensor
 
@@ -171,11 +173,19 @@ def line_panels(*panels: Panel, height: float = 3.2) -> Figure:
         axes.set(xlabel=panel.xlabel, ylabel=panel.ylabel, title=panel.title, xscale=panel.xscale, yscale=panel.yscale)
         for axis, scale in ((axes.xaxis, panel.xscale), (axes.yaxis, panel.yscale)):
             if scale == "log":
-                axis.set_major_formatter("{x:g}")
+                plain_log_ticks(axis)
         axes.grid(alpha=0.3)
         if len(panel.lines) > 1:
             axes.legend(frameon=False, fontsize=8)
     return figure
+
+
+def plain_log_ticks(axis: Axis) -> None:
+    """Numbers at 1, 2, 5, 10, 20, ... of a logarithmic axis that spans less than two decades, else at 1, 10, 100, ..."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def density_over_time(density: np.ndarray, x: Sequence[float], t: Sequence[float], paths: np.ndarray, title: str = "") -> Figure:

@@ -17,7 +17,7 @@ from matplotlib.patches import Circle, FancyArrowPatch
 from matplotlib.ticker import NullFormatter, NullLocator
 from torch import Tensor
 
-from .plotting import DPI, PART_COLORS
+from .plotting import DPI, PART_COLORS, plain_log_ticks
 from .schedulers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler
 from .schedulers.noise_schedule import karras_sigmas
 from .schedulers.spaces import VPScheduler
@@ -186,38 +186,46 @@ class Strips(NamedTuple):
     paired: bool = False
     intervals: Mapping[str, tuple[float, float]] = {}
     marks: Mapping[str, tuple[str, float]] = {}
+    yscale: str = "linear"
 
 
 def score_strips(*panels: Strips, height: float = 3.4) -> Figure:
-    """Scores of many pictures side by side: all of them, not only their means. A dotted line is 0, where 0 is in view."""
+    """Scores of many pictures side by side: all of them, not only their means. A dotted line is 0, where 0 is in view.
+
+    Panels whose numbers are of one kind, by their ylabel, share one scale.
+    """
     columns = [len(panel.scores) for panel in panels]
     width = 0.5 + sum(1.1 + 1.15 * n for n in columns)
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    axes_of = figure.subplots(1, len(panels), squeeze=False, width_ratios=[0.6 + n for n in columns])[0]
+    one_kind = len({panel.ylabel for panel in panels}) == 1
+    axes_of = figure.subplots(1, len(panels), squeeze=False, sharey=one_kind, width_ratios=[0.6 + n for n in columns])[0]
     for axes, panel in zip(axes_of, panels):
         if panel.paired:
             for values in zip(*panel.scores.values()):
                 axes.plot(range(len(values)), values, color="0.75", linewidth=0.8, zorder=1)
         for i, (name, values) in enumerate(panel.scores.items()):
-            color = COLORS[i % len(COLORS)]
+            color, values = COLORS[i % len(COLORS)], np.asarray(values)
             axes.plot([i] * len(values), values, MARKERS[i % len(MARKERS)], color=color, alpha=0.55, markersize=5, zorder=2)
             if name in panel.intervals:
                 low, high = panel.intervals[name]
                 axes.plot([i + 0.22] * 2, [low, high], color=INK, linewidth=2.5, solid_capstyle="butt")
-                middle = float(np.mean(values)) if len(values) else (low + high) / 2
+                middle = values.mean() if len(values) else (low + high) / 2
                 axes.plot(i + 0.22, middle, "_", color=INK, markersize=13, markeredgewidth=2)
             if name in panel.marks:
                 label, value = panel.marks[name]
                 axes.plot(i, value, "o", markersize=12, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.6)
                 axes.annotate(label, (i, value), (10, 0), textcoords="offset points", va="center", fontsize=9)
-        axes.set(title=panel.title, ylabel=panel.ylabel, xlim=(-0.5, len(panel.scores) - 0.3))
+        axes.set(title=panel.title, ylabel=panel.ylabel, xlim=(-0.5, len(panel.scores) - 0.3), yscale=panel.yscale)
         axes.set_xticks(range(len(panel.scores)), list(panel.scores), fontsize=9)
         axes.title.set_size(11)
-        low, high = axes.get_ylim()
-        if low <= 0 <= high:
-            axes.axhline(0, color=INK, linestyle=":", linewidth=1)
         axes.grid(axis="y", alpha=0.3)
+    for axes, panel in zip(axes_of, panels):  # now that all points are there
+        low, high = axes.get_ylim()
+        if panel.yscale == "log":
+            plain_log_ticks(axes.yaxis)
+        elif low <= 0 <= high:
+            axes.axhline(0, color=INK, linestyle=":", linewidth=1)
     return figure
 
 

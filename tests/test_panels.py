@@ -24,6 +24,18 @@ def test_lines_are_those_given_and_differ_without_color():
     assert (one.get_xscale(), one.lines[0].get_linestyle()) == ("log", "None")
 
 
+@pytest.mark.parametrize(
+    ("x", "numbers"), [([3, 40], ["5", "10", "20"]), ([6, 75], ["10", "20", "50"]), ([1, 5000], ["1", "10", "100", "1000"])]
+)
+def test_a_logarithmic_axis_has_plain_numbers_that_do_not_meet(x, numbers):
+    figure = line_panels(Panel({"a": (x, [1, 2])}, "x", "y", xscale="log"))
+    figure.canvas.draw()
+    axis, (low, high) = figure.axes[0].xaxis, figure.axes[0].get_xlim()
+    ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+    shown = [tick.label1.get_text() for tick in ticks if low <= tick.get_loc() <= high]
+    assert [text for text in shown if text] == numbers
+
+
 def test_lines_have_colors_and_styles_of_their_own():
     assert len({color for color, _ in LINES}) == len({style for _, style in LINES}) == len(LINES)
 

@@ -64,7 +64,7 @@ def test_the_triangle_stays_on_the_circle_of_the_next_level():
 def test_strips_show_every_point_its_pair_and_its_interval():
     scores = {"a": [1.0, 2.0, 4.0], "b": [2.0, 2.5, 3.0]}
     both = Strips(scores, "score", "both", paired=True, intervals={"a": (1.5, 3.0)}, marks={"b": ("best", 3.0)})
-    figure = score_strips(both, Strips({"a - b": [-1.0, -0.5, 1.0]}, "difference"))
+    figure = score_strips(both, Strips({"a - b": torch.tensor([-1.0, -0.5, 1.0])}, "difference", intervals={"a - b": (-1, 0.5)}))
     left, right = figure.axes
     assert [left.get_title(), left.get_ylabel(), right.get_ylabel()] == ["both", "score", "difference"]
     lines = [line.get_xydata().tolist() for line in left.lines]
@@ -77,6 +77,15 @@ def test_strips_show_every_point_its_pair_and_its_interval():
     zero = [line for line in right.lines if set(line.get_ydata()) == {0}]
     assert len(zero) == 1
     assert not [line for line in left.lines if set(line.get_ydata()) == {0}]  # 0 is not in view
+
+
+def test_strips_of_one_kind_share_a_scale_which_may_be_logarithmic():
+    one, two = Strips({"a": [1.0, 2.0]}, "distance", yscale="log"), Strips({"b": [50.0, 60.0]}, "distance", yscale="log")
+    left, right = score_strips(one, two).axes
+    assert left.get_ylim() == right.get_ylim()
+    assert left.get_yscale() == "log" and left.get_ylim()[0] > 0
+    left, right = score_strips(one, two._replace(ylabel="difference")).axes
+    assert left.get_ylim()[1] < 50
 
 
 def test_a_strip_may_be_an_interval_alone():
