@@ -1,0 +1,192 @@
+"""Notebook 07: dropping captions, a weight for each thing to guess, and the loss of velocity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..schedulers import DDPMScheduler
+from . import call, exercise
+
+# ---- 1. Captions that are dropped
+
+
+@exercise("07.1", hint="clone chosen; then write 0 wherever torch.rand(len(chosen), generator=generator) < p")
+def dropped(answer: Callable) -> str | None:
+    p, chosen = 0.2, torch.arange(5, 17)  # (12,): numbers of captions; 0 is the empty one
+    counts, drawn = [], []
+    for seed in range(200):
+        given = chosen.clone()
+        found = call(answer, given, p, torch.Generator().manual_seed(seed))
+        if not isinstance(found, Tensor) or found.shape != chosen.shape:
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            return f"return the numbers of the captions, a tensor {tuple(chosen.shape)}; yours is {shape}"
+        if found.dtype != torch.int64:
+            return f"the numbers of captions are whole numbers, int64, to look states up with; yours are {found.dtype}"
+        if not torch.equal(given, chosen):
+            return "your function changes its input: chosen[...] = 0 writes into it; clone it first"
+        if ((found != chosen) & (found != 0)).any():
+            return f"each number must stay or become 0, the empty caption; yours holds {found[found != chosen][0].item()}"
+        counts.append(int((found == 0).sum()))
+        drawn.append(found)
+    again = call(answer, chosen.clone(), p, torch.Generator().manual_seed(0))
+    share = sum(counts) / (200 * len(chosen))
+    if share == 0:
+        return "no caption is ever dropped"
+    if set(counts) == {0, len(chosen)}:
+        return "all captions of the batch are dropped together or none: draw a number for each, not one for all"
+    if abs(share - (1 - p)) < 0.05:
+        return f"{share:.0%} of the captions are dropped, and 20 % should be: your comparison is the wrong way round"
+    if not torch.equal(again, drawn[0]):
+        return "the same generator gives another result: draw from the one you are given, torch.rand(..., generator=generator)"
+    if len(set(counts)) == 1:
+        return f"each time exactly {counts[0]} are dropped: every caption has its own chance, so the number must vary"
+    if abs(share - p) > 0.04:
+        return f"20 % of the captions should be dropped, and yours are {share:.0%}"
+    return None
+
+
+# ---- 2. The weight
+
+
+def weight(alpha_bar: Tensor, gamma: float, prediction: str) -> Tensor:
+    """Hang et al. 2023, section 3.4: min(SNR, γ) for the squared error of x0, rewritten for what is guessed instead."""
+    snr = alpha_bar / (1 - alpha_bar)
+    return snr.clamp(max=gamma) / {"sample": 1.0, "epsilon": snr, "v_prediction": snr + 1}[prediction]
+
+
+@exercise("07.2", hint="min(SNR, gamma), divided by 1 for sample, by SNR for epsilon, by SNR + 1 for v_prediction")
+def weighted(answer: Callable) -> str | None:
+    alpha_bar = torch.tensor([0.998, 0.9, 0.8, 0.5, 0.1, 0.005])  # SNR of about 499, 9, 4, 1, 0.1 and 0.005
+    snr = alpha_bar / (1 - alpha_bar)
+    for prediction, gamma in (("sample", 5.0), ("epsilon", 5.0), ("v_prediction", 5.0), ("epsilon", 1.5)):
+        right = weight(alpha_bar, gamma, prediction)
+        found = call(answer, alpha_bar.clone(), gamma, prediction)
+        asked = f"for {prediction} and γ = {gamma:g}"
+        if not isinstance(found, Tensor) or found.shape != right.shape:
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            return f"{asked} there must be a weight for each ᾱ, a tensor {tuple(right.shape)}; yours is {shape}"
+        if close(found, right):
+            continue
+        per_x0 = snr.clamp(max=gamma)
+        divisor = per_x0 / right
+        root = snr.sqrt()
+        for mistake, wrong in {
+            "you take the larger of the two: weights must be capped, so the smaller": snr.clamp(min=gamma) / divisor,
+            "your SNR is upside down: ᾱ is signal, 1 - ᾱ noise":
+                weight(1 - alpha_bar, gamma, prediction),
+            "your SNR is a ratio of amplitudes: no root, ᾱ is a variance already":
+                root.clamp(max=gamma) / {"sample": 1.0, "epsilon": root, "v_prediction": root + 1}[prediction],
+            "that is the weight of an error in x0: ε's error is SNR times as large, v's SNR + 1 times, so divide": per_x0,
+            "that is the weight for epsilon": per_x0 / snr,
+            "that is the weight for v_prediction": per_x0 / (snr + 1),
+            "you cap after dividing: cap the SNR, then divide": (snr / divisor).clamp(max=gamma),
+            "you multiply where you should divide": per_x0 * divisor,
+            "ᾱ / (1 - ᾱ) is the SNR; you use ᾱ itself":
+                alpha_bar.clamp(max=gamma) / {"sample": 1.0, "epsilon": alpha_bar, "v_prediction": alpha_bar + 1}[prediction],
+            "nothing is capped: min(SNR, γ)": snr / divisor,
+            "your γ is always 5; it is an argument": weight(alpha_bar, 5.0, prediction),
+        }.items():  # fmt: skip
+            if close(found, wrong):
+                return f"{asked}: {mistake}"
+        i = int((found - right).abs().argmax())
+        return f"{asked}, where the SNR is {snr[i]:.3g}, the weight should be {right[i]:.3g}, and yours is {found[i]:.3g}"
+    return None
+
+
+# ---- 3. The loss of velocity
+
+
+def noisy_and_target(
+    x0: Tensor, noise: Tensor, alpha_bar: Tensor, target: str = "v", forward: str = "right"
+) -> tuple[Tensor, Tensor]:
+    """What the network gets, and what it should answer; the names of mistakes choose the others."""
+    signal, spread = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    noisy = {
+        "right": signal * x0 + spread * noise,
+        "no root": signal * x0 + (1 - alpha_bar) * noise,
+        "no roots": alpha_bar * x0 + (1 - alpha_bar) * noise,
+        "swapped": signal * noise + spread * x0,
+        "clean": x0,
+    }[forward]
+    wanted = {
+        "v": signal * noise - spread * x0,
+        "epsilon": noise,
+        "x0": x0,
+        "sign": spread * x0 - signal * noise,
+        "plus": signal * noise + spread * x0,
+        "swapped": spread * noise - signal * x0,
+        "no roots": alpha_bar * noise - (1 - alpha_bar) * x0,
+    }[target]
+    return noisy, wanted
+
+
+FORWARD = {
+    "clean": "the network gets the clean latents: noise must be mixed in",
+    "no root": "the noise in x_t has lost its root: sqrt(1 - ᾱ), for variances add",
+    "no roots": "ᾱ and 1 - ᾱ are variances: x_t takes their roots",
+    "swapped": "signal and noise are swapped in x_t: sqrt(ᾱ) belongs to the latents",
+}
+TARGET = {
+    "epsilon": "the target is still ε; v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x0",
+    "x0": "the target is the clean picture; v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x0",
+    "sign": "v has the wrong sign: sqrt(ᾱ) ε comes first, and x0 is subtracted",
+    "plus": "v is a difference: with a plus it would be x_t itself where ᾱ = 1/2, and nothing to guess",
+    "swapped": "the two roots are swapped in v: sqrt(ᾱ) stands before ε",
+    "no roots": "v takes the roots of ᾱ and 1 - ᾱ",
+}
+
+
+@exercise("07.3", hint="x_t as always; v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x0, with ᾱ as (b, 1, 1, 1); mean over (1, 2, 3)")
+def velocity_loss(answer: Callable) -> str | None:
+    generator = torch.Generator().manual_seed(0)
+    latents, noise = torch.randn(2, 3, 4, 5, 6, generator=generator)  # (3, 4, 5, 6) each
+    context = torch.randn(3, 7, 2, generator=generator)
+    timesteps, alphas_cumprod = torch.tensor([120, 480, 930]), DDPMScheduler().alphas_cumprod
+    alpha_bar = alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+    asked: list[tuple[Tensor, Tensor, Tensor]] = []
+    guess = 0.3 * torch.randn(3, 4, 5, 6, generator=generator)
+
+    def unet(x: Tensor, t: Tensor, words: Tensor) -> Tensor:
+        asked.append((x, torch.as_tensor(t), words))
+        return guess
+
+    found = call(answer, unet, latents.clone(), noise.clone(), timesteps, context, alphas_cumprod)
+    if not asked:
+        return "the network was never asked: unet(noisy, timesteps, context)"
+    x, t, words = asked[0]
+    right, target = noisy_and_target(latents, noise, alpha_bar)
+    if not torch.equal(t.flatten(), timesteps):
+        return "the network must be told the timesteps as they are"
+    if words is not context and not torch.equal(words, context):
+        return "the network must hear the context as it is"
+    if not close(x, right):
+        for name, mistake in FORWARD.items():
+            if close(x, noisy_and_target(latents, noise, alpha_bar, forward=name)[0]):
+                return mistake
+        return "what the network gets is not sqrt(ᾱ) x0 + sqrt(1 - ᾱ) ε"
+    if not isinstance(found, Tensor):
+        return f"the loss must be a tensor (3,), one number for each latent; yours is {type(found).__name__}"
+    error = (guess - target) ** 2
+    if found.shape != (3,):
+        if found.ndim == 0:
+            return "the loss must be one number for each latent, (3,): the weights come after it; yours is one for the batch"
+        return f"the loss must be one number for each latent, (3,); yours is {tuple(found.shape)}"
+    if close(found, error.mean((1, 2, 3))):
+        return None
+    if close(found, error.sum((1, 2, 3))):
+        return "that is the sum: take the mean, so that it does not grow with the picture"
+    if close(found, (guess - target).abs().mean((1, 2, 3))):
+        return "that is the mean *absolute* error; square it"
+    for name, mistake in TARGET.items():
+        wrong = noisy_and_target(latents, noise, alpha_bar, target=name)[1]
+        if close(found, ((guess - wrong) ** 2).mean((1, 2, 3))):
+            return mistake
+    return f"the loss of the first latent should be {error.mean((1, 2, 3))[0]:.3f}, and yours is {float(found[0]):.3f}"
+
+
+def close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
+    """Equal to rounding, number by number: the weights span five orders of magnitude."""
+    return a.shape == b.shape and bool(((a - b).abs() <= tolerance * (b.abs() + 1e-3)).all())
