@@ -68,6 +68,14 @@ def test_timesteps_are_uniform_and_cover_the_range_evenly():
     assert draws.min() >= 0 and draws.max() <= 999
 
 
+def test_with_power_one_half_half_of_the_timesteps_lie_above_seven_tenths_of_the_range():
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.cat([sample_timesteps(10, 1000, generator, power=0.5) for _ in range(2000)])
+    assert (draws >= 707).float().mean().item() == pytest.approx(0.5, abs=0.005)
+    assert (draws < 200).float().mean().item() == pytest.approx(0.04, abs=0.005)
+    assert draws.min() >= 0 and draws.max() <= 999
+
+
 def test_min_snr_weight_is_one_where_noise_prevails_and_falls_with_the_snr():
     alphas_cumprod = DDPMScheduler().alphas_cumprod
     weight = min_snr_weight(alphas_cumprod, torch.arange(1000), gamma=5.0)
