@@ -47,7 +47,9 @@ def png(picture: Figure | Image.Image, colors: int | None = None) -> bytes:
     """The same bytes for the same picture: no date, no version in them."""
     file = io.BytesIO()
     if colors is not None:
-        picture = Image.open(io.BytesIO(png(picture))).convert("RGB").quantize(colors, dither=Image.Dither.NONE)
+        # MAXCOVERAGE keeps a rare color, such as one blue car among brown animals; kmeans then shares out the others
+        rgb = Image.open(io.BytesIO(png(picture))).convert("RGB")
+        picture = rgb.quantize(colors, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
     if isinstance(picture, Figure):
         picture.savefig(file, format="png", dpi=picture.dpi, metadata={"Software": None})
     elif isinstance(picture, Image.Image):

@@ -58,6 +58,15 @@ def test_noise_in_few_colors_is_small_and_looks_the_same():
     assert png(figure, colors=64) == few
 
 
+def test_few_colors_hold_the_rare_ones():
+    rng = np.random.default_rng(0)
+    pixels = np.clip(rng.normal((200, 120, 40), 40, (200, 200, 3)), 0, 255).astype(np.uint8)  # orange of all shades
+    pixels[:10, :10] = (20, 90, 250)  # a blue patch, 1 of 400 pixels
+    stored = np.asarray(Image.open(io.BytesIO(png(Image.fromarray(pixels), colors=128))).convert("RGB"), dtype=int)
+    assert np.abs(stored[:10, :10] - (20, 90, 250)).max() <= 8
+    assert np.abs(stored - pixels).mean() < 10
+
+
 def test_the_two_chains_show_four_pictures_and_no_other_number():
     pictures = [Image.new("RGB", (8, 8), color) for color in ("red", "green", "blue", "white")]
     figure = markov_chain(pictures)
