@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the shipped model out of a trained one: float16, checked for size and for drawing. And the judge, if it was trained.
+"""Make the shipped model out of a trained one: float16, checked for size and for drawing. And its logs, and the judge, if there.
 
 python tools/publish_model.py runs/emoji [--to ldm_tutorial/models/emoji]
 """
@@ -7,6 +7,7 @@ python tools/publish_model.py runs/emoji [--to ldm_tutorial/models/emoji]
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
@@ -14,11 +15,27 @@ import torch
 from ldm_tutorial import load_pipeline
 from ldm_tutorial.checkpoints import load_checkpoint, save_checkpoint, save_component
 from ldm_tutorial.evaluation.judge import WEIGHTS, load_judge, save_judge
+from ldm_tutorial.files import write_atomically
 from ldm_tutorial.training.clip import ContrastivePart, load_clip
+from ldm_tutorial.training.logs import TRAININGS
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 40_000_000  # bytes: the repository and the wheel stay light
 JUDGE_LIMIT = 2_000_000
+
+
+def joined(shipped: str, new: str) -> str:
+    """The log of all stretches: what was shipped, then the new one, which replaces the last if it is the same, only longer."""
+    stretches: list[list[str]] = []
+    for line in shipped.splitlines():
+        step = json.loads(line)["step"]
+        if not stretches or step < json.loads(stretches[-1][-1])["step"]:
+            stretches.append([])
+        stretches[-1].append(line)
+    lines = new.splitlines()
+    if stretches and stretches[-1][0] == lines[0]:
+        stretches.pop()
+    return "".join(line + "\n" for stretch in [*stretches, lines] for line in stretch)
 
 
 def main() -> None:
@@ -28,6 +45,12 @@ def main() -> None:
     args = parser.parse_args()
     save_checkpoint(load_checkpoint(args.source), args.to, dtype=torch.float16)
     save_component(ContrastivePart(load_clip(args.source)), args.to / "contrastive", dtype=torch.float16)
+    for name in TRAININGS:
+        log, shipped = args.source / "training" / name / "log.jsonl", args.to / "training" / f"{name}.jsonl"
+        if log.exists():
+            shipped.parent.mkdir(exist_ok=True)
+            before = shipped.read_text() if shipped.exists() else ""
+            write_atomically(shipped, joined(before, log.read_text()).encode())
     size = sum(path.stat().st_size for path in args.to.rglob("*") if path.is_file())
     if size > LIMIT:
         raise SystemExit(f"{args.to} has {size:,} bytes, more than {LIMIT:,}")

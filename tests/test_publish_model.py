@@ -1,0 +1,22 @@
+"""The logs that are shipped with a model tell all stretches of its training, each once."""
+
+import publish_model
+
+
+def stretch(*steps, loss=1.0):
+    return "".join(f'{{"step": {step}, "loss": {loss}}}\n' for step in steps)
+
+
+def test_the_first_log_is_shipped_as_it_is():
+    assert publish_model.joined("", stretch(50, 100)) == stretch(50, 100)
+
+
+def test_a_run_that_went_on_replaces_its_own_beginning():
+    assert publish_model.joined(stretch(50, 100), stretch(50, 100, 150)) == stretch(50, 100, 150)
+
+
+def test_a_new_stretch_comes_after_those_before():
+    first, second = stretch(50, 100), stretch(50, 100, loss=0.5)
+    assert publish_model.joined(first, second) == first + second
+    longer = stretch(50, 100, 150, loss=0.5)
+    assert publish_model.joined(first + second, longer) == first + longer
