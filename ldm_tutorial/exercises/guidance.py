@@ -116,20 +116,22 @@ def rescaled(answer: Callable) -> str | None:
 MIXTURE = GaussianMixture([[1.6, 0.0], [-0.9, 1.3], [-0.9, -1.3]], [0.35, 0.25, 0.3])
 
 
-def ddim_step(x: Tensor, eps: Tensor, here: float, there: float) -> Tensor:
+def ddim_step(x: Tensor, eps: Tensor, here: float, there: float, noise: Tensor | None = None) -> Tensor:
+    """To the level `there`, with the predicted noise; with another, if one is given, which is a mistake."""
     x0 = (x - (1 - here) ** 0.5 * eps) / here**0.5
-    return there**0.5 * x0 + (1 - there) ** 0.5 * eps
+    return there**0.5 * x0 + (1 - there) ** 0.5 * (eps if noise is None else noise)
 
 
 def repainted(
     model: Callable, known: Tensor, mask: Tensor, levels: Sequence[float], turns: int, draw: Callable,
     swapped: bool = False, clean: bool = False, early: bool = False, back: str = "right", last: bool = False,
+    fresh: bool = False,
 ) -> Tensor:  # fmt: skip
     """2201.09865, algorithm 1, with DDIM's step. Each switch makes a mistake."""
     x = draw()
     for here, there in zip(levels, levels[1:]):
         for turn in range(turns):
-            x = ddim_step(x, model(x, here), here, there)
+            x = ddim_step(x, model(x, here), here, there, draw() if fresh else None)
             level, noise = here if early else there, draw()
             outside = known if clean else level**0.5 * known + (1 - level) ** 0.5 * noise
             x = mask * outside + (1 - mask) * x if swapped else (1 - mask) * outside + mask * x
@@ -165,11 +167,12 @@ def looks_twice(answer: Callable) -> str | None:
             return f"return x, a tensor {tuple(known.shape)}; yours is {shape}"
         if close(found, run(repainted, turns)):
             continue
-        names = {"swapped": False, "clean": False, "early": False, "back": "right", "last": False}
+        names = {"swapped": False, "clean": False, "early": False, "back": "right", "last": False, "fresh": False}
         mistakes = [
             ({"swapped": True}, "you keep what should be painted: mask is 1 where x may change"),
             ({"clean": True}, "the known part goes back without noise: x is at the level `there`, and so must it be"),
             ({"early": True}, "the known part gets the noise of `here`; after the step, x is at `there`"),
+            ({"fresh": True}, "the step itself draws no noise: DDIM goes on with eps, the noise that the model found"),
             ({"last": True}, "after the last turn you go back once more: the next step expects the level `there`"),
             ({"back": "none"}, "you take the step again without going back: from `there` to `here`, noise must be added"),
             ({"back": "all"}, "going back, x holds the noise of `there` already: add only what is missing, with here / there"),

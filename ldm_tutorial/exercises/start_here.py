@@ -97,6 +97,7 @@ def sample(
     keep_denoised: bool = False,
     same_timestep: bool = False,
     words: bool = True,
+    overwrite: bool = False,
 ) -> list[Tensor]:
     """Euler's method without guidance: x after every step, (1, 4, 16, 16). Each switch makes a mistake that the check names."""
     context = pipe.encode_prompt(prompt if words else "")  # (1, 77, d)
@@ -109,7 +110,9 @@ def sample(
     visited = []
     for t in scheduler.timesteps:
         told = scheduler.timesteps[0] if same_timestep else t
-        noise_pred = pipe.unet(scheduler.scale_model_input(x, t) if scaled_input else x, told, context)
+        scaled = scheduler.scale_model_input(x, t) if scaled_input else x
+        noise_pred = pipe.unet(scaled, told, context)
+        x = scaled if overwrite else x
         step = scheduler.step(noise_pred, t, x)
         x = step.pred_original_sample if keep_denoised else step.prev_sample
         visited.append(x)
@@ -123,6 +126,7 @@ MISTAKES: list[tuple[str, dict[str, Any]]] = [
         "x is neither scaled at the start (init_noise_sigma) nor before the U-Net (scale_model_input)",
         {"scaled_start": False, "scaled_input": False},
     ),
+    ("only the U-Net gets the scaled x: `step` goes on from x itself, so do not overwrite it", {"overwrite": True}),
     ("you go on with pred_original_sample, the guess at the end: one step leads to prev_sample", {"keep_denoised": True}),
     ("the U-Net is told the same timestep each time: give it the t of the loop", {"same_timestep": True}),
     ("the words never reach the U-Net: encode the prompt", {"words": False}),
@@ -134,7 +138,7 @@ def emoji() -> StableDiffusion:
     return load_pipeline("emoji", device="cpu")
 
 
-@exercise("00.3", hint="before the loop: words, noise, set_timesteps(steps). In it: scale the input, ask the U-Net, step")
+@exercise("00.3", hint="before the loop: words, noise, set_timesteps(steps). In it: scale, ask the U-Net, step(...).prev_sample")
 def loop(answer: Callable) -> str | None:
     pipe = emoji()
     visited = sample(pipe, PROMPT, SEED, STEPS)

@@ -8,6 +8,8 @@ COST = "int(steps * strength) * (1 if guidance_scale == 1 else 2)"
 GUIDED, BACK = "guide(without, with_words, scale, rescale)", "return (x - signal * picture) / noise"
 BOTH = "without, with_words = (x - noise * uncond) / signal, (x - noise * cond) / signal"
 OUTSIDE = "outside = there**0.5 * known + (1 - there) ** 0.5 * draw()"
+STEP = "x = step(x, model(x, here), here, there)"
+FRESH = "x = step(x, model(x, here), here, 1) * there**0.5 + (1 - there) ** 0.5 * draw()"
 KEEP, UP = "x = (1 - mask) * outside + mask * x", "x = r**0.5 * x + (1 - r) ** 0.5 * draw()"
 
 
@@ -43,6 +45,7 @@ def own(axes: str = "(1, 2, 3)", model: str = "with_words", share: str = "rescal
         ("12.3", KEEP, "x = mask * outside + (1 - mask) * x", "you keep what should be painted"),
         ("12.3", OUTSIDE, "draw(); outside = known", "goes back without noise"),
         ("12.3", OUTSIDE, OUTSIDE.replace("there", "here"), "gets the noise of `here`"),
+        ("12.3", STEP, FRESH, "draws no noise"),
         ("12.3", "if turn + 1 < turns:", "if True:", "after the last turn"),
         ("12.3", UP, "pass", "without going back"),
         ("12.3", "r = here / there", "r = here", "x holds the noise of `there` already"),
