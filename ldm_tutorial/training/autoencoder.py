@@ -127,7 +127,7 @@ def main(args: argparse.Namespace) -> None:
             values = {"loss": data_loss, "l1": l1, "kl": kl, "psnr": decibels}
             if adversarial:
                 values |= {"discriminator": verdict, "fooling": fooling, "gan_weight": weight}
-            run.log(**{name: value.item() for name, value in values.items()})
+            run.log(**{name: value.item() for name, value in values.items()}, learning_rate=rate)
         if (step + 1) % args.sample_every == 0 and accelerator.is_main_process:
             decoded = reconstruct(plain, unseen)
             run.log(psnr_unseen=psnr(unseen, decoded).mean().item())

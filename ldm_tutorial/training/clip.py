@@ -112,7 +112,8 @@ def main(args: argparse.Namespace) -> None:
 
         if (step + 1) % args.log_every == 0:
             accuracy = (logits.argmax(dim=1) == torch.arange(len(logits), device=logits.device)).float().mean()
-            run.log(loss=loss.item(), accuracy=accuracy.item(), scale=accelerator.unwrap_model(model).logit_scale.exp().item())
+            scale = accelerator.unwrap_model(model).logit_scale.exp()
+            run.log(loss=loss.item(), accuracy=accuracy.item(), scale=scale.item(), learning_rate=optimizer.param_groups[0]["lr"])
 
     if accelerator.is_main_process:
         tokenizer.save_pretrained(args.folder / "tokenizer")

@@ -100,13 +100,13 @@ def draw(unet: nn.Module, vae: AutoencoderKL, context: Tensor, empty: Tensor, st
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_common_arguments(parser, steps=60_000, batch_size=64, peak=6e-4)
+    add_common_arguments(parser, steps=60_000, batch_size=32, peak=8e-4)
     parser.add_argument("--caption-dropout", type=float, default=0.1, help="how often a caption is replaced by the empty one")
-    parser.add_argument("--first-caption", type=float, default=0.75, help="how often a picture gets its full caption, not a tag")
+    parser.add_argument("--first-caption", type=float, default=0.85, help="how often a picture gets its full caption, not a tag")
     parser.add_argument("--min-snr-gamma", type=float, default=5.0)
     parser.add_argument("--snr-offset", type=float, default=1.0, help="1: high noise counts as for the velocity; 0: as for noise")
     parser.add_argument("--timestep-power", type=float, default=0.5, help="1: uniform; less: more high noise, where words decide")
-    parser.add_argument("--ema-decay", type=float, default=0.9995)
+    parser.add_argument("--ema-decay", type=float, default=0.999)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -172,7 +172,7 @@ def main(args: argparse.Namespace) -> None:
         ema.update(plain)
 
         if (step + 1) % args.log_every == 0:
-            run.log(loss=loss.item(), mse=losses.mean().item())
+            run.log(loss=loss.item(), mse=losses.mean().item(), learning_rate=optimizer.param_groups[0]["lr"])
         if (step + 1) % args.sample_every == 0 and accelerator.is_main_process:
             save_sheet([draw(ema.model, vae, shown, states[:1].float())], run.sample_path())
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-
-from .loop import learning_rate
 
 TRAININGS = ("clip", "autoencoder", "unet")
 SHIPPED = Path(__file__).resolve().parents[1] / "models" / "emoji" / "training"  # the logs of the shipped weights
@@ -52,18 +50,6 @@ def _parse(text: str, place: str) -> dict[str, float]:
     if not isinstance(line, dict) or "step" not in line or not all(v is None or type(v) in (int, float) for v in line.values()):
         raise ValueError(f'{place} must be an object of numbers with a step, {{"step": 50, "loss": 0.4}}; got {text[:80]!r}')
     return {name: math.nan if value is None else float(value) for name, value in line.items()}
-
-
-def share_of_peak(log: Mapping[str, np.ndarray], warmup: float = 0.05, decay: float = 0.5) -> np.ndarray:
-    """The learning rate at each line as a share of its peak, (n,), if each stretch was run to its end by `loop.learning_rate`."""
-    shares = np.empty_like(log["step"])
-    before = 0.0
-    for stretch in np.unique(log["stretch"]):
-        here = log["stretch"] == stretch
-        steps = log["step"][here] - before
-        shares[here] = [learning_rate(step - 1, steps[-1], 1.0, warmup, decay) for step in steps]
-        before += steps[-1]
-    return shares
 
 
 def running_mean(values: Sequence[float], window: int) -> np.ndarray:

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from ldm_tutorial.training.logs import SHIPPED, TRAININGS, band, read_log, running_mean, share_of_peak
-from ldm_tutorial.training.loop import Run, learning_rate
+from ldm_tutorial.training.logs import SHIPPED, TRAININGS, band, read_log, running_mean
+from ldm_tutorial.training.loop import Run
 
 
 def written(path, *lines):
@@ -62,14 +62,6 @@ def test_what_is_no_log_is_an_error_that_names_the_line(tmp_path, text, message)
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         read_log(path)
-
-
-def test_the_share_of_the_peak_is_the_schedules_in_each_stretch(tmp_path):
-    path = written(tmp_path / "log.jsonl", *({"step": step} for step in [*range(10, 101, 10), *range(10, 41, 10)]))
-    shares = share_of_peak(read_log(path), warmup=0.2)
-    assert shares[:10] == pytest.approx([learning_rate(step - 1, 100, 1.0, warmup=0.2) for step in range(10, 101, 10)])
-    assert shares[10:] == pytest.approx([learning_rate(step - 1, 40, 1.0, warmup=0.2) for step in (10, 20, 30, 40)])
-    assert shares[4] == 1 and shares[0] == 0.5 and 0 < shares[-1] < 0.1
 
 
 @pytest.mark.parametrize("training", TRAININGS)

@@ -11,6 +11,8 @@ from ldm_tutorial.checkpoints import load_checkpoint
 from ldm_tutorial.config import AutoencoderConfig, CLIPTextConfig, StableDiffusionConfig, UNetConfig
 from ldm_tutorial.data import EmojiDataset
 from ldm_tutorial.training import autoencoder, clip, diffusion
+from ldm_tutorial.training.logs import read_log
+from ldm_tutorial.training.loop import learning_rate
 
 TINY = StableDiffusionConfig(
     AutoencoderConfig(block_out_channels=(4, 8, 12), layers_per_block=1, norm_num_groups=2, sample_size=64),
@@ -58,6 +60,15 @@ def test_the_three_trainings_in_turn_make_a_model_that_draws(tmp_path):
     assert sorted(p.name for p in tmp_path.glob("training/*/samples/*.png")) == ["0000002.png"] * 2
     latents = torch.cat([model.vae.encode(p[None].float() / 127.5 - 1).mode() for p in EmojiDataset("train").pictures[:40]])
     assert (latents * model.vae.config.scaling_factor).std().item() == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("name, warmup", [("clip", 0.05), ("autoencoder", 0.05), ("unet", 0.02)])
+def test_a_log_tells_the_learning_rate_of_each_step(tmp_path, name, warmup):
+    for training in ("clip", "autoencoder", "diffusion"):
+        train(training, tmp_path, "--steps", 4, "--learning-rate", 0.002)
+    log = read_log(tmp_path / "training" / name / "log.jsonl")
+    assert log["step"].tolist() == [1, 2, 3, 4]
+    assert log["learning_rate"] == pytest.approx([learning_rate(step, 4, 0.002, warmup) for step in range(4)], rel=1e-5)
 
 
 @pytest.mark.parametrize("name, part", [("autoencoder", "vae"), ("diffusion", "unet")])
