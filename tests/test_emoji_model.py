@@ -7,16 +7,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from torch.nn import functional as F
 
 import ldm_tutorial
 from ldm_tutorial import load_pipeline
 from ldm_tutorial.checkpoints import load_checkpoint
 from ldm_tutorial.config import EMOJI
-from ldm_tutorial.data import EmojiDataset, canonical_caption
-from ldm_tutorial.training.clip import load_clip
+from ldm_tutorial.data import EmojiDataset
 
 FOLDER = Path(ldm_tutorial.__file__).parent / "models" / "emoji"
-GALLERY = ("cat", "astronaut", "zombie", "racing car", "chipmunk", "hamburger", "rocket", "octopus")
 
 
 @pytest.fixture(scope="module")
@@ -70,19 +69,21 @@ def test_model_index_names_the_classes_of_diffusers_and_transformers():
     assert index["tokenizer"] == ["transformers", "CLIPTokenizer"]
 
 
-def test_subjects_of_the_gallery_are_found_again_more_often_than_by_chance(pipe):
-    """Drawn pictures against the data set's, in the vector space of the image tower, which takes no part in drawing.
+def test_drawn_pictures_lie_near_the_real_ones_of_their_subject(pipe):
+    """Among the ten nearest subjects of the data set, pixel by pixel at half the size, out of about 1,200.
 
-    One in eight would be chance. These first weights are trained for less than an hour; better ones will deserve a higher bar.
+    59 % of 160 pairs when these weights were published, 19 % with the first ones; chance is under 1 %.
     """
-    clip = load_clip(FOLDER)
-    data = EmojiDataset("train")
-    drawn = pipe([canonical_caption(subject, "noto") for subject in GALLERY], seed=[0] * len(GALLERY), progress=False)
+    data, train = EmojiDataset("all"), EmojiDataset("train").entries
+    asked = train[:: len(train) // 32][:32]
+    drawn = pipe([entry.captions[0] for entry in asked], seed=[0] * 32, steps=15, progress=False)
     pixels = torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1) for picture in drawn])
-    own = torch.stack([data.pictures[[e.label == s and e.style == "noto" for e in data.entries].index(True)] for s in GALLERY])
-    with torch.no_grad():
-        similarity = clip.encode_image(pixels.float() / 127.5 - 1) @ clip.encode_image(own.float() / 127.5 - 1).T
-    assert (similarity.argmax(dim=1) == torch.arange(len(GALLERY))).float().mean() >= 0.25, similarity
+    halves = [F.avg_pool2d(x.float() / 255, 2).flatten(1) for x in (pixels, data.pictures)]  # (32, d), (n, d)
+    found = 0
+    for entry, row in zip(asked, torch.cdist(*halves)):
+        nearest = dict.fromkeys(data.entries[i].label for i in row.argsort()[:30])
+        found += entry.label in list(nearest)[:10]
+    assert found / 32 > 0.35
 
 
 def test_the_prompt_decides_and_the_seed_varies(pipe):
