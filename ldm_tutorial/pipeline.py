@@ -1,16 +1,15 @@
 """Stable Diffusion, put together: words and noise in, pictures out (Rombach et al. 2022).
 
 The loop is `StableDiffusion.denoise`. Drawing from text, redrawing a picture and inpainting all go through it: they differ in
-what it starts from, which `run.py` prepares.
+what it starts from, which `run.py` prepares. The networks, and what each does by itself, are in `parts.py`.
 
 Shapes: b pictures, (b, 4, h, w) latents, (b, 3, f h, f w) pixels, (b, 77, d) states of the text encoder.
 """
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,10 @@ from PIL import Image
 from torch import Tensor
 
 from .checkpoints import load_checkpoint, pick_device
-from .clip import CLIPTextModel
-from .config import StableDiffusionConfig
 from .hub import load_tokenizer, resolve
-from .images import to_images, to_tensor
-from .options import Options, as_dtype, check_precision, listed, side, takes_options
-from .prompts import tokenize
+from .options import Options, as_dtype, check_precision, takes_options
+from .parts import Parts
 from .run import Run, prepare
-from .schedulers import DDIMScheduler, Scheduler
-from .unet import UNet
-from .vae import AutoencoderKL, DiagonalGaussian
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,54 +50,13 @@ def guide(uncond: Tensor, cond: Tensor, scale: float, rescale: float = 0.0) -> T
     return guided
 
 
-class StableDiffusion:
+class StableDiffusion(Parts):
     """A text encoder, a U-Net, an autoencoder and a scheduler: `pipe("a cat")` -> a list of PIL images.
 
     Their `.info` says how they were made, and `images.save_image` keeps that in the file. The options that all ways of drawing
     share are listed at `options.Options`. All raise TypeError or ValueError for a wrong argument, before anything is
     computed, and FloatingPointError if the numbers overflow.
     """
-
-    def __init__(
-        self,
-        unet: UNet,
-        vae: AutoencoderKL,
-        text_encoder: CLIPTextModel,
-        tokenizer: Any,
-        scheduler: Scheduler | None = None,
-        name: str = "unnamed",
-    ):
-        self.unet, self.vae, self.text_encoder = unet.eval(), vae.eval(), text_encoder.eval()
-        self.tokenizer = tokenizer
-        self.scheduler = DDIMScheduler() if scheduler is None else scheduler
-        self.name = name
-        self._check_parts()
-
-    @property
-    def config(self) -> StableDiffusionConfig:
-        return StableDiffusionConfig(self.vae.config, self.unet.config, self.text_encoder.config)
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.unet.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the networks; the schedulers compute in float32."""
-        return next(self.unet.parameters()).dtype
-
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None) -> StableDiffusion:
-        """Move the networks; returns the pipeline. Raises ValueError for a device or dtype that this machine does not have."""
-        device = self.device if device is None else pick_device(device)
-        dtype = self.dtype if dtype is None else as_dtype(dtype)
-        check_precision(device, dtype)
-        for network in (self.unet, self.vae, self.text_encoder):
-            network.to(device, dtype)
-        return self
-
-    def __repr__(self) -> str:
-        size, dtype = self.unet.config.sample_size * self.vae.config.downsampling, str(self.dtype).removeprefix("torch.")
-        return f"StableDiffusion({self.name!r}, {size}x{size} pictures, {dtype} on {self.device})"
 
     # ---- ways of drawing
 
@@ -193,91 +145,6 @@ class StableDiffusion:
         if not noise_pred.isfinite().all():
             self._explain_overflow(answer, t.item(), run.guidance_scale)
         return noise_pred
-
-    def _explain_overflow(self, answer: Tensor, t: float, guidance_scale: float) -> None:
-        if answer.isfinite().all():
-            fix = f"guidance_scale={guidance_scale:g} is too large"
-        elif self.dtype == torch.float16:
-            fix = 'float16 ends at 65504; use pipe.to(dtype="bfloat16") or "float32"'
-        else:
-            fix = "the weights are damaged, or the latents that it started from"
-        raise FloatingPointError(f"the predicted noise at timestep {t:g} is not finite: {fix}")
-
-    # ---- the parts
-
-    @torch.no_grad()
-    def encode_prompt(self, prompt: str | Sequence[str], argument: str = "prompt") -> Tensor:
-        """What the U-Net reads: (b, 77, d), in the model's dtype. A prompt that is too long is cut with a UserWarning."""
-        prompts = listed(prompt)
-        distinct = list(dict.fromkeys(prompts))
-        length = self.text_encoder.config.max_position_embeddings
-        states = self.text_encoder(tokenize(self.tokenizer, distinct, length, argument).to(self.device))
-        return states[[distinct.index(text) for text in prompts]]
-
-    @torch.no_grad()
-    def encode(
-        self,
-        image: Image.Image | Sequence[Image.Image] | Tensor,
-        generator: torch.Generator | Sequence[torch.Generator] | None = None,
-    ) -> Tensor:
-        """Pictures, or a tensor (b, 3, f h, f w) in [-1, 1], to scaled latents, (b, 4, h, w), float32.
-
-        With a CPU generator (or one per picture), a sample of what the autoencoder holds possible; without, the mean.
-        """
-        x = image if isinstance(image, Tensor) else torch.cat([to_tensor(i) for i in listed(image)])
-        for name, pixels in zip(("height", "width"), x.shape[-2:]):
-            side(name, pixels, self.vae.config.downsampling)
-
-        def moments(vae: AutoencoderKL, dtype: torch.dtype) -> Tensor:
-            posterior = vae.encode(x.float().to(self.device, dtype))
-            return torch.cat([posterior.mean, posterior.logvar], dim=1).float()
-
-        posterior = DiagonalGaussian.from_moments(self._finite(moments))
-        z = posterior.mode() if generator is None else posterior.sample(generator)
-        return z * self.vae.config.scaling_factor
-
-    @torch.no_grad()
-    def decode(self, latents: Tensor) -> list[Image.Image]:
-        """Scaled latents, (b, 4, h, w), to b pictures."""
-        channels, f = self.vae.config.latent_channels, self.vae.config.downsampling
-        if latents.ndim != 4 or latents.shape[1] != channels:
-            raise ValueError(f"latents have shape {tuple(latents.shape)}, but must have (b, {channels}, h, w)")
-        z = latents.float().to(self.device) / self.vae.config.scaling_factor
-        at_once = max(1, 512 * 512 // (f * f * z.shape[-2] * z.shape[-1]))  # large pictures one by one, to spare memory
-        return [
-            picture
-            for part in z.split(at_once)
-            for picture in to_images(self._finite(lambda vae, dtype, part=part: vae.decode(part.to(dtype)).float()))
-        ]
-
-    def _finite(self, use: Callable[[AutoencoderKL, torch.dtype], Tensor]) -> Tensor:
-        """`use(vae, dtype)`; where half precision overflows, as float16 may in the decoder, once more in float32."""
-        x = use(self.vae, self.dtype)
-        if not x.isfinite().all() and self.dtype != torch.float32:
-            x = use(copy.deepcopy(self.vae).float(), torch.float32)
-        if not x.isfinite().all():
-            raise FloatingPointError("the autoencoder's output is not finite, nor can its input or its weights have been")
-        return x
-
-    def _check_parts(self) -> None:
-        """Raises ValueError for parts that do not belong together."""
-        config = self.config
-        if config.unet.in_channels != config.vae.latent_channels:
-            raise ValueError(
-                f"the U-Net takes {config.unet.in_channels} channels, the latents have {config.vae.latent_channels}; "
-                "9 are those of a U-Net for inpainting only, which is not supported"
-            )
-        if config.unet.cross_attention_dim != config.text_encoder.hidden_size:
-            raise ValueError(
-                f"the U-Net reads words of width {config.unet.cross_attention_dim}, "
-                f"the text encoder writes {config.text_encoder.hidden_size}"
-            )
-        if self.tokenizer.eos_token_id != config.text_encoder.eos_token_id:
-            raise ValueError(
-                f"the tokenizer ends a prompt with token {self.tokenizer.eos_token_id}, "
-                f"the text encoder expects {config.text_encoder.eos_token_id}"
-            )
-
 
 def progress_bar(things: Iterable[Any], total: int, show: bool, unit: str = "step") -> Iterable[Any]:
     """The things, with a bar on stderr that goes away if another one is above it. LDM_QUIET=1 turns all bars off."""

@@ -10,7 +10,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from PIL import Image
@@ -21,11 +21,9 @@ from . import __version__
 from .checks import real_number, whole_number
 from .images import fit, mask_to_tensor, to_tensor
 from .options import Options, broadcast, seeds_of, side
+from .parts import Parts
 from .prompts import check_prompt
 from .schedulers import SCHEDULERS, Scheduler, make_scheduler, randn
-
-if TYPE_CHECKING:
-    from .pipeline import StableDiffusion
 
 # A scheduler chosen by name takes these from the model's own: how it was trained, not how to sample.
 TRAINED_WITH = (
@@ -50,7 +48,7 @@ class Run:
 
 @torch.no_grad()
 def prepare(
-    pipe: StableDiffusion,
+    pipe: Parts,
     prompt: str | Sequence[str],
     options: Options,
     image: Image.Image | Sequence[Image.Image] | None = None,
@@ -98,7 +96,7 @@ def levels_to_visit(scheduler: Scheduler, steps: int, strength: float) -> Tensor
     return scheduler.timesteps[steps - taken :]
 
 
-def words(pipe: StableDiffusion, prompts: list[str], negative_prompts: list[str], guidance_scale: float) -> Tensor:
+def words(pipe: Parts, prompts: list[str], negative_prompts: list[str], guidance_scale: float) -> Tensor:
     """What the U-Net reads, without and with the prompt: (2 b, 77, d). At scale 1 only the second half, for half the work."""
     context = pipe.encode_prompt(prompts)  # (b, 77, d)
     if guidance_scale == 1:
@@ -157,7 +155,7 @@ def one_per_picture(prompt: Any, options: Options, image: Any, mask: Any, streng
 
 
 def settings_of(
-    pipe: StableDiffusion,
+    pipe: Parts,
     scheduler: Scheduler,
     options: Options,
     each: dict[str, Any],
@@ -184,7 +182,7 @@ def settings_of(
 
 
 def in_pixels(
-    pipe: StableDiffusion, options: Options, each: dict[str, Any]
+    pipe: Parts, options: Options, each: dict[str, Any]
 ) -> tuple[tuple[int, int, int, int], Tensor | None, Tensor | None]:
     """The shape of the latents, (b, 4, h, w); images and masks as tensors, (b, 3 | 1, f h, f w), None where there are none."""
     f = pipe.vae.config.downsampling
@@ -200,7 +198,7 @@ def in_pixels(
     return shape, pixels, painted
 
 
-def size_of(pipe: StableDiffusion, options: Options, image: Any) -> tuple[int, int]:
+def size_of(pipe: Parts, options: Options, image: Any) -> tuple[int, int]:
     """(height, width) in pixels: as asked for, else the image's, else that of the latents, else the model's own."""
     f = pipe.vae.config.downsampling
     if isinstance(image, Image.Image):
