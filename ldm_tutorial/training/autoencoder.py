@@ -19,7 +19,7 @@ from ..vae import AutoencoderKL
 from .augment import jitter
 from .clip import load_clip
 from .discriminator import PatchDiscriminator, adaptive_weight, hinge_loss
-from .loop import Run, add_common_arguments, batch_indices, learning_rate, set_learning_rate, step_generator
+from .loop import Run, add_common_arguments, add_start_from, batch_indices, learning_rate, set_learning_rate, step_generator
 from .perceptual import VGG16, PerceptualLoss, read_lpips_heads
 from .sheets import save_sheet
 
@@ -56,6 +56,7 @@ def load_perceptual_loss(args: argparse.Namespace, folder: Path) -> PerceptualLo
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser, steps=20_000, batch_size=16, peak=1e-3)
+    add_start_from(parser)
     parser.add_argument("--perceptual-weight", type=float, default=0.05, help="against the L1 of a pixel; LPIPS's own is 1")
     parser.add_argument("--kl-weight", type=float, default=1e-4, help="pulls the latents towards N(0, 1)")
     parser.add_argument("--gan-weight", type=float, default=0.02, help="of the generator's loss, before the adaptive weight")

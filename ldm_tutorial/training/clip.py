@@ -16,9 +16,10 @@ from ..checkpoints import load_component, save_component
 from ..clip import CLIP
 from ..config import EMOJI
 from ..data import EmojiDataset
+from ..model_folder import read_tokenizer
 from ..tensor_files import read_tensors
 from .augment import jitter
-from .loop import Run, add_common_arguments, batch_indices, learning_rate, set_learning_rate, step_generator
+from .loop import Run, add_common_arguments, add_start_from, batch_indices, learning_rate, set_learning_rate, step_generator
 
 
 def contrastive_loss(logits: Tensor) -> Tensor:
@@ -72,6 +73,7 @@ class ContrastivePart(torch.nn.Module):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser, steps=2000, batch_size=192, peak=1e-3)
+    add_start_from(parser)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -84,9 +86,11 @@ def main(args: argparse.Namespace) -> None:
     data = EmojiDataset("train")
     captions = [item.captions for item in data]
     config = EMOJI.text_encoder
-    tokenizer = train_tokenizer((c for row in captions for c in row), config.vocab_size, config.max_position_embeddings)
-
-    model = load_clip(args.start_from).train() if args.start_from else CLIP(config)
+    if args.start_from:  # whose embeddings belong to its own tokens
+        tokenizer, model = read_tokenizer(args.start_from / "tokenizer", config.vocab_size), load_clip(args.start_from).train()
+    else:
+        tokenizer = train_tokenizer((c for row in captions for c in row), config.vocab_size, config.max_position_embeddings)
+        model = CLIP(config)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1, betas=(0.9, 0.98))
     model, optimizer = accelerator.prepare(model, optimizer)
     run = Run(

@@ -20,7 +20,7 @@ from ..unet import UNet
 from ..vae import AutoencoderKL, DiagonalGaussian
 from .clip import choose_captions
 from .ema import EMA
-from .loop import Run, add_common_arguments, batch_indices, learning_rate, set_learning_rate, step_generator
+from .loop import Run, add_common_arguments, add_start_from, batch_indices, learning_rate, set_learning_rate, step_generator
 from .sheets import save_sheet
 
 SAMPLE_PROMPTS = (
@@ -101,6 +101,7 @@ def draw(unet: nn.Module, vae: AutoencoderKL, context: Tensor, empty: Tensor, st
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser, steps=60_000, batch_size=32, peak=8e-4)
+    add_start_from(parser)
     parser.add_argument("--caption-dropout", type=float, default=0.1, help="how often a caption is replaced by the empty one")
     parser.add_argument("--first-caption", type=float, default=0.85, help="how often a picture gets its full caption, not a tag")
     parser.add_argument("--min-snr-gamma", type=float, default=5.0)

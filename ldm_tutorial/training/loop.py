@@ -133,7 +133,6 @@ class Run:
 
 def add_common_arguments(parser: argparse.ArgumentParser, steps: int, batch_size: int, peak: float) -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/emoji"), help="the model's folder, read and written")
-    parser.add_argument("--start-from", type=Path, help="a model's folder: begin with its weights instead of random ones")
     parser.add_argument("--steps", type=int, default=steps, help="of the whole run, resumed stretches included")
     parser.add_argument("--batch-size", type=int, default=batch_size, help="over all processes")
     parser.add_argument("--learning-rate", type=float, default=peak, help="at its peak")
@@ -142,3 +141,7 @@ def add_common_arguments(parser: argparse.ArgumentParser, steps: int, batch_size
     parser.add_argument("--log-every", type=int, default=50, help="steps between lines of the log")
     parser.add_argument("--sample-every", type=int, default=1000, help="steps between sample sheets")
     parser.add_argument("--save-every", type=int, default=500, help="steps between saved states")
+
+
+def add_start_from(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--start-from", type=Path, help="a model's folder: begin with its weights instead of random ones")

@@ -122,6 +122,20 @@ def test_a_training_can_begin_with_the_weights_of_a_model(tmp_path, name, part):
     assert max((a[key] - b[key]).abs().max() for key in a) < 1e-6
 
 
+def test_clip_goes_on_with_the_tokens_that_its_weights_belong_to(tmp_path, monkeypatch):
+    def others(split="all"):
+        data = EmojiDataset(split)
+        data.entries = data.entries[400:440]
+        return data
+
+    train("clip", tmp_path / "first", "--steps", 1)
+    monkeypatch.setattr(clip, "EmojiDataset", others)
+    train("clip", tmp_path / "alone", "--steps", 1)
+    train("clip", tmp_path / "second", "--steps", 1, "--start-from", tmp_path / "first")
+    merges = [(tmp_path / name / "tokenizer" / "tokenizer.json").read_text() for name in ("first", "second", "alone")]
+    assert merges[0] == merges[1] != merges[2]
+
+
 def test_a_unet_without_an_autoencoder_is_refused_before_anything_is_computed(tmp_path):
     with pytest.raises(FileNotFoundError, match="vae"):
         train("diffusion", tmp_path, "--steps", 1)
