@@ -219,13 +219,13 @@ def generate(args: argparse.Namespace) -> None:
 
 
 def compare(args: argparse.Namespace) -> None:
-    from .gallery import SCHEDULERS, draw_gallery
+    from .gallery import draw_gallery
     from .images import check_output, save_image
     from .plotting import to_picture
-    from .schedulers import make_scheduler
+    from .schedulers import TITLES, make_scheduler
 
     output = check_output(args.output)
-    schedulers = args.schedulers or SCHEDULERS
+    schedulers = args.schedulers or list(TITLES)
     for name in schedulers:
         make_scheduler(name)  # before the model is loaded
     pipe = load(args)

@@ -20,14 +20,14 @@ from .checks import one_of, whole_number
 from .options import listed
 from .pipeline import progress_bar
 from .plotting import picture_grid
-from .schedulers import SCHEDULERS as KINDS
+from .run import name_of
 from .schedulers import TITLES, Scheduler, make_scheduler
 from .unet import UNet
 
 if TYPE_CHECKING:
     from .pipeline import StableDiffusion
 
-SCHEDULERS, STEPS = ("ddpm", "ddim", "euler", "euler_a"), (25, 50, 75)
+STEPS = (25, 50, 75)
 PROMPTS = {  # by the model that they are meant for; for `emoji` the same subjects, and styles instead of painters
     "emoji": (
         "a cat in the style of noto",
@@ -136,7 +136,7 @@ class Gallery:
 def draw_gallery(
     pipe: StableDiffusion,
     prompts: str | Sequence[str],
-    schedulers: Sequence[str] | Mapping[str, str | Scheduler] = SCHEDULERS,
+    schedulers: Sequence[str] | Mapping[str, str | Scheduler] = tuple(TITLES),
     steps: int | Sequence[int] = STEPS,
     seeds: int | Sequence[int] = 0,
     batch_size: int | None = None,
@@ -205,8 +205,7 @@ def different(argument: str, values: Any) -> tuple[Any, ...]:
 
 def title_of(name: str) -> str:
     """ "Euler ancestral" of "euler_a" or "Euler a". Raises ValueError for a scheduler that does not exist."""
-    kind = type(make_scheduler(name))
-    return next(TITLES.get(short, short) for short, cls in KINDS.items() if cls is kind)
+    return TITLES[name_of(make_scheduler(name))]
 
 
 def in_words(axis: str, value: Any) -> str:
