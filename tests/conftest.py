@@ -16,6 +16,18 @@ def no_accelerator_left_over():
         accelerate_state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@pytest.fixture
+def weights_dir(monkeypatch, tmp_path):
+    """LDM_WEIGHTS_DIR, empty; the hub's cache is empty, too, and whoever asks the network fails the test."""
+    from huggingface_hub import HfApi, constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(HfApi, "repo_info", lambda *_, **__: pytest.fail("the hub was asked"))
+    (tmp_path / "weights").mkdir()
+    monkeypatch.setenv("LDM_WEIGHTS_DIR", str(tmp_path / "weights"))
+    return tmp_path / "weights"
+
+
 @pytest.fixture(scope="session")
 def tiny_tokenizer():
     """CLIP's rules over 512 bytes, 40 merges, the start and the end token: 554 entries."""

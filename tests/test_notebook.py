@@ -96,18 +96,6 @@ def test_preflight_says_what_to_do(monkeypatch, tmp_path):
 # ---- weights that are not shipped
 
 
-@pytest.fixture
-def weights_dir(monkeypatch, tmp_path):
-    """LDM_WEIGHTS_DIR; the hub's cache is empty, and whoever asks the network fails the test."""
-    from huggingface_hub import HfApi, constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(HfApi, "repo_info", lambda *_, **__: pytest.fail("the hub was asked"))
-    (tmp_path / "weights").mkdir()
-    monkeypatch.setenv("LDM_WEIGHTS_DIR", str(tmp_path / "weights"))
-    return tmp_path / "weights"
-
-
 def test_weights_that_are_not_here_are_explained(weights_dir, capsys):
     assert notebook.weights("sd15") is None
     note = capsys.readouterr().out

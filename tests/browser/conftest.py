@@ -3,14 +3,13 @@
 import json
 import os
 import shutil
-import socket
-import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
+
+from tests.browser.servers import free_port, homes, serving
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEPT = ROOT / "runs" / "browser"  # screenshots and measurements, to be looked at
@@ -51,36 +50,17 @@ def lab(tmp_path_factory):
         file = home / "settings" / package / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(values))
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    places = {
-        "JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython",
-        "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
-    }  # fmt: skip
-    env = {**os.environ, **{name: str(home / folder) for name, folder in places.items()}}
+    port = free_port()
+    env = homes(home, JUPYTERLAB_SETTINGS_DIR="settings", JUPYTERLAB_WORKSPACES_DIR="workspaces")
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=",
         f"--ServerApp.root_dir={root}", "--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly",
         "--KernelManager.transport_encryption=auto",
     ]  # fmt: skip
-    url, log = f"http://127.0.0.1:{port}", home / "lab.log"
-    with open(log, "w") as file:
-        server = subprocess.Popen(command, env=env, cwd=root, stdout=file, stderr=file)
-    try:
-        end = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"{url}/api/status", timeout=2)
-                break
-            except OSError:
-                assert server.poll() is None and time.monotonic() < end, log.read_text()
-                time.sleep(0.25)
+    url = f"http://127.0.0.1:{port}"
+    with serving(command, f"{url}/api/status", root, env, home / "lab.log", seconds=120):
         yield url, root
-    finally:
-        server.terminate()
-        server.wait(30)
 
 
 @pytest.fixture(scope="session")

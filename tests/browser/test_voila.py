@@ -1,16 +1,12 @@
 """Notebook 14 served as a page by Voilà, as its text says, with the settings of voila.json."""
 
-import os
 import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
+
+from tests.browser.servers import free_port, homes, serving
 
 expect = pytest.importorskip("playwright.sync_api", reason="NOTICE: no playwright, so no tests in a browser").expect
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -24,30 +20,11 @@ def page_of_voila(tmp_path):
     shutil.copy(ROOT / "notebooks" / "14_playground.ipynb", tmp_path / "notebooks")
     shutil.copytree(ROOT / "images", tmp_path / "images")
     shutil.copy(ROOT / "voila.json", tmp_path)
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    places = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
-    env = {**os.environ, **{name: str(tmp_path / ".home" / name) for name in places}}  # no settings of the user leak in
+    port = free_port()
     command = [sys.executable, "-m", "voila", "notebooks/14_playground.ipynb", "--no-browser", f"--port={port}"]
-    log = tmp_path / "voila.log"
-    with open(log, "w") as file:
-        server = subprocess.Popen(command, env=env, cwd=tmp_path, stdout=file, stderr=file)
-    try:
-        end = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"http://localhost:{port}/static/none", timeout=2)
-                break
-            except urllib.error.HTTPError:  # it answers
-                break
-            except OSError:
-                assert server.poll() is None and time.monotonic() < end, log.read_text()
-                time.sleep(0.25)
+    probe, log = f"http://localhost:{port}/static/none", tmp_path / "voila.log"  # each visit of the page itself starts a kernel
+    with serving(command, probe, tmp_path, homes(tmp_path / ".home"), log, seconds=60):
         yield f"http://localhost:{port}"
-    finally:
-        server.terminate()
-        server.wait(30)
 
 
 def test_the_playground_is_a_page_that_asks_no_other_machine(page_of_voila, browser, keep):

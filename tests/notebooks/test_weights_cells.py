@@ -24,18 +24,6 @@ def cells() -> list[str]:
     return [cell.source for cell in notebook.cells if "needs-weights" in tags(cell)]
 
 
-@pytest.fixture
-def weights_dir(monkeypatch, tmp_path):
-    """An empty LDM_WEIGHTS_DIR, and no network."""
-    from huggingface_hub import HfApi, constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(HfApi, "repo_info", lambda *_, **__: pytest.fail("the hub was asked"))
-    (tmp_path / "weights").mkdir()
-    monkeypatch.setenv("LDM_WEIGHTS_DIR", str(tmp_path / "weights"))
-    return tmp_path / "weights"
-
-
 def run(change=lambda source: source) -> tuple[list, dict]:
     """All of these cells, with what the notebook's other cells have given them; returns what was shown, and the names."""
     shown = []
