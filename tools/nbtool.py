@@ -40,6 +40,7 @@ KERNEL_ENV = {
 MAX_OUTPUT = 300_000  # bytes per output
 MAX_NOTEBOOK = 1_000_000  # bytes on disk; GitHub shows no more than that reliably
 MAX_WORDS = 3_000
+MAX_CELLS = 70  # more is two lessons
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KEPT_METADATA = {"tags", "slideshow", "jupyter", "cellView"}  # of a cell
@@ -145,6 +146,8 @@ def problems(path: Path) -> list[str]:
     words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
     if words > MAX_WORDS:
         found.append(f"{words} words of text; at most {MAX_WORDS}")
+    if len(notebook.cells) > MAX_CELLS:
+        found.append(f"{len(notebook.cells)} cells; at most {MAX_CELLS}")
     count = 0
     for i, cell in enumerate(notebook.cells):
         if cell.cell_type == "code":
