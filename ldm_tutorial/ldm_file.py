@@ -17,7 +17,7 @@ import torch
 from .config import SD15, StableDiffusionConfig
 from .files import atomic_path
 from .ldm_format import FOREIGN, PREFIX, canonical, config_of, from_ldm, is_extra, to_ldm
-from .model_folder import BAD_CONFIG, PARTS, build, read_scheduler, read_tokenizer
+from .model_folder import BAD_CONFIG, PARTS, build, read_scheduler, read_tokenizer, save_tokenizer
 from .tensor_files import CheckpointError, check_match, fill, read_tensors, renamed, write_tensors
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def write_file(path: Path, parts: Mapping[str, Any], dtype: torch.dtype | None) 
 def _pack_tokenizer(tokenizer: CLIPTokenizer) -> dict[str, str]:
     """The files of a tokenizer and their text."""
     with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
+        save_tokenizer(Path(folder), tokenizer)
         return {path.name: path.read_text(encoding="utf-8") for path in Path(folder).iterdir()}
 
 

@@ -257,12 +257,19 @@ def write_folder(folder: Path, parts: Mapping[str, Any], dtype: torch.dtype | No
 
 def write_tokenizer(folder: Path, tokenizer: CLIPTokenizer) -> None:
     """In today's format, tokenizer.json, and in that of transformers 4, vocab.json and merges.txt."""
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(folder, tokenizer)
     if (folder / "tokenizer.json").is_file():
         model = read_json(folder / "tokenizer.json")["model"]
         merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
         write_json(folder / "vocab.json", model["vocab"])
         (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
+
+
+def save_tokenizer(folder: Path, tokenizer: CLIPTokenizer) -> None:
+    """In the format of today's transformers alone, and without the padding of the last call, which a tokenizer keeps."""
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.save_pretrained(folder)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

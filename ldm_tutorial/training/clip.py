@@ -16,7 +16,7 @@ from ..checkpoints import load_component, save_component
 from ..clip import CLIP
 from ..config import EMOJI
 from ..data import EmojiDataset
-from ..model_folder import read_tokenizer
+from ..model_folder import read_tokenizer, write_tokenizer
 from ..tensor_files import read_tensors
 from .augment import jitter
 from .loop import Run, add_common_arguments, add_start_from, batch_indices, learning_rate, set_learning_rate, step_generator
@@ -120,5 +120,5 @@ def main(args: argparse.Namespace) -> None:
             run.log(loss=loss.item(), accuracy=accuracy.item(), scale=scale.item(), learning_rate=optimizer.param_groups[0]["lr"])
 
     if accelerator.is_main_process:
-        tokenizer.save_pretrained(args.folder / "tokenizer")
+        write_tokenizer(args.folder / "tokenizer", tokenizer)
         save_clip(accelerator.unwrap_model(model), args.folder)

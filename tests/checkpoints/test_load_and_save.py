@@ -51,6 +51,14 @@ def test_a_model_comes_back_as_it_was(model, same_weights, tmp_path, name):
     assert len(loaded.tokenizer(prompt, padding="max_length").input_ids) == 77
 
 
+@pytest.mark.parametrize("name", ["model", "model.safetensors"])
+def test_a_tokenizer_is_saved_without_the_padding_of_its_last_call(model, contents, tmp_path, name):
+    save_checkpoint(model, tmp_path / "before" / name)
+    model.tokenizer(["a cat", "a"], padding="longest", truncation=True)
+    save_checkpoint(model, tmp_path / "after" / name)
+    assert contents(tmp_path / "before") == contents(tmp_path / "after")
+
+
 def test_a_file_of_emoji_size_comes_back(random_model, same_weights, tmp_path):
     config = dataclasses.replace(EMOJI, text_encoder=dataclasses.replace(EMOJI.text_encoder, vocab_size=100))
     emoji = random_model(config)
