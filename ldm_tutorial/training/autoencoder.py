@@ -57,6 +57,10 @@ def load_perceptual_loss(args: argparse.Namespace, folder: Path) -> PerceptualLo
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser, steps=20_000, batch_size=16, peak=1e-3)
     add_start_from(parser)
+    parser.add_argument(
+        "--frozen-encoder", action="store_true",
+        help="train the decoder alone, with --start-from: the latents stay, and with them a U-Net that knows them",
+    )  # fmt: skip
     parser.add_argument("--perceptual-weight", type=float, default=0.05, help="against the L1 of a pixel; LPIPS's own is 1")
     parser.add_argument("--kl-weight", type=float, default=1e-4, help="pulls the latents towards N(0, 1)")
     parser.add_argument("--gan-weight", type=float, default=0.02, help="of the generator's loss, before the adaptive weight")
@@ -68,14 +72,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     from accelerate import Accelerator
 
+    if args.frozen_encoder and not args.start_from:
+        raise ValueError("--frozen-encoder: needs --start-from, the model whose encoder is to stay as it is")
     accelerator = Accelerator(mixed_precision=args.mixed_precision)
     torch.manual_seed(args.seed)
     data = EmojiDataset("train")
     unseen = EmojiDataset("held_out").pictures.to(accelerator.device).float() / 127.5 - 1  # (n, 3, 64, 64)
 
     model = load_component(args.start_from / "vae").float().train() if args.start_from else AutoencoderKL(EMOJI.vae)
+    if args.frozen_encoder:
+        model.encoder.requires_grad_(False)
+        model.quant_conv.requires_grad_(False)
     discriminator = PatchDiscriminator(channels=32)
-    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, betas=(0.9, 0.99), weight_decay=0.0)
     d_optimizer = torch.optim.AdamW(discriminator.parameters(), betas=(0.5, 0.9), weight_decay=0.0)
     model, discriminator, optimizer, d_optimizer = accelerator.prepare(model, discriminator, optimizer, d_optimizer)
     perceptual = load_perceptual_loss(args, args.folder).to(accelerator.device)
@@ -110,7 +120,7 @@ def main(args: argparse.Namespace) -> None:
             loss = loss + weight * fooling
         optimizer.zero_grad()
         accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        accelerator.clip_grad_norm_(trained, 1.0)
         set_learning_rate(optimizer, rate)
         optimizer.step()
 
@@ -135,6 +145,7 @@ def main(args: argparse.Namespace) -> None:
             save_sheet([unseen[:24], decoded[:24]], run.sample_path())
 
     if accelerator.is_main_process:
-        everything = data.pictures.to(accelerator.device).float() / 127.5 - 1
-        plain.config = replace(plain.config, scaling_factor=round(measure_scaling_factor(plain, everything), 5))
+        if not args.frozen_encoder:
+            everything = data.pictures.to(accelerator.device).float() / 127.5 - 1
+            plain.config = replace(plain.config, scaling_factor=round(measure_scaling_factor(plain, everything), 5))
         save_component(plain, args.folder / "vae")

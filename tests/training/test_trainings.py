@@ -122,6 +122,23 @@ def test_a_training_can_begin_with_the_weights_of_a_model(tmp_path, name, part):
     assert max((a[key] - b[key]).abs().max() for key in a) < 1e-6
 
 
+def test_a_decoder_can_be_trained_alone_and_the_latents_stay_bit_for_bit(tmp_path):
+    for training in ("clip", "autoencoder", "diffusion"):
+        train(training, tmp_path / "first", "--steps", 1)
+    first, second = tmp_path / "first", shutil.copytree(tmp_path / "first", tmp_path / "second")
+    shutil.rmtree(second / "training")
+    train("autoencoder", second, "--steps", 3, "--gan-start", 0.5, "--start-from", first, "--frozen-encoder")
+    a, b = weights(first, "vae"), weights(second, "vae")
+    moved = {key.split(".")[0] for key in a if not torch.equal(a[key], b[key])}
+    assert moved == {"decoder", "post_quant_conv"}
+    assert load_checkpoint(first).vae.config == load_checkpoint(second).vae.config  # the scaling factor, too
+
+
+def test_a_frozen_encoder_must_come_from_somewhere(tmp_path):
+    with pytest.raises(ValueError, match="--frozen-encoder: needs --start-from"):
+        train("autoencoder", tmp_path, "--frozen-encoder")
+
+
 def test_clip_goes_on_with_the_tokens_that_its_weights_belong_to(tmp_path, monkeypatch):
     def others(split="all"):
         data = EmojiDataset(split)
