@@ -245,7 +245,7 @@ def main(args: argparse.Namespace) -> None:
     if args.sheets:
         args.sheets.mkdir(parents=True, exist_ok=True)
     judge = load_judge(args.judge or SHIPPED)
-    pipe = load_pipeline(args.model, device=args.device)
+    pipe = load_pipeline(args.model, device=args.device, dtype=args.dtype)
     evaluation = Evaluation(pipe, judge.to(pipe.device), EmojiDataset("all"), QUICK if args.quick else Plan())
     report = evaluation.run(resolve(args.model), progress=not args.quiet)
     print(report.to_markdown(), end="")

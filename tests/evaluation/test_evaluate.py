@@ -71,7 +71,13 @@ def test_one_alone_cannot_be_compared(name):
 def run(make_pipe, small_judge, small_data, monkeypatch, tmp_path, capsys):
     """A function that runs `evaluate` in an empty folder: (exit code, stdout, stderr)"""
     pipe = make_pipe()
-    monkeypatch.setattr(pipeline, "load_pipeline", lambda model, device=None: pipe)
+    loaded = []
+
+    def load(model, **options):
+        loaded.append(options)
+        return pipe
+
+    monkeypatch.setattr(pipeline, "load_pipeline", load)
     monkeypatch.setattr(hub, "resolve", lambda model: tmp_path / "judge")
     monkeypatch.setattr(module, "EmojiDataset", lambda split: small_data)
     monkeypatch.setattr(module, "QUICK", SMALL)
@@ -85,7 +91,7 @@ def run(make_pipe, small_judge, small_data, monkeypatch, tmp_path, capsys):
             code = done.code
         return code, *capsys.readouterr()
 
-    command.pipe = pipe
+    command.pipe, command.loaded = pipe, loaded
     return command
 
 
@@ -99,6 +105,11 @@ def test_the_table_is_printed_and_all_files_are_written(run, tmp_path):
     assert content["tables"]["wording"]["the label alone"]["subject"]["count"] == 3
     assert len(list((tmp_path / "sheets").iterdir())) == 7
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_the_model_is_loaded_as_asked(run):
+    assert run("--quick", "--judge", "judge", "--device", "cpu", "--dtype", "bfloat16")[0] == 0
+    assert run.loaded == [{"device": "cpu", "dtype": "bfloat16"}]
 
 
 @pytest.mark.parametrize("option", ["--json", "--output"])
