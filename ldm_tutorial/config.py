@@ -258,7 +258,7 @@ SD15 = StableDiffusionConfig(AutoencoderConfig(), UNetConfig(), CLIPTextConfig()
 
 EMOJI = StableDiffusionConfig(
     vae=AutoencoderConfig(
-        block_out_channels=(32, 48, 96), layers_per_block=1, norm_num_groups=16, scaling_factor=0.2162, sample_size=64
+        block_out_channels=(32, 48, 96), layers_per_block=1, norm_num_groups=16, scaling_factor=0.20604, sample_size=64
     ),
     unet=UNetConfig(
         block_out_channels=(64, 128, 240), attention_levels=(False, True, True), layers_per_block=1, num_attention_heads=4,

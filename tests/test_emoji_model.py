@@ -49,7 +49,7 @@ def test_it_reconstructs_pictures_it_never_saw(pipe):
     latents = pipe.encode(pictures.float() / 127.5 - 1)
     decoded = np.stack([np.asarray(picture) for picture in pipe.decode(latents)]).transpose(0, 3, 1, 2)
     mse = ((decoded / 255.0 - pictures.numpy() / 255.0) ** 2).mean(axis=(1, 2, 3))
-    assert (-10 * np.log10(mse)).mean() > 28  # decibels
+    assert (-10 * np.log10(mse)).mean() > 31  # decibels
 
 
 def test_diffusers_loads_the_folder_unchanged_and_draws_the_same_picture(pipe):
@@ -74,7 +74,7 @@ def test_model_index_names_the_classes_of_diffusers_and_transformers():
 def test_subjects_of_the_gallery_are_found_again_more_often_than_by_chance(pipe):
     """Drawn pictures against the data set's, in the vector space of the image tower, which takes no part in drawing.
 
-    One in eight would be chance; seven were found when these weights were published.
+    One in eight would be chance; all eight were found when these weights were published.
     """
     clip = load_clip(FOLDER)
     data = EmojiDataset("train")
@@ -84,24 +84,21 @@ def test_subjects_of_the_gallery_are_found_again_more_often_than_by_chance(pipe)
     with torch.no_grad():
         similarity = clip.encode_image(pixels.float() / 127.5 - 1) @ clip.encode_image(own.float() / 127.5 - 1).T
     right = (similarity.argmax(dim=1) == torch.arange(len(GALLERY))).float().mean()
-    assert right > 0.6, similarity
+    assert right > 0.8, similarity
 
 
-def test_drawn_pictures_lie_near_the_real_ones_of_their_subject(pipe):
-    """Among the ten nearest subjects of the data set, pixel by pixel at half the size, out of about 1,200.
+def test_the_nearest_real_picture_shows_the_subject_that_was_asked_for(pipe):
+    """The nearest of the data set, pixel by pixel at half the size, out of 3,512 pictures of about 1,200 subjects.
 
-    59 % of 160 pairs when these weights were published, 19 % with the first ones; chance is under 1 %.
+    99 % of 160 pairs when these weights were published, with 25 steps; chance is under 1 %.
     """
     data, train = EmojiDataset("all"), EmojiDataset("train").entries
     asked = train[:: len(train) // 32][:32]
     drawn = pipe([entry.captions[0] for entry in asked], seed=[0] * 32, steps=15, progress=False)
     pixels = torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1) for picture in drawn])
     halves = [F.avg_pool2d(x.float() / 255, 2).flatten(1) for x in (pixels, data.pictures)]  # (32, d), (n, d)
-    found = 0
-    for entry, row in zip(asked, torch.cdist(*halves)):
-        nearest = dict.fromkeys(data.entries[i].label for i in row.argsort()[:30])
-        found += entry.label in list(nearest)[:10]
-    assert found / 32 > 0.35
+    nearest = [data.entries[i].label for i in torch.cdist(*halves).argmin(dim=1).tolist()]
+    assert sum(found == entry.label for found, entry in zip(nearest, asked)) / 32 > 0.85
 
 
 def test_the_prompt_decides_and_the_seed_varies(pipe):

@@ -69,7 +69,8 @@ def test_the_logs_of_the_shipped_weights_can_be_read(training):
     if not (SHIPPED / f"{training}.jsonl").exists():
         pytest.skip("this model was shipped without its logs")
     log = read_log(training)
-    assert (np.diff(log["step"]) > 0).all() and (np.diff(log["seconds"]) >= 0).all()
+    # A step can have two lines: what it computed, and how its samples did.
+    assert (np.diff(log["step"]) >= 0).all() and (np.diff(log["seconds"]) >= 0).all()
     assert all(len(column) == len(log["step"]) for column in log.values())
 
 
