@@ -129,7 +129,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, as JSON")
     command.add_argument("--sheets", type=Path, metavar="FOLDER", help="write sheets and curves there, to look at")
     command.add_argument("--device", help="cuda, mps or cpu (default: the first of these that is there)")
-    command.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32); bfloat16: half the time on many CPUs")
+    command.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32)")
     command.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
     command = add_command(commands, "train", "train a part of the emoji model, or the judge that measures it")
