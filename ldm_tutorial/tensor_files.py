@@ -133,7 +133,7 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], device: torch.device
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a .safetensors file, all in `dtype` if one is given.
+    """Write a .safetensors file, all in `dtype` if one is given, with the one entry of `metadata` or {"format": "pt"}.
 
     Raises:
         OSError: it could not be written.
@@ -144,7 +144,8 @@ def write_tensors(
 
     ready = {name: _ready_to_write(name, tensor, dtype) for name, tensor in tensors.items()}
     try:
-        save_file(ready, path, metadata={"format": "pt", **(metadata or {})})
+        # one entry only: safetensors writes several in a random order, and one model must always be the same bytes
+        save_file(ready, path, metadata=metadata or {"format": "pt"})
     except SafetensorError as error:  # how safetensors reports a full disk: "... No space left on device (os error 28)"
         number = re.search(r"\(os error (\d+)\)", str(error))
         raise OSError(*([int(number[1]), os.strerror(int(number[1]))] if number else [str(error)])) from error

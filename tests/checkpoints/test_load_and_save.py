@@ -52,6 +52,13 @@ def test_a_model_comes_back_as_it_was(model, same_weights, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["model", "model.safetensors"])
+def test_a_model_is_always_saved_as_the_same_bytes(model, contents, tmp_path, name):
+    for i in range(12):
+        save_checkpoint(model, tmp_path / str(i) / name)
+    assert all(contents(tmp_path / str(i)) == contents(tmp_path / "0") for i in range(12))
+
+
+@pytest.mark.parametrize("name", ["model", "model.safetensors"])
 def test_a_tokenizer_is_saved_without_the_padding_of_its_last_call(model, contents, tmp_path, name):
     save_checkpoint(model, tmp_path / "before" / name)
     model.tokenizer(["a cat", "a"], padding="longest", truncation=True)
