@@ -21,7 +21,6 @@ from ..vae import AutoencoderKL, DiagonalGaussian
 from .clip import choose_captions
 from .ema import EMA
 from .loop import Run, add_common_arguments, add_start_from, batch_indices, learning_rate, set_learning_rate, step_generator
-from .recombine import recombine, same_style, subject_length
 from .sheets import save_sheet
 
 SAMPLE_PROMPTS = (
@@ -104,9 +103,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser, steps=60_000, batch_size=32, peak=8e-4)
     add_start_from(parser)
     parser.add_argument("--caption-dropout", type=float, default=0.1, help="how often a caption is replaced by the empty one")
-    parser.add_argument("--first-caption", type=float, default=0.85, help="how often a picture gets its full caption, not a tag")
-    parser.add_argument("--label-caption", type=float, default=0.0, help="how often a picture gets its label alone")
-    parser.add_argument("--recombine", type=float, default=0.0, help="how often what follows the subject is another caption's")
+    parser.add_argument("--first-caption", type=float, default=0.65, help="how often a picture gets its full caption")
+    parser.add_argument("--label-caption", type=float, default=0.2, help="how often a picture gets its label alone")
     parser.add_argument("--min-snr-gamma", type=float, default=5.0)
     parser.add_argument("--snr-offset", type=float, default=1.0, help="1: high noise counts as for the velocity; 0: as for noise")
     parser.add_argument("--timestep-power", type=float, default=0.5, help="1: uniform; less: more high noise, where words decide")
@@ -130,9 +128,6 @@ def main(args: argparse.Namespace) -> None:
     vocabulary = ["", *sorted({caption for row in captions for caption in row})]  # the empty caption is number 0
     number = {caption: i for i, caption in enumerate(vocabulary)}
     states = encode_captions(tokenizer, text_encoder, vocabulary, device, torch.bfloat16)  # (n, 77, d)
-    lengths = torch.tensor([subject_length(tokenizer, caption) for caption in vocabulary])
-    full = torch.tensor([number[row[0]] for row in captions])
-    styles = [entry.style for entry in data.entries]
     shown = encode_captions(tokenizer, text_encoder, list(SAMPLE_PROMPTS), device, torch.float32)
 
     noise_schedule = DDPMScheduler()
@@ -163,11 +158,6 @@ def main(args: argparse.Namespace) -> None:
         chosen = torch.tensor([number[caption] for caption in said])
         chosen[torch.rand(b, generator=generator) < args.caption_dropout] = 0  # each caption by itself, not the batch as one
         context = states[chosen.to(device)]  # (b, 77, d)
-        if args.recombine:
-            others = full[same_style(styles, indices, generator)]
-            mixed = recombine(context, lengths[chosen], states[others.to(device)], lengths[others])
-            mix = (torch.rand(b, generator=generator) < args.recombine) & (lengths[chosen] > 0)
-            context = torch.where(mix.to(device)[:, None, None], mixed, context)
         timesteps = sample_timesteps(b, len(alphas_cumprod), generator, args.timestep_power)
         noise = torch.randn(latents.shape, generator=generator).to(device)
         noisy = noise_schedule.add_noise(latents, noise, timesteps)
