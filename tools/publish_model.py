@@ -61,6 +61,9 @@ def main() -> None:
         size = (folder / WEIGHTS).stat().st_size
         if size > JUDGE_LIMIT:
             raise SystemExit(f"the judge's weights have {size:,} bytes, more than {JUDGE_LIMIT:,}")
+        log = args.source / "training" / "judge" / "log.jsonl"
+        if log.exists():
+            write_atomically(folder / "training.jsonl", log.read_bytes())
         print(f"{folder}: {size:,} bytes of weights")
 
 

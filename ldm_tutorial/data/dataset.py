@@ -111,12 +111,9 @@ def is_held_out(label: str, style: str) -> bool:
     return int(digest, 16) % 20 == 0
 
 
-STYLE_FOLLOWS = " in the style of "
-
-
 def canonical_caption(label: str, style: str) -> str:
     """The caption that names a picture in full, such as "an octopus in the style of fluent"."""
-    return with_article(label) + STYLE_FOLLOWS + style
+    return f"{with_article(label)} in the style of {style}"
 
 
 def captions_of(label: str, tags: Sequence[str], style: str) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from ..checkpoints import load_component, save_component
 from ..clip import CLIP
 from ..config import EMOJI
 from ..data import EmojiDataset
-from ..data.dataset import STYLE_FOLLOWS
 from ..model_folder import read_tokenizer, write_tokenizer
 from ..tensor_files import read_tensors
 from .augment import jitter
@@ -32,22 +31,13 @@ def contrastive_loss(logits: Tensor) -> Tensor:
     return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
 
 
-def choose_captions(
-    all_captions: list[tuple[str, ...]], generator: torch.Generator, first_share: float = 0.5, label_share: float = 0.0
-) -> list[str]:
-    """For each picture one of its captions.
-
-    With probability `first_share` the first, which tells label and style; with `label_share` the label alone, with or without
-    an article; else any of them, tags included.
-    """
+def choose_captions(all_captions: list[tuple[str, ...]], generator: torch.Generator, first_share: float = 0.5) -> list[str]:
+    """For each picture its first caption (label and style) with probability `first_share`, else any of its captions."""
     chosen = []
     for captions in all_captions:
-        draw, choice = torch.rand((), generator=generator), captions
-        if draw < first_share:
-            choice = captions[:1]
-        elif draw < first_share + label_share:
-            choice = [caption for caption in captions[1:3] if STYLE_FOLLOWS not in caption]
-        chosen.append(choice[0] if len(choice) == 1 else choice[int(torch.randint(len(choice), (), generator=generator))])
+        first = torch.rand((), generator=generator) < first_share
+        i = 0 if first else int(torch.randint(len(captions), (), generator=generator))
+        chosen.append(captions[i])
     return chosen
 
 

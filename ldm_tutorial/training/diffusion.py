@@ -103,8 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser, steps=60_000, batch_size=32, peak=8e-4)
     add_start_from(parser)
     parser.add_argument("--caption-dropout", type=float, default=0.1, help="how often a caption is replaced by the empty one")
-    parser.add_argument("--first-caption", type=float, default=0.65, help="how often a picture gets its full caption")
-    parser.add_argument("--label-caption", type=float, default=0.2, help="how often a picture gets its label alone")
+    parser.add_argument("--first-caption", type=float, default=0.85, help="how often a picture gets its full caption, not a tag")
     parser.add_argument("--min-snr-gamma", type=float, default=5.0)
     parser.add_argument("--snr-offset", type=float, default=1.0, help="1: high noise counts as for the velocity; 0: as for noise")
     parser.add_argument("--timestep-power", type=float, default=0.5, help="1: uniform; less: more high noise, where words decide")
@@ -154,7 +153,7 @@ def main(args: argparse.Namespace) -> None:
         b = len(indices)
         latents = DiagonalGaussian(posterior.mean[indices], posterior.logvar[indices]).sample(generator)
         latents = latents * vae.config.scaling_factor  # (b, 4, 16, 16), of unit variance
-        said = choose_captions([captions[i] for i in indices.tolist()], generator, args.first_caption, args.label_caption)
+        said = choose_captions([captions[i] for i in indices.tolist()], generator, args.first_caption)
         chosen = torch.tensor([number[caption] for caption in said])
         chosen[torch.rand(b, generator=generator) < args.caption_dropout] = 0  # each caption by itself, not the batch as one
         context = states[chosen.to(device)]  # (b, 77, d)
