@@ -181,9 +181,9 @@ def code_problems(cell: NotebookNode) -> Iterator[str]:
             yield "a picture without alt text: use ldm_tutorial.notebook.show(figure, alt=...)"
         yield from images_without_alt(str(data.get("text/html", "")))
         words = json.dumps({**output, "data": {k: v for k, v in data.items() if not k.startswith("image/")}})
-        for place in sorted({str(ROOT), str(Path.home())} - {"/"}):
-            if place in words:
-                yield f"the output names a folder of this machine: {place}"
+        places = sorted({str(ROOT), str(Path.home())} - {"/"}, key=len, reverse=True)  # the repository may lie below home
+        if named := next((place for place in places if place in words), None):
+            yield f"the output names a folder of this machine: {named}"
 
 
 def widget_problems(cells: list[NotebookNode]) -> Iterator[str]:
