@@ -96,7 +96,7 @@ class Evaluation:
         return [*(q.drawing for q in questions), *self.empty, *swept, *self.crowd.drawings()]
 
     def run(self, path: Path | None = None, progress: bool = True) -> Report:
-        """Measure everything. `path`: the model's files, for their size."""
+        """Measure everything. `path`: the model's files, for their size and their weights' fingerprint."""
         self.progress, self.path = progress, path
         # Times come first, while the machine is fresh
         figures = [*size_figures(self.pipe, path), *time_figures(self.pipe)]

@@ -74,7 +74,6 @@ def test_a_subject_it_does_not_know_is_named():
         right_answers(make_judge().config, EmojiDataset("held_out").entries[:3])
 
 
-@pytest.mark.skipif(not SHIPPED.is_dir(), reason="no judge is shipped yet")
 def test_the_shipped_judge_knows_the_data_set():
     judge, data = load_judge(), EmojiDataset("held_out")
     assert judge.config.subjects == tuple(EmojiDataset("all").subjects)
