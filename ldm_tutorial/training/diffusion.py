@@ -18,10 +18,10 @@ from ..model_folder import read_tokenizer
 from ..schedulers import DDPMScheduler, make_scheduler, randn
 from ..unet import UNet
 from ..vae import AutoencoderKL, DiagonalGaussian
-from .clip import choose_captions
 from .ema import EMA
 from .loop import Run, add_common_arguments, add_start_from, batch_indices, learning_rate, set_learning_rate, step_generator
 from .sheets import save_sheet
+from .wording import choose_words, without_article
 
 SAMPLE_PROMPTS = (
     "a cat in the style of noto", "an astronaut in the style of noto", "a zombie in the style of twemoji",
@@ -51,6 +51,16 @@ def min_snr_weight(alphas_cumprod: Tensor, timesteps: Tensor, gamma: float = 5.0
     return (snr + offset).clamp(max=gamma) / snr
 
 
+def dropout_rate(timesteps: Tensor, num_train_timesteps: int, early: float = 0.1, late: float = 0.1) -> Tensor:
+    """How often the caption is dropped: `early` in pure noise (t = T), `late` in clean latents (t = 0). (b,) -> (b,)
+
+    Guidance of scale w makes (1 - w) u + w c of the answers without words, u, and with them, c (Ho and Salimans 2022, equation
+    6). So it multiplies the error of u by w - 1, almost as much as that of c. Where the latents show the picture already,
+    u and c should agree, and what differs is error: there, `late` = 0.5 trains both alike.
+    """
+    return late + (early - late) * (timesteps / num_train_timesteps) ** 2
+
+
 def diffusion_loss(unet: nn.Module, noisy: Tensor, noise: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
     """Mean squared error of the guessed noise, for each latent: (b,)"""
     return ((unet(noisy, timesteps, context).float() - noise) ** 2).mean(dim=(1, 2, 3))
@@ -65,6 +75,17 @@ def silence_residuals(unet: UNet) -> UNet:
         if name.endswith(("conv2.weight", "proj_out.weight")) or name == "conv_out.weight":
             nn.init.zeros_(weight)
     return unet
+
+
+@torch.no_grad()
+def answer_with_words(unet: nn.Module, noisy: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+    """What the average guesses with the words: the target of a row that does not hear them. (b, 4, h, w) -> the same
+
+    Without words, the right guess is the mean of those with words, over all words that such latents could have: E[ε | x_t] =
+    E[ E[ε | x_t, y] | x_t ], the law of total expectation. So the goal is the same as with the noise that was added, nearer to
+    the mean, and the two answers err alike: guidance multiplies their difference.
+    """
+    return unet(noisy, timesteps, context).float()
 
 
 @torch.no_grad()
@@ -103,7 +124,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser, steps=60_000, batch_size=32, peak=8e-4)
     add_start_from(parser)
     parser.add_argument("--caption-dropout", type=float, default=0.1, help="how often a caption is replaced by the empty one")
+    parser.add_argument("--late-dropout", type=float, default=0.1, help="the same at timestep 0; in between, in between")
+    parser.add_argument("--distill-empty", action="store_true", help="without words, learn what the average answers with them")
     parser.add_argument("--first-caption", type=float, default=0.85, help="how often a picture gets its full caption, not a tag")
+    parser.add_argument("--bare-caption", type=float, default=0.0, help="how often its full caption without the article")
+    parser.add_argument("--label-caption", type=float, default=0.0, help="how often its label alone")
     parser.add_argument("--min-snr-gamma", type=float, default=5.0)
     parser.add_argument("--snr-offset", type=float, default=1.0, help="1: high noise counts as for the velocity; 0: as for noise")
     parser.add_argument("--timestep-power", type=float, default=0.5, help="1: uniform; less: more high noise, where words decide")
@@ -124,7 +149,7 @@ def main(args: argparse.Namespace) -> None:
     # What never changes, once: the posterior of each picture, the states of each caption.
     posterior = encode_pictures(vae, data.pictures.to(device))
     captions = [item.captions for item in data]
-    vocabulary = ["", *sorted({caption for row in captions for caption in row})]  # the empty caption is number 0
+    vocabulary = ["", *sorted({c for row in captions for c in (*row, without_article(row[0]))})]  # the empty caption is number 0
     number = {caption: i for i, caption in enumerate(vocabulary)}
     states = encode_captions(tokenizer, text_encoder, vocabulary, device, torch.bfloat16)  # (n, 77, d)
     shown = encode_captions(tokenizer, text_encoder, list(SAMPLE_PROMPTS), device, torch.float32)
@@ -153,18 +178,25 @@ def main(args: argparse.Namespace) -> None:
         b = len(indices)
         latents = DiagonalGaussian(posterior.mean[indices], posterior.logvar[indices]).sample(generator)
         latents = latents * vae.config.scaling_factor  # (b, 4, 16, 16), of unit variance
-        said = choose_captions([captions[i] for i in indices.tolist()], generator, args.first_caption)
-        chosen = torch.tensor([number[caption] for caption in said])
-        chosen[torch.rand(b, generator=generator) < args.caption_dropout] = 0  # each caption by itself, not the batch as one
-        context = states[chosen.to(device)]  # (b, 77, d)
         timesteps = sample_timesteps(b, len(alphas_cumprod), generator, args.timestep_power)
+        rows = [captions[i] for i in indices.tolist()]
+        said = choose_words(rows, generator, args.first_caption, args.bare_caption, args.label_caption)
+        chosen = torch.tensor([number[caption] for caption in said])
+        unsaid = dropout_rate(timesteps, len(alphas_cumprod), args.caption_dropout, args.late_dropout)
+        dropped = torch.rand(b, generator=generator) < unsaid  # each caption by itself, not the batch as one
+        context = states[chosen.where(~dropped, 0).to(device)]  # (b, 77, d)
         noise = torch.randn(latents.shape, generator=generator).to(device)
         noisy = noise_schedule.add_noise(latents, noise, timesteps)
 
+        timesteps, target = timesteps.to(device), noise
         with accelerator.autocast(), sdpa_kernel(attention):
-            losses = diffusion_loss(unet, noisy, noise, timesteps.to(device), context)  # (b,)
-        weights = min_snr_weight(alphas_cumprod, timesteps, args.min_snr_gamma, args.snr_offset)  # (b,)
-        loss = (losses * weights.to(device)).mean()
+            if args.distill_empty and dropped.any():
+                target = noise.clone()
+                heard = states[chosen[dropped].to(device)]
+                target[dropped] = answer_with_words(ema.model, noisy[dropped], timesteps[dropped], heard)
+            losses = diffusion_loss(unet, noisy, target, timesteps, context)  # (b,)
+        weights = min_snr_weight(alphas_cumprod.to(device), timesteps, args.min_snr_gamma, args.snr_offset)  # (b,)
+        loss = (losses * weights).mean()
         optimizer.zero_grad()
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(unet.parameters(), 1.0)

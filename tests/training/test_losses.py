@@ -15,7 +15,14 @@ from ldm_tutorial.schedulers import DDPMScheduler
 from ldm_tutorial.training.augment import jitter
 from ldm_tutorial.training.autoencoder import psnr
 from ldm_tutorial.training.clip import choose_captions, contrastive_loss
-from ldm_tutorial.training.diffusion import min_snr_weight, sample_timesteps, silence_residuals
+from ldm_tutorial.training.diffusion import (
+    answer_with_words,
+    diffusion_loss,
+    dropout_rate,
+    min_snr_weight,
+    sample_timesteps,
+    silence_residuals,
+)
 from ldm_tutorial.training.discriminator import PatchDiscriminator, adaptive_weight, hinge_loss
 from ldm_tutorial.training.ema import EMA
 from ldm_tutorial.training.perceptual import VGG16, PerceptualLoss, read_lpips_heads
@@ -96,6 +103,34 @@ def test_with_offset_one_an_error_of_the_noise_counts_as_one_of_the_velocity():
 
     weight = min_snr_weight(alphas_cumprod, t, gamma=float("inf"), offset=1.0)
     assert torch.allclose(weight * (guess - eps) ** 2, (velocity(guess) - velocity(eps)) ** 2)
+
+
+def test_captions_are_dropped_as_often_as_asked_in_noise_and_in_clean_latents_and_in_between_in_between():
+    timesteps = torch.arange(1001)
+    assert torch.equal(dropout_rate(timesteps, 1000), torch.full((1001,), 0.1))
+    rates = dropout_rate(timesteps, 1000, early=0.1, late=0.5)
+    assert rates[0] == 0.5 and rates[1000] == pytest.approx(0.1) and rates[500] == pytest.approx(0.4)
+    assert (rates.diff() < 0).all()
+
+
+def test_who_learns_the_answers_with_words_learns_the_right_one_without():
+    """Two words, one latent that each could have: the guess without words is the mean of the two, whichever target is used."""
+
+    class Heard(nn.Module):
+        def forward(self, noisy, timesteps, context):
+            return context.mean((1, 2))[:, None, None, None].expand_as(noisy)
+
+    words = torch.tensor([-1.0, 3.0]).repeat(2000)[:, None, None].expand(-1, 77, 4)
+    noisy, timesteps, n = torch.zeros(4000, 1, 2, 2), torch.zeros(4000, dtype=torch.long), len(words)
+    noise = words.mean((1, 2))[:, None, None, None] + torch.randn(n, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    taught = answer_with_words(Heard(), noisy, timesteps, words)
+    guesses = torch.linspace(-1, 3, 81)
+    for target in (noise, taught):
+        losses = [
+            diffusion_loss(lambda x, t, c, g=g: torch.full_like(x, g), noisy, target, timesteps, words).mean() for g in guesses
+        ]
+        assert guesses[torch.stack(losses).argmin()].item() == pytest.approx(1, abs=0.051)
+    assert taught.var() < 0.85 * noise.var()  # and nearer to it
 
 
 def test_psnr_of_a_constant_error():

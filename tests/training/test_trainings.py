@@ -71,8 +71,10 @@ def test_a_log_tells_the_learning_rate_of_each_step(tmp_path, name, warmup):
     assert log["learning_rate"] == pytest.approx([learning_rate(step, 4, 0.002, warmup) for step in range(4)], rel=1e-5)
 
 
-@pytest.mark.parametrize("name, part", [("autoencoder", "vae"), ("diffusion", "unet")])
-def test_a_killed_training_goes_on_bit_for_bit(tmp_path, monkeypatch, name, part):
+@pytest.mark.parametrize(
+    "name, part, more", [("autoencoder", "vae", ()), ("diffusion", "unet", ()), ("diffusion", "unet", ("--distill-empty",))]
+)
+def test_a_killed_training_goes_on_bit_for_bit(tmp_path, monkeypatch, name, part, more):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         train("clip", folder, "--steps", 1)
@@ -80,7 +82,7 @@ def test_a_killed_training_goes_on_bit_for_bit(tmp_path, monkeypatch, name, part
         train("diffusion", folder, "--steps", 1)
         if name == "autoencoder":
             (folder / "training" / "autoencoder" / "state.pt").unlink()
-    options = ("--steps", 6, "--save-every", 2)
+    options = ("--steps", 6, "--save-every", 2, *more)
     state = f"training/{'unet' if name == 'diffusion' else name}/state.pt"
     if name == "diffusion":
         (whole / state).unlink()
@@ -151,6 +153,20 @@ def test_clip_goes_on_with_the_tokens_that_its_weights_belong_to(tmp_path, monke
     train("clip", tmp_path / "second", "--steps", 1, "--start-from", tmp_path / "first")
     merges = [(tmp_path / name / "tokenizer" / "tokenizer.json").read_text() for name in ("first", "second", "alone")]
     assert merges[0] == merges[1] != merges[2]
+
+
+def test_without_words_a_unet_learns_what_its_average_answers_with_them(tmp_path, monkeypatch):
+    for training in ("clip", "autoencoder"):
+        train(training, tmp_path, "--steps", 1)
+    calls, answer, loss = [], diffusion.answer_with_words, diffusion.diffusion_loss
+    monkeypatch.setattr(diffusion, "answer_with_words", lambda *args: calls.append((args, answer(*args))) or calls[-1][1])
+    monkeypatch.setattr(diffusion, "diffusion_loss", lambda *args: calls.append(args) or loss(*args))
+    train("diffusion", tmp_path, "--steps", 1, "--caption-dropout", 1, "--late-dropout", 1, "--distill-empty")
+    ((average, noisy, timesteps, heard), taught), (unet, same, target, at, context) = calls
+    assert torch.equal(noisy, same) and torch.equal(timesteps, at) and torch.equal(target, taught)
+    assert average is not unet and not taught.requires_grad
+    assert all(torch.equal(row, context[0]) for row in context)  # it hears the empty caption only,
+    assert not any(torch.equal(row, context[0]) for row in heard)  # the average what belongs to the pictures
 
 
 def test_a_unet_without_an_autoencoder_is_refused_before_anything_is_computed(tmp_path):
