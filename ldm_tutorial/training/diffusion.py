@@ -51,7 +51,7 @@ def min_snr_weight(alphas_cumprod: Tensor, timesteps: Tensor, gamma: float = 5.0
     return (snr + offset).clamp(max=gamma) / snr
 
 
-def dropout_rate(timesteps: Tensor, num_train_timesteps: int, early: float = 0.1, late: float = 0.1) -> Tensor:
+def dropout_rate(timesteps: Tensor, num_train_timesteps: int, early: float, late: float) -> Tensor:
     """How often the caption is dropped: `early` in pure noise (t = T), `late` in clean latents (t = 0). (b,) -> (b,)
 
     Guidance of scale w makes (1 - w) u + w c of the answers without words, u, and with them, c (Ho and Salimans 2022, equation
@@ -124,7 +124,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser, steps=60_000, batch_size=32, peak=8e-4)
     add_start_from(parser)
     parser.add_argument("--caption-dropout", type=float, default=0.1, help="how often a caption is replaced by the empty one")
-    parser.add_argument("--late-dropout", type=float, default=0.1, help="the same at timestep 0; in between, in between")
+    parser.add_argument("--late-dropout", type=float, help="the same at timestep 0; in between, in between. Default: the same")
     parser.add_argument("--distill-empty", action="store_true", help="without words, learn what the average answers with them")
     parser.add_argument("--first-caption", type=float, default=0.85, help="how often a picture gets its full caption, not a tag")
     parser.add_argument("--bare-caption", type=float, default=0.0, help="how often its full caption without the article")
@@ -138,6 +138,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     from accelerate import Accelerator
 
+    if (told := args.first_caption + args.bare_caption + args.label_caption) > 1 + 1e-9:
+        raise ValueError(f"--first-caption, --bare-caption, --label-caption: shares of one whole, but they add up to {told:g}")
+    late_dropout = args.caption_dropout if args.late_dropout is None else args.late_dropout
     accelerator = Accelerator(mixed_precision=args.mixed_precision)
     device = accelerator.device
     torch.manual_seed(args.seed)
@@ -182,7 +185,7 @@ def main(args: argparse.Namespace) -> None:
         rows = [captions[i] for i in indices.tolist()]
         said = choose_words(rows, generator, args.first_caption, args.bare_caption, args.label_caption)
         chosen = torch.tensor([number[caption] for caption in said])
-        unsaid = dropout_rate(timesteps, len(alphas_cumprod), args.caption_dropout, args.late_dropout)
+        unsaid = dropout_rate(timesteps, len(alphas_cumprod), args.caption_dropout, late_dropout)
         dropped = torch.rand(b, generator=generator) < unsaid  # each caption by itself, not the batch as one
         context = states[chosen.where(~dropped, 0).to(device)]  # (b, 77, d)
         noise = torch.randn(latents.shape, generator=generator).to(device)

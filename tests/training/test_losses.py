@@ -107,7 +107,7 @@ def test_with_offset_one_an_error_of_the_noise_counts_as_one_of_the_velocity():
 
 def test_captions_are_dropped_as_often_as_asked_in_noise_and_in_clean_latents_and_in_between_in_between():
     timesteps = torch.arange(1001)
-    assert torch.equal(dropout_rate(timesteps, 1000), torch.full((1001,), 0.1))
+    assert torch.equal(dropout_rate(timesteps, 1000, early=0.1, late=0.1), torch.full((1001,), 0.1))
     rates = dropout_rate(timesteps, 1000, early=0.1, late=0.5)
     assert rates[0] == 0.5 and rates[1000] == pytest.approx(0.1) and rates[500] == pytest.approx(0.4)
     assert (rates.diff() < 0).all()

@@ -161,12 +161,18 @@ def test_without_words_a_unet_learns_what_its_average_answers_with_them(tmp_path
     calls, answer, loss = [], diffusion.answer_with_words, diffusion.diffusion_loss
     monkeypatch.setattr(diffusion, "answer_with_words", lambda *args: calls.append((args, answer(*args))) or calls[-1][1])
     monkeypatch.setattr(diffusion, "diffusion_loss", lambda *args: calls.append(args) or loss(*args))
-    train("diffusion", tmp_path, "--steps", 1, "--caption-dropout", 1, "--late-dropout", 1, "--distill-empty")
+    train("diffusion", tmp_path, "--steps", 1, "--caption-dropout", 1, "--distill-empty")  # late ones, too
     ((average, noisy, timesteps, heard), taught), (unet, same, target, at, context) = calls
     assert torch.equal(noisy, same) and torch.equal(timesteps, at) and torch.equal(target, taught)
     assert average is not unet and not taught.requires_grad
     assert all(torch.equal(row, context[0]) for row in context)  # it hears the empty caption only,
     assert not any(torch.equal(row, context[0]) for row in heard)  # the average what belongs to the pictures
+
+
+def test_shares_of_captions_that_are_more_than_all_are_refused_before_anything_is_computed(tmp_path):
+    with pytest.raises(ValueError, match="--first-caption, --bare-caption, --label-caption: .* add up to 1.05"):
+        train("diffusion", tmp_path, "--steps", 1, "--label-caption", 0.2)  # --first-caption is 0.85 by itself
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_unet_without_an_autoencoder_is_refused_before_anything_is_computed(tmp_path):
