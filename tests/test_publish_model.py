@@ -20,3 +20,9 @@ def test_a_new_stretch_comes_after_those_before():
     assert publish_model.joined(first, second) == first + second
     longer = stretch(50, 100, 150, loss=0.5)
     assert publish_model.joined(first + second, longer) == first + longer
+
+
+def test_a_log_that_already_holds_several_stretches_is_not_told_twice():
+    both = stretch(50, 100) + stretch(50, 100, loss=0.5)
+    assert publish_model.joined(both, both) == both
+    assert publish_model.joined(stretch(50, 100, loss=2.0) + both, both) == stretch(50, 100, loss=2.0) + both

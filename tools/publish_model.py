@@ -7,6 +7,7 @@ python tools/publish_model.py runs/emoji [--to ldm_tutorial/models/emoji]
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from pathlib import Path
 
@@ -25,7 +26,7 @@ JUDGE_LIMIT = 2_000_000
 
 
 def joined(shipped: str, new: str) -> str:
-    """The log of all stretches: what was shipped, then the new one, which replaces the last if it is the same, only longer."""
+    """The log of all stretches: what was shipped, then the new one. From where both begin alike, the new one replaces the shipped."""
     stretches: list[list[str]] = []
     for line in shipped.splitlines():
         step = json.loads(line)["step"]
@@ -33,9 +34,8 @@ def joined(shipped: str, new: str) -> str:
             stretches.append([])
         stretches[-1].append(line)
     lines = new.splitlines()
-    if stretches and stretches[-1][0] == lines[0]:
-        stretches.pop()
-    return "".join(line + "\n" for stretch in [*stretches, lines] for line in stretch)
+    kept = itertools.takewhile(lambda stretch: stretch[0] != lines[0], stretches)
+    return "".join(line + "\n" for stretch in [*kept, lines] for line in stretch)
 
 
 def main() -> None:
