@@ -66,6 +66,24 @@ def diffusion_loss(unet: nn.Module, noisy: Tensor, noise: Tensor, timesteps: Ten
     return ((unet(noisy, timesteps, context).float() - noise) ** 2).mean(dim=(1, 2, 3))
 
 
+def paired_loss(
+    unet: nn.Module, noisy: Tensor, noise: Tensor, timesteps: Tensor, context: Tensor, pairs: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The diffusion loss of each latent, (b,); and how far apart the answers of each pair of rows (p, 2) are, squared: (p,)"""
+    answers = unet(noisy, timesteps, context).float()
+    first, second = answers[pairs].unbind(1)
+    return ((answers - noise) ** 2).mean(dim=(1, 2, 3)), ((first - second) ** 2).mean(dim=(1, 2, 3))
+
+
+def agreement_weight(timesteps: Tensor, below: float) -> Tensor:
+    """1 for timesteps up to `below`, then falling to 0 at 1.5 times as late: where the words have nothing to add. (b,) -> (b,)
+
+    There the latents show which picture it is, and the right answer is the same with the words and without. Guidance of scale
+    w takes w - 1 times the difference between the two: where they agree it does nothing, and that is what it should do.
+    """
+    return ((1.5 * below - timesteps) / (0.5 * below)).clamp(0, 1)
+
+
 def silence_residuals(unet: UNet) -> UNet:
     """Set to zero what each residual block and each transformer adds, and the output: the network begins as a plain path.
 
@@ -126,6 +144,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--caption-dropout", type=float, default=0.1, help="how often a caption is replaced by the empty one")
     parser.add_argument("--late-dropout", type=float, help="the same at timestep 0; in between, in between. Default: the same")
     parser.add_argument("--distill-empty", action="store_true", help="without words, learn what the average answers with them")
+    parser.add_argument("--agree", type=float, default=0.0, help="weight of the difference of answers with and without words")
+    parser.add_argument("--agree-below", type=float, default=300, help="the timestep up to which it should be none")
     parser.add_argument("--first-caption", type=float, default=0.85, help="how often a picture gets its full caption, not a tag")
     parser.add_argument("--bare-caption", type=float, default=0.0, help="how often its full caption without the article")
     parser.add_argument("--label-caption", type=float, default=0.0, help="how often its label alone")
@@ -187,19 +207,32 @@ def main(args: argparse.Namespace) -> None:
         chosen = torch.tensor([number[caption] for caption in said])
         unsaid = dropout_rate(timesteps, len(alphas_cumprod), args.caption_dropout, late_dropout)
         dropped = torch.rand(b, generator=generator) < unsaid  # each caption by itself, not the batch as one
-        context = states[chosen.where(~dropped, 0).to(device)]  # (b, 77, d)
         noise = torch.randn(latents.shape, generator=generator).to(device)
         noisy = noise_schedule.add_noise(latents, noise, timesteps)
+        timesteps = timesteps.to(device)
+        if args.agree:  # the rows without words stand beside the same rows with them, otherwise in their place
+            twice = dropped.nonzero().squeeze(1)  # (p,)
+            every = torch.cat([torch.arange(b), twice])  # (b + p,)
+            noisy, noise, timesteps, chosen = noisy[every], noise[every], timesteps[every], chosen[every]
+            dropped = torch.arange(len(every)) >= b
+            pairs = torch.stack([twice, dropped.nonzero().squeeze(1)], dim=1)  # (p, 2)
+        context = states[chosen.where(~dropped, 0).to(device)]  # (b, 77, d)
 
-        timesteps, target = timesteps.to(device), noise
+        target = noise
         with accelerator.autocast(), sdpa_kernel(attention):
             if args.distill_empty and dropped.any():
                 target = noise.clone()
                 heard = states[chosen[dropped].to(device)]
                 target[dropped] = answer_with_words(ema.model, noisy[dropped], timesteps[dropped], heard)
-            losses = diffusion_loss(unet, noisy, target, timesteps, context)  # (b,)
+            if args.agree:
+                losses, apart = paired_loss(unet, noisy, target, timesteps, context, pairs)  # (b,), (p,)
+            else:
+                losses = diffusion_loss(unet, noisy, target, timesteps, context)  # (b,)
         weights = min_snr_weight(alphas_cumprod.to(device), timesteps, args.min_snr_gamma, args.snr_offset)  # (b,)
         loss = (losses * weights).mean()
+        if args.agree:
+            weights = weights * agreement_weight(timesteps, args.agree_below)
+            loss = loss + args.agree * (apart * weights[b:]).sum() / len(losses)
         optimizer.zero_grad()
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(unet.parameters(), 1.0)

@@ -16,10 +16,12 @@ from ldm_tutorial.training.augment import jitter
 from ldm_tutorial.training.autoencoder import psnr
 from ldm_tutorial.training.clip import choose_captions, contrastive_loss
 from ldm_tutorial.training.diffusion import (
+    agreement_weight,
     answer_with_words,
     diffusion_loss,
     dropout_rate,
     min_snr_weight,
+    paired_loss,
     sample_timesteps,
     silence_residuals,
 )
@@ -131,6 +133,24 @@ def test_who_learns_the_answers_with_words_learns_the_right_one_without():
         ]
         assert guesses[torch.stack(losses).argmin()].item() == pytest.approx(1, abs=0.051)
     assert taught.var() < 0.85 * noise.var()  # and nearer to it
+
+
+def test_two_answers_should_agree_where_the_latents_tell_all_and_not_where_they_tell_nothing():
+    weights = agreement_weight(torch.arange(1000), below=300)
+    assert (weights[:301] == 1).all() and weights[375] == 0.5 and (weights[450:] == 0).all() and (weights.diff() <= 0).all()
+
+
+def test_a_paired_loss_is_the_diffusion_loss_and_tells_how_far_apart_the_answers_are():
+    noisy, noise = torch.randn(2, 5, 4, 3, 2, generator=torch.Generator().manual_seed(0))
+    timesteps, words, pairs = torch.arange(5), torch.arange(5.0)[:, None, None].expand(-1, 77, 6), torch.tensor([[0, 3], [2, 4]])
+
+    def unet(x, t, context):
+        return x + context.mean((1, 2))[:, None, None, None]
+
+    losses, apart = paired_loss(unet, noisy, noise, timesteps, words, pairs)
+    assert torch.equal(losses, diffusion_loss(unet, noisy, noise, timesteps, words))
+    differences = noisy[[0, 2]] - noisy[[3, 4]] - torch.tensor([3.0, 2.0])[:, None, None, None]
+    torch.testing.assert_close(apart, differences.square().mean((1, 2, 3)))
 
 
 def test_psnr_of_a_constant_error():

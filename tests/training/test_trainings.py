@@ -72,7 +72,8 @@ def test_a_log_tells_the_learning_rate_of_each_step(tmp_path, name, warmup):
 
 
 @pytest.mark.parametrize(
-    "name, part, more", [("autoencoder", "vae", ()), ("diffusion", "unet", ()), ("diffusion", "unet", ("--distill-empty",))]
+    "name, part, more",
+    [("autoencoder", "vae", ()), ("diffusion", "unet", ()), ("diffusion", "unet", ("--distill-empty", "--agree", 10))],
 )
 def test_a_killed_training_goes_on_bit_for_bit(tmp_path, monkeypatch, name, part, more):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -167,6 +168,39 @@ def test_without_words_a_unet_learns_what_its_average_answers_with_them(tmp_path
     assert average is not unet and not taught.requires_grad
     assert all(torch.equal(row, context[0]) for row in context)  # it hears the empty caption only,
     assert not any(torch.equal(row, context[0]) for row in heard)  # the average what belongs to the pictures
+
+
+def test_rows_that_should_agree_are_there_twice_with_the_same_latents_with_words_and_without(tmp_path, monkeypatch):
+    for training in ("clip", "autoencoder"):
+        train(training, tmp_path, "--steps", 1)
+    calls, loss = [], diffusion.paired_loss
+    monkeypatch.setattr(diffusion, "paired_loss", lambda *args: calls.append(args) or loss(*args))
+    train("diffusion", tmp_path, "--steps", 1, "--caption-dropout", 0.5, "--agree", 10)
+    ((_, noisy, noise, timesteps, context, pairs),) = calls
+    heard, unheard = pairs.unbind(1)
+    assert 0 < len(pairs) < (b := len(noisy) - len(pairs))
+    assert heard.unique().tolist() == heard.tolist() and heard.max() < b and unheard.tolist() == list(range(b, len(noisy)))
+    for tensor in (noisy, noise, timesteps):
+        assert torch.equal(tensor[heard], tensor[unheard])
+    empty = context[b]
+    assert all(torch.equal(row, empty) for row in context[b:]) and not any(torch.equal(row, empty) for row in context[:b])
+
+
+def test_the_more_answers_should_agree_the_nearer_they_come(tmp_path):
+    for training in ("clip", "autoencoder", "diffusion"):
+        train(training, tmp_path / "first", "--steps", 2, "--learning-rate", 0.01)
+    apart = {}
+    for weight in (1e-6, 100):
+        folder = shutil.copytree(tmp_path / "first", tmp_path / f"weight {weight}")
+        shutil.rmtree(folder / "training" / "unet")
+        more = ("--agree", weight, "--agree-below", 2000, "--caption-dropout", 1, "--ema-decay", 0)
+        train("diffusion", folder, "--steps", 20, "--learning-rate", 0.01, *more)
+        unet = load_checkpoint(folder).unet
+        noisy = torch.randn(8, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+        words = torch.randn(8, 77, unet.config.cross_attention_dim, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            apart[weight] = (unet(noisy, 100, words) - unet(noisy, 100, 0 * words)).square().mean().item()
+    assert apart[100] < apart[1e-6] / 2
 
 
 def test_shares_of_captions_that_are_more_than_all_are_refused_before_anything_is_computed(tmp_path):
