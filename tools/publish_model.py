@@ -26,7 +26,7 @@ JUDGE_LIMIT = 2_000_000
 
 
 def joined(shipped: str, new: str) -> str:
-    """The log of all stretches: what was shipped, then the new one. From where both begin alike, the new one replaces the shipped."""
+    """The log of all stretches: what was shipped, then the new one, which takes over from where both begin alike."""
     stretches: list[list[str]] = []
     for line in shipped.splitlines():
         step = json.loads(line)["step"]
