@@ -186,21 +186,28 @@ def test_rows_that_should_agree_are_there_twice_with_the_same_latents_with_words
     assert all(torch.equal(row, empty) for row in context[b:]) and not any(torch.equal(row, empty) for row in context[:b])
 
 
-def test_the_more_answers_should_agree_the_nearer_they_come(tmp_path):
-    for training in ("clip", "autoencoder", "diffusion"):
-        train(training, tmp_path / "first", "--steps", 2, "--learning-rate", 0.01)
-    apart = {}
-    for weight in (1e-6, 100):
-        folder = shutil.copytree(tmp_path / "first", tmp_path / f"weight {weight}")
-        shutil.rmtree(folder / "training" / "unet")
-        more = ("--agree", weight, "--agree-below", 2000, "--caption-dropout", 1, "--ema-decay", 0)
-        train("diffusion", folder, "--steps", 20, "--learning-rate", 0.01, *more)
-        unet = load_checkpoint(folder).unet
-        noisy = torch.randn(8, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-        words = torch.randn(8, 77, unet.config.cross_attention_dim, generator=torch.Generator().manual_seed(1))
-        with torch.no_grad():
-            apart[weight] = (unet(noisy, 100, words) - unet(noisy, 100, 0 * words)).square().mean().item()
-    assert apart[100] < apart[1e-6] / 2
+@pytest.mark.parametrize("below", [300, 600])
+def test_answers_that_differ_cost_as_much_as_asked_up_to_the_timestep_asked(tmp_path, monkeypatch, below):
+    for training in ("clip", "autoencoder"):
+        train(training, tmp_path, "--steps", 1)
+    calls, loss = [], diffusion.paired_loss
+
+    def one_apart(*args):
+        calls.append(args)
+        losses, apart = loss(*args)
+        return 0 * losses, 1 + 0 * apart
+
+    monkeypatch.setattr(diffusion, "paired_loss", one_apart)
+    train(
+        "diffusion", tmp_path, "--steps", 1, "--caption-dropout", 1, "--agree", 10, "--agree-below", below, "--timestep-power", 1
+    )
+    ((_, noisy, _, timesteps, _, pairs),) = calls
+    at = timesteps[pairs[:, 1]]
+    weights = diffusion.min_snr_weight(diffusion.DDPMScheduler().alphas_cumprod, at, offset=1)
+    shared = (weights * diffusion.agreement_weight(at, below)).sum().item()
+    assert 0 < shared < weights.sum()  # some of them late, some not
+    (logged,) = read_log(tmp_path / "training" / "unet" / "log.jsonl")["loss"]
+    assert logged == pytest.approx(10 * shared / len(noisy), rel=1e-4)
 
 
 def test_shares_of_captions_that_are_more_than_all_are_refused_before_anything_is_computed(tmp_path):
