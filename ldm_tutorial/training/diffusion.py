@@ -72,7 +72,8 @@ def paired_loss(
     """The diffusion loss of each latent, (b,); and how far apart the answers of each pair of rows (p, 2) are, squared: (p,)"""
     answers = unet(noisy, timesteps, context).float()
     first, second = answers[pairs].unbind(1)
-    return ((answers - noise) ** 2).mean(dim=(1, 2, 3)), ((first - second) ** 2).mean(dim=(1, 2, 3))
+    losses = diffusion_loss(lambda *_: answers, noisy, noise, timesteps, context)
+    return losses, ((first - second) ** 2).mean(dim=(1, 2, 3))
 
 
 def agreement_weight(timesteps: Tensor, below: float) -> Tensor:
@@ -161,6 +162,11 @@ def main(args: argparse.Namespace) -> None:
     if (told := args.first_caption + args.bare_caption + args.label_caption) > 1 + 1e-9:
         raise ValueError(f"--first-caption, --bare-caption, --label-caption: shares of one whole, but they add up to {told:g}")
     late_dropout = args.caption_dropout if args.late_dropout is None else args.late_dropout
+    for option, share in (("--caption-dropout", args.caption_dropout), ("--late-dropout", late_dropout)):
+        if not 0 <= share <= 1:
+            raise ValueError(f"{option}: a share from 0 to 1, not {share:g}")
+    if args.agree < 0 or args.agree_below <= 0:
+        raise ValueError(f"--agree, --agree-below: at least 0 and above 0, not {args.agree:g} and {args.agree_below:g}")
     accelerator = Accelerator(mixed_precision=args.mixed_precision)
     device = accelerator.device
     torch.manual_seed(args.seed)
@@ -210,13 +216,14 @@ def main(args: argparse.Namespace) -> None:
         noise = torch.randn(latents.shape, generator=generator).to(device)
         noisy = noise_schedule.add_noise(latents, noise, timesteps)
         timesteps = timesteps.to(device)
+        pairs = torch.empty(0, 2, dtype=torch.long)
         if args.agree:  # the rows without words stand beside the same rows with them, otherwise in their place
             twice = dropped.nonzero().squeeze(1)  # (p,)
             every = torch.cat([torch.arange(b), twice])  # (b + p,)
             noisy, noise, timesteps, chosen = noisy[every], noise[every], timesteps[every], chosen[every]
             dropped = torch.arange(len(every)) >= b
             pairs = torch.stack([twice, dropped.nonzero().squeeze(1)], dim=1)  # (p, 2)
-        context = states[chosen.where(~dropped, 0).to(device)]  # (b, 77, d)
+        context = states[chosen.where(~dropped, 0).to(device)]  # (b + p, 77, d)
 
         target = noise
         with accelerator.autocast(), sdpa_kernel(attention):
@@ -224,15 +231,10 @@ def main(args: argparse.Namespace) -> None:
                 target = noise.clone()
                 heard = states[chosen[dropped].to(device)]
                 target[dropped] = answer_with_words(ema.model, noisy[dropped], timesteps[dropped], heard)
-            if args.agree:
-                losses, apart = paired_loss(unet, noisy, target, timesteps, context, pairs)  # (b,), (p,)
-            else:
-                losses = diffusion_loss(unet, noisy, target, timesteps, context)  # (b,)
-        weights = min_snr_weight(alphas_cumprod.to(device), timesteps, args.min_snr_gamma, args.snr_offset)  # (b,)
-        loss = (losses * weights).mean()
-        if args.agree:
-            weights = weights * agreement_weight(timesteps, args.agree_below)
-            loss = loss + args.agree * (apart * weights[b:]).sum() / len(losses)
+            losses, apart = paired_loss(unet, noisy, target, timesteps, context, pairs)  # (b + p,), (p,)
+        weights = min_snr_weight(alphas_cumprod.to(device), timesteps, args.min_snr_gamma, args.snr_offset)  # (b + p,)
+        shared = args.agree * weights[b:] * agreement_weight(timesteps[b:], args.agree_below)  # (p,)
+        loss = (losses * weights).mean() + (apart * shared).sum() / len(losses)
         optimizer.zero_grad()
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(unet.parameters(), 1.0)

@@ -159,11 +159,12 @@ def test_clip_goes_on_with_the_tokens_that_its_weights_belong_to(tmp_path, monke
 def test_without_words_a_unet_learns_what_its_average_answers_with_them(tmp_path, monkeypatch):
     for training in ("clip", "autoencoder"):
         train(training, tmp_path, "--steps", 1)
-    calls, answer, loss = [], diffusion.answer_with_words, diffusion.diffusion_loss
+    calls, answer, loss = [], diffusion.answer_with_words, diffusion.paired_loss
     monkeypatch.setattr(diffusion, "answer_with_words", lambda *args: calls.append((args, answer(*args))) or calls[-1][1])
-    monkeypatch.setattr(diffusion, "diffusion_loss", lambda *args: calls.append(args) or loss(*args))
+    monkeypatch.setattr(diffusion, "paired_loss", lambda *args: calls.append(args) or loss(*args))
     train("diffusion", tmp_path, "--steps", 1, "--caption-dropout", 1, "--distill-empty")  # late ones, too
-    ((average, noisy, timesteps, heard), taught), (unet, same, target, at, context) = calls
+    ((average, noisy, timesteps, heard), taught), (unet, same, target, at, context, pairs) = calls
+    assert not len(pairs)  # each row once, unless asked to agree
     assert torch.equal(noisy, same) and torch.equal(timesteps, at) and torch.equal(target, taught)
     assert average is not unet and not taught.requires_grad
     assert all(torch.equal(row, context[0]) for row in context)  # it hears the empty caption only,
@@ -213,6 +214,21 @@ def test_answers_that_differ_cost_as_much_as_asked_up_to_the_timestep_asked(tmp_
 def test_shares_of_captions_that_are_more_than_all_are_refused_before_anything_is_computed(tmp_path):
     with pytest.raises(ValueError, match="--first-caption, --bare-caption, --label-caption: .* add up to 1.05"):
         train("diffusion", tmp_path, "--steps", 1, "--label-caption", 0.2)  # --first-caption is 0.85 by itself
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        (("--caption-dropout", 1.5), "--caption-dropout: a share from 0 to 1, not 1.5"),
+        (("--late-dropout", -0.1), "--late-dropout: a share from 0 to 1, not -0.1"),
+        (("--agree", -1), "--agree, --agree-below: at least 0 and above 0, not -1 and 300"),
+        (("--agree-below", 0), "--agree, --agree-below: at least 0 and above 0, not 0 and 0"),
+    ],
+)
+def test_a_share_or_weight_that_means_nothing_is_refused_before_anything_is_computed(tmp_path, options, told):
+    with pytest.raises(ValueError, match=told):
+        train("diffusion", tmp_path, "--steps", 1, *options)
     assert not list(tmp_path.iterdir())
 
 
