@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 PROGRAM = "ldm-tutorial"
 FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
 TRAININGS = {  # its module, and what it trains
-    "clip": ("clip", "the text encoder, and the image tower that it is trained with"),
-    "autoencoder": ("autoencoder", "the autoencoder, from pictures to latents and back"),
-    "unet": ("diffusion", "the U-Net, which predicts the noise in the autoencoder's latents"),
-    "judge": ("judge", "the judge, which says what a picture shows: `evaluate` asks it"),
+    "clip": ("training.clip", "the text encoder, and the image tower that it is trained with"),
+    "autoencoder": ("training.autoencoder", "the autoencoder, from pictures to latents and back"),
+    "unet": ("training.diffusion", "the U-Net, which predicts the noise in the autoencoder's latents"),
+    "judge": ("evaluation.train_judge", "the judge, which says what a picture shows: `evaluate` asks it"),
 }
 
 
@@ -137,7 +137,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     for name, (module, what) in TRAININGS.items():
         part = add_command(parts, name, f"train {what}")
         if "train" in argv and name in argv:  # only then its module is needed
-            training = importlib.import_module(f"{__package__}.training.{module}")
+            training = importlib.import_module(f"{__package__}.{module}")
             training.add_arguments(part)
             part.set_defaults(command=training.main)
     return parser
@@ -220,9 +220,9 @@ def generate(args: argparse.Namespace) -> None:
 
 
 def compare(args: argparse.Namespace) -> None:
-    from .gallery import draw_gallery
+    from .figures.gallery import draw_gallery
+    from .figures.grids import to_picture
     from .images import check_output, save_image
-    from .plotting import to_picture
     from .schedulers import TITLES, make_scheduler
 
     output = check_output(args.output)
@@ -253,7 +253,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def info(args: argparse.Namespace) -> None:
-    from .machine import report
+    from .lessons.machine import report
 
     print(report())
 
@@ -302,7 +302,7 @@ def describe(settings: dict[str, Any]) -> str:
 
 def sheet(pictures: list[Image], prompt: str) -> Image:
     """Several pictures of one prompt as one, in the order of their seeds."""
-    from .plotting import picture_grid, to_picture
+    from .figures.grids import picture_grid, to_picture
     from .schedulers import TITLES
 
     columns = math.ceil(len(pictures) ** 0.5)

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from .checkpoints import load_checkpoint, pick_device
-from .hub import load_tokenizer, resolve
+from .checkpoints.hub import load_tokenizer, resolve
 from .options import Options, as_dtype, check_precision, takes_options
 from .parts import Parts
 from .run import Run, prepare

@@ -16,7 +16,7 @@ from ldm_tutorial.config import EMOJI
 from ldm_tutorial.data import EmojiDataset, canonical_caption
 from ldm_tutorial.training.clip import load_clip
 
-FOLDER = Path(ldm_tutorial.__file__).parent / "models" / "emoji"
+FOLDER = Path(ldm_tutorial.__file__).parent / "weights" / "emoji"
 GALLERY = ("cat", "astronaut", "zombie", "racing car", "chipmunk", "hamburger", "rocket", "octopus")
 
 

@@ -159,8 +159,8 @@ def test_wheel_and_source_archive_hold_the_package_with_data_and_weights(built):
     wheel, archive, _ = built
     for names in (wheel, archive):
         assert shipped_files() <= names
-        assert "ldm_tutorial/models/emoji/model_index.json" in names
-        assert "ldm_tutorial/models/emoji/unet/diffusion_pytorch_model.safetensors" in names
+        assert "ldm_tutorial/weights/emoji/model_index.json" in names
+        assert "ldm_tutorial/weights/emoji/unet/diffusion_pytorch_model.safetensors" in names
         assert any(n.startswith("ldm_tutorial/data/emoji/") for n in names)
     assert {"README.md", "LICENSE", "pyproject.toml"} <= archive
 

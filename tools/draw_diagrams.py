@@ -16,7 +16,13 @@ import torch
 from matplotlib.figure import Figure
 
 from ldm_tutorial import load_pipeline
-from ldm_tutorial.architecture import (
+from ldm_tutorial.checkpoints.atomic import atomic_path
+from ldm_tutorial.config import SD15
+from ldm_tutorial.data import EmojiDataset
+from ldm_tutorial.figures.checkpoints import name_map
+from ldm_tutorial.figures.guidance import guidance_arrow
+from ldm_tutorial.figures.machine_map import machine_map, markov_chain
+from ldm_tutorial.figures.networks import (
     decoder_figure,
     discriminator_figure,
     encoder_figure,
@@ -24,18 +30,12 @@ from ldm_tutorial.architecture import (
     spatial_transformer_figure,
     unet_figure,
 )
-from ldm_tutorial.checkpoint_figures import name_map
-from ldm_tutorial.config import SD15
-from ldm_tutorial.data import EmojiDataset
-from ldm_tutorial.diagrams import machine_map, markov_chain
-from ldm_tutorial.files import atomic_path
-from ldm_tutorial.guidance_figures import guidance_arrow
+from ldm_tutorial.figures.samplers import chains, design_choices, design_figure
+from ldm_tutorial.figures.text import text_encoder_figure
 from ldm_tutorial.images import to_images
-from ldm_tutorial.notebook import png
-from ldm_tutorial.sampler_figures import chains, design_choices, design_figure
+from ldm_tutorial.lessons.notebook import png
+from ldm_tutorial.lessons.toy import GaussianMixture
 from ldm_tutorial.schedulers import DDPMScheduler, randn
-from ldm_tutorial.text_figures import text_encoder_figure
-from ldm_tutorial.toy import GaussianMixture
 
 PROMPT = "a cat in the style of noto"
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,9 +10,9 @@ import argparse
 from pathlib import Path
 
 from ldm_tutorial import load_pipeline
+from ldm_tutorial.checkpoints.atomic import atomic_path
 from ldm_tutorial.data import STYLES, canonical_caption
-from ldm_tutorial.files import atomic_path
-from ldm_tutorial.plotting import picture_grid
+from ldm_tutorial.figures.grids import picture_grid
 
 SUBJECTS = ("cat", "astronaut", "zombie", "racing car", "chipmunk", "hamburger", "rocket", "octopus")
 ROOT = Path(__file__).resolve().parent.parent

@@ -178,7 +178,7 @@ def code_problems(cell: NotebookNode) -> Iterator[str]:
             if kind in data:
                 yield f"{kind} output: store png, which nbval leaves alone and every page shows"
         if "image/png" in data and not str(output.metadata.get("image/png", {}).get("alt", "")).strip():
-            yield "a picture without alt text: use ldm_tutorial.notebook.show(figure, alt=...)"
+            yield "a picture without alt text: use ldm_tutorial.lessons.notebook.show(figure, alt=...)"
         yield from images_without_alt(str(data.get("text/html", "")))
         words = json.dumps({**output, "data": {k: v for k, v in data.items() if not k.startswith("image/")}})
         places = sorted({str(ROOT), str(Path.home())} - {"/"}, key=len, reverse=True)  # the repository may lie below home

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make the shipped model out of a trained one: float16, checked for size and for drawing. And its logs, and the judge, if there.
 
-python tools/publish_model.py runs/emoji [--to ldm_tutorial/models/emoji]
+python tools/publish_model.py runs/emoji [--to ldm_tutorial/weights/emoji]
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 
 from ldm_tutorial import load_pipeline
 from ldm_tutorial.checkpoints import load_checkpoint, save_checkpoint, save_component
+from ldm_tutorial.checkpoints.atomic import write_atomically
 from ldm_tutorial.evaluation.judge import WEIGHTS, load_judge, save_judge
-from ldm_tutorial.files import write_atomically
 from ldm_tutorial.training.clip import ContrastivePart, load_clip
 from ldm_tutorial.training.logs import TRAININGS
 
@@ -41,7 +41,7 @@ def joined(shipped: str, new: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path, help="the folder that the three trainings wrote")
-    parser.add_argument("--to", type=Path, default=ROOT / "ldm_tutorial" / "models" / "emoji")
+    parser.add_argument("--to", type=Path, default=ROOT / "ldm_tutorial" / "weights" / "emoji")
     args = parser.parse_args()
     save_checkpoint(load_checkpoint(args.source), args.to, dtype=torch.float16)
     save_component(ContrastivePart(load_clip(args.source)), args.to / "contrastive", dtype=torch.float16)

@@ -17,13 +17,14 @@ from torch import Tensor
 
 from .. import __version__
 from ..data import EmojiDataset
+from ..weights import JUDGE
 from .accuracy import by, empty_figures, empty_prompts, split_figures, wording_table, wordings, worst
 from .autoencoder import measure_autoencoder, reconstruct
 from .cost import size_figures, time_figures
 from .distortions import distort_levels
 from .drawing import Drawing, draw_all, to_levels
 from .interpolation import between_prompts, between_seeds, interpolation_figure
-from .judge import SHIPPED, Judge, load_judge, look
+from .judge import Judge, load_judge, look
 from .memorization import copy_ratio, memorization_figures, nearest, seed_figures
 from .reference import Question, Reference, sample
 from .report import Figure, Report, share
@@ -247,14 +248,14 @@ def fingerprint(path: Path) -> str:
 
 def main(args: argparse.Namespace) -> None:
     """`ldm-tutorial evaluate`; its arguments are in cli.py."""
-    from ..files import write_atomically
-    from ..hub import resolve
+    from ..checkpoints.atomic import write_atomically
+    from ..checkpoints.hub import resolve
     from ..pipeline import load_pipeline
 
     files = {name: check_file(name, path) for name, path in (("--output", args.output), ("--json", args.json)) if path}
     if args.sheets:
         args.sheets.mkdir(parents=True, exist_ok=True)
-    judge = load_judge(args.judge or SHIPPED)
+    judge = load_judge(args.judge or JUDGE)
     pipe = load_pipeline(args.model, device=args.device, dtype=args.dtype)
     evaluation = Evaluation(pipe, judge.to(pipe.device), EmojiDataset("all"), QUICK if args.quick else Plan())
     report = evaluation.run(resolve(args.model), progress=not args.quiet)

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..checkpoints.folder import read_json, write_json
+from ..checkpoints.folders import atomic_folder
+from ..checkpoints.tensors import CheckpointError, check_match, fill, read_tensors, write_tensors
 from ..data import EmojiEntry
-from ..folders import atomic_folder
-from ..model_folder import read_json, write_json
-from ..tensor_files import CheckpointError, check_match, fill, read_tensors, write_tensors
+from ..weights import JUDGE
 
-SHIPPED = Path(__file__).parent.parent / "models" / "judge"
 WEIGHTS = "model.safetensors"
 
 
@@ -159,7 +159,7 @@ def save_judge(judge: Judge, folder: str | Path, dtype: torch.dtype | None = Non
     return Path(folder)
 
 
-def load_judge(folder: str | Path = SHIPPED, device: torch.device | str = "cpu") -> Judge:
+def load_judge(folder: str | Path = JUDGE, device: torch.device | str = "cpu") -> Judge:
     """The judge of a folder, in float32 and eval mode.
 
     Raises:

@@ -15,8 +15,8 @@ from matplotlib.ticker import NullLocator
 from PIL import Image
 from torch import Tensor
 
-from ..files import write_atomically
-from ..plotting import DPI, to_picture
+from ..checkpoints.atomic import write_atomically
+from ..figures.grids import DPI, to_picture
 from ..schedulers import TITLES
 from .report import Figure
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..lessons.toy import GaussianMixture
 from ..schedulers import DDIMScheduler
-from ..toy import GaussianMixture
 from . import call, exercise
 
 # ---- 1. The new noise

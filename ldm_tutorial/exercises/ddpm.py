@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..lessons.toy import GaussianMixture
 from ..schedulers import DDPMScheduler
 from ..schedulers.ddpm import posterior
-from ..toy import GaussianMixture
 from . import call, exercise
 
 

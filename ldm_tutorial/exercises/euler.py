@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..lessons.toy import GaussianMixture
 from ..schedulers.noise_schedule import karras_sigmas
-from ..toy import GaussianMixture
 from . import call, exercise
 
 MIXTURE = GaussianMixture([[1.0, 0.0], [-0.5, 0.8], [-0.5, -0.8]], [0.8, 0.7, 0.6], [0.5, 0.3, 0.2])

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ..attention import attention_weights
-from ..first_difference import first_difference, results
-from ..memory import peak_bytes, whole
-from ..tensor_files import write_tensors
+from ..checkpoints.tensors import write_tensors
+from ..lessons.first_difference import first_difference, results
+from ..lessons.memory import peak_bytes, whole
 from . import NotDone, call, exercise
 
 # ---- 1. The header

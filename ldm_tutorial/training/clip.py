@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..checkpoints import load_component, save_component
+from ..checkpoints.folder import read_tokenizer, write_tokenizer
+from ..checkpoints.tensors import read_tensors
 from ..clip import CLIP
 from ..config import EMOJI
 from ..data import EmojiDataset
-from ..model_folder import read_tokenizer, write_tokenizer
-from ..tensor_files import read_tensors
 from .augment import jitter
 from .loop import Run, add_common_arguments, add_start_from, batch_indices, learning_rate, set_learning_rate, step_generator
 

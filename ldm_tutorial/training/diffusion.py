@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..checkpoints import load_component, save_checkpoint, save_component
+from ..checkpoints.folder import read_tokenizer
 from ..config import EMOJI
 from ..data import EmojiDataset
-from ..model_folder import read_tokenizer
 from ..schedulers import DDPMScheduler, make_scheduler, randn
 from ..unet import UNet
 from ..vae import AutoencoderKL, DiagonalGaussian

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..weights import EMOJI
+
 TRAININGS = ("clip", "autoencoder", "unet")
-SHIPPED = Path(__file__).resolve().parents[1] / "models" / "emoji" / "training"  # the logs of the shipped weights
+SHIPPED = EMOJI / "training"  # the logs of the shipped weights
 
 
 def read_log(source: str | Path) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..files import atomic_path, write_atomically
+from ..checkpoints.atomic import atomic_path, write_atomically
 
 
 def step_generator(seed: int, step: int, process: int = 0) -> torch.Generator:

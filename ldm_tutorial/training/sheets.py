@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..files import atomic_path
+from ..checkpoints.atomic import atomic_path
 
 
 def contact_sheet(rows: list[Tensor], columns: int = 12, gap: int = 2) -> Image.Image:

@@ -9,8 +9,8 @@ from typing import Any
 import ipywidgets as w
 from PIL import Image
 
+from ..figures.grids import picture_grid, to_picture
 from ..pipeline import StableDiffusion, load_pipeline
-from ..plotting import picture_grid, to_picture
 from ..schedulers import TITLES
 from . import panel
 from .drawing import Frame, columns_of, difference, draw, index_at

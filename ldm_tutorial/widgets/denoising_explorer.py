@@ -9,8 +9,8 @@ from typing import Any
 import ipywidgets as w
 from PIL import Image
 
+from ..figures.grids import channel_pictures, picture_grid, to_picture
 from ..pipeline import StableDiffusion, load_pipeline
-from ..plotting import channel_pictures, picture_grid, to_picture
 from . import panel
 from .drawing import describe
 from .recording import Recording, map_picture, record, word_map

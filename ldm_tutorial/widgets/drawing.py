@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-from ..hub import KNOWN
+from ..checkpoints.hub import KNOWN
 from ..images import png_text
 from ..options import Options
 from ..pipeline import DenoisingStep, StableDiffusion

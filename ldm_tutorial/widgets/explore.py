@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..plotting import picture_grid, to_picture
+from ..figures.grids import picture_grid, to_picture
 from . import panel
 from .runner import ONE_AT_A_TIME
 

@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from torch import Tensor
 
-from ..plotting import DPI
+from ..figures.grids import DPI
+from ..lessons.toy import GaussianMixture
 from ..schedulers import TITLES, Scheduler, make_scheduler, randn
-from ..toy import GaussianMixture
 
 # Okabe and Ito's palette; lines differ in marker and dash as well.
 LOOKS = {

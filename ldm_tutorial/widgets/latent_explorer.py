@@ -10,8 +10,8 @@ import ipywidgets as w
 from PIL import Image
 
 from ..data import STYLES
+from ..figures.grids import channel_pictures, picture_grid, to_picture
 from ..pipeline import StableDiffusion, load_pipeline
-from ..plotting import channel_pictures, picture_grid, to_picture
 from . import panel
 from .drawing import draw
 from .latents import (

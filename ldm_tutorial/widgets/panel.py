@@ -11,7 +11,7 @@ from typing import Any
 import ipywidgets as w
 from PIL import Image
 
-from ..notebook import png
+from ..lessons.notebook import png
 from ..schedulers import TITLES
 from .runner import NewestWins, in_colab
 

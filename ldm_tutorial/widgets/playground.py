@@ -13,9 +13,9 @@ from typing import Any
 import ipywidgets as w
 from PIL import Image
 
-from ..hub import local_models
+from ..checkpoints.hub import local_models
+from ..figures.grids import picture_grid, to_picture
 from ..pipeline import StableDiffusion, load_pipeline
-from ..plotting import picture_grid, to_picture
 from . import panel
 from .drawing import Frame, as_code, describe, draw, png_url
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from ldm_tutorial.checkpoints import Components, save_checkpoint
+from ldm_tutorial.checkpoints.folder import PARTS
 from ldm_tutorial.config import AutoencoderConfig, CLIPTextConfig, StableDiffusionConfig, UNetConfig
-from ldm_tutorial.model_folder import PARTS
 from ldm_tutorial.schedulers import EulerDiscreteScheduler
 
 

@@ -8,9 +8,10 @@ import textwrap
 import pytest
 import torch
 
-from ldm_tutorial import folders, ldm_file, model_folder
-from ldm_tutorial.checkpoints import load_checkpoint, save_checkpoint
-from ldm_tutorial.folders import atomic_folder
+from ldm_tutorial.checkpoints import folder as model_folder
+from ldm_tutorial.checkpoints import folders, load_checkpoint, save_checkpoint
+from ldm_tutorial.checkpoints import single_file as ldm_file
+from ldm_tutorial.checkpoints.folders import atomic_folder
 
 
 class PowerCut(BaseException):

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ldm_tutorial.checkpoints import CheckpointError, load_checkpoint
-from ldm_tutorial.ldm_file import METADATA
-from ldm_tutorial.ldm_format import to_ldm
-from ldm_tutorial.model_folder import PARTS, read_tokenizer
-from ldm_tutorial.tensor_files import read_tensors
+from ldm_tutorial.checkpoints.compvis import to_ldm
+from ldm_tutorial.checkpoints.folder import PARTS, read_tokenizer
+from ldm_tutorial.checkpoints.single_file import METADATA
+from ldm_tutorial.checkpoints.tensors import read_tensors
 
 UNET = "model.diffusion_model."
 

@@ -7,8 +7,7 @@ import time
 
 import pytest
 
-from ldm_tutorial import hub
-from ldm_tutorial.checkpoints import CheckpointError, HubError, load_checkpoint, load_tokenizer, resolve, save_checkpoint
+from ldm_tutorial.checkpoints import CheckpointError, HubError, hub, load_checkpoint, load_tokenizer, resolve, save_checkpoint
 
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 FILE = "v1-5-pruned-emaonly.safetensors"

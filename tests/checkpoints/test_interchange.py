@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ldm_tutorial.checkpoints import load_checkpoint, load_component, save_checkpoint
-from ldm_tutorial.model_folder import PARTS
+from ldm_tutorial.checkpoints.folder import PARTS
 
 diffusers = pytest.importorskip("diffusers")
 

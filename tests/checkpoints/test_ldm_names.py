@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from ldm_tutorial.checkpoints.compvis import canonical, config_of, from_ldm, is_extra, ldm_name, to_ldm
+from ldm_tutorial.checkpoints.folder import PARTS, build
 from ldm_tutorial.config import EMOJI, SD15
-from ldm_tutorial.ldm_format import canonical, config_of, from_ldm, is_extra, ldm_name, to_ldm
-from ldm_tutorial.model_folder import PARTS, build
 
 SIZES = [(1, 1), (1, 3), (2, 4), (3, 2)]  # residual blocks a level, levels
 

@@ -17,12 +17,12 @@ from ldm_tutorial.checkpoints import (
     save_checkpoint,
     save_component,
 )
+from ldm_tutorial.checkpoints.compvis import to_ldm
+from ldm_tutorial.checkpoints.folder import PARTS, build
+from ldm_tutorial.checkpoints.tensors import read_tensors
 from ldm_tutorial.clip import CLIPImageTower
 from ldm_tutorial.config import EMOJI, SD15
-from ldm_tutorial.ldm_format import to_ldm
-from ldm_tutorial.model_folder import PARTS, build
 from ldm_tutorial.schedulers import DDIMScheduler, EulerDiscreteScheduler
-from ldm_tutorial.tensor_files import read_tensors
 
 WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ldm_tutorial import cli, hub, pipeline
+from ldm_tutorial import cli, pipeline
+from ldm_tutorial.checkpoints import hub
 from ldm_tutorial.evaluation import evaluate as module
 from ldm_tutorial.evaluation.evaluate import QUICK, Evaluation, Plan
 from ldm_tutorial.evaluation.judge import save_judge

@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
+from ldm_tutorial.checkpoints.tensors import CheckpointError
 from ldm_tutorial.data import STYLES, EmojiDataset
-from ldm_tutorial.evaluation.judge import SHIPPED, Judge, JudgeConfig, accuracy, load_judge, look, right_answers, save_judge
-from ldm_tutorial.tensor_files import CheckpointError
+from ldm_tutorial.evaluation.judge import Judge, JudgeConfig, accuracy, load_judge, look, right_answers, save_judge
+from ldm_tutorial.weights import JUDGE
 
 
 def make_judge(**options):
@@ -77,7 +78,7 @@ def test_a_subject_it_does_not_know_is_named():
 def test_the_shipped_judge_knows_the_data_set():
     judge, data = load_judge(), EmojiDataset("held_out")
     assert judge.config.subjects == tuple(EmojiDataset("all").subjects)
-    assert (SHIPPED / "model.safetensors").stat().st_size <= 2_000_000
+    assert (JUDGE / "model.safetensors").stat().st_size <= 2_000_000
     subject, style = accuracy(judge, data.pictures, *right_answers(judge.config, data.entries))
     assert subject > 0.95 and style > 0.98
 

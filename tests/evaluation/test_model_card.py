@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ldm_tutorial.checkpoints.hub import KNOWN
 from ldm_tutorial.evaluation.evaluate import fingerprint
-from ldm_tutorial.hub import KNOWN
 
 DOCS = Path(__file__).parents[2] / "docs"
 EMOJI = KNOWN["emoji"].folder

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ldm_tutorial.data import EmojiDataset
+from ldm_tutorial.evaluation import train_judge as training
 from ldm_tutorial.evaluation.judge import JudgeConfig, load_judge
-from ldm_tutorial.training import judge as training
 
 
 @pytest.fixture(autouse=True)

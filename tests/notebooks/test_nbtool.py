@@ -208,7 +208,7 @@ def test_run_stores_the_same_file_twice(tmp_path):
     path = stored(
         tmp_path,
         new_markdown_cell("**Runs in** ?"),
-        new_code_cell("import os\nfrom PIL import Image\nfrom ldm_tutorial.notebook import show"),
+        new_code_cell("import os\nfrom PIL import Image\nfrom ldm_tutorial.lessons.notebook import show"),
         new_code_cell("show(Image.new('RGB', (4, 4), 'red'), alt='a red field')"),
         new_code_cell("for i in range(3):\n    print(i, flush=True)"),
         new_code_cell("os.environ['LDM_QUIET'], os.listdir()"),

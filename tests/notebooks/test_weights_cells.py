@@ -12,9 +12,9 @@ from nbtool import ROOT, tags
 
 from ldm_tutorial import load_pipeline
 from ldm_tutorial.checkpoints import save_checkpoint
-from ldm_tutorial.hub import KNOWN
-from ldm_tutorial.ldm_format import to_ldm
-from ldm_tutorial.memory import GIB, account, needed
+from ldm_tutorial.checkpoints.compvis import to_ldm
+from ldm_tutorial.checkpoints.hub import KNOWN
+from ldm_tutorial.lessons.memory import GIB, account, needed
 
 NOTEBOOK = "13_stable_diffusion_v1_5.ipynb"
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from ldm_tutorial.lessons.toy import GaussianMixture
 from ldm_tutorial.schedulers import EulerDiscreteScheduler, Step, make_scheduler, randn
-from ldm_tutorial.toy import GaussianMixture
 
 MIXTURE = GaussianMixture([[1.0, 0.0], [-0.5, 0.8], [-0.5, -0.8]], [0.8, 0.7, 0.6], [0.5, 0.3, 0.2])
 MEAN = MIXTURE.weights @ MIXTURE.means

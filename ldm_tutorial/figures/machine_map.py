@@ -1,0 +1,176 @@
+"""The map of the whole machine, drawn from the two configurations: the sizes on it are computed, never typed.
+
+One color per part in every picture of the series: `plotting.PART_COLORS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from PIL import Image
+
+from ..config import EMOJI, SD15, StableDiffusionConfig
+from .grids import DPI, PART_COLORS
+
+MODELS = {"emoji": EMOJI, "sd15": SD15}
+INK, FAINT = "#222222", "#B5B5B5"
+WIDTH, HEIGHT = 148, 58  # of the drawing, in units of which 12.8 are an inch
+
+
+def shapes(config: StableDiffusionConfig) -> dict[str, tuple[int, ...]]:
+    """What flows between the parts, for one picture of the size that the model was trained on."""
+    vae, text = config.vae, config.text_encoder
+    latents = vae.sample_size // vae.downsampling
+    return {
+        "token ids": (text.max_position_embeddings,),
+        "states of the words": (text.max_position_embeddings, text.hidden_size),
+        "latents": (vae.latent_channels, latents, latents),
+        "predicted noise": (config.unet.out_channels, latents, latents),
+        "picture": (vae.out_channels, vae.sample_size, vae.sample_size),
+    }
+
+
+def machine_map(
+    lit: str | None = None,
+    prompt: str = "a cat in the style of noto",
+    noise: Image.Image | None = None,
+    picture: Image.Image | None = None,
+    models: Mapping[str, StableDiffusionConfig] = MODELS,
+) -> Figure:
+    """Words and noise in, a picture out, with the shape of everything that flows, for each of the models.
+
+    lit: the part to stand out, a key of `PART_COLORS`, the others faint; None: all alike. noise, picture: what to show at
+    the two ends. Raises ValueError for a part that does not exist.
+    """
+    if lit is not None and lit not in PART_COLORS:
+        raise ValueError(f"lit={lit!r} must be one of {', '.join(map(repr, PART_COLORS))}, or None")
+    figure = Figure(figsize=(WIDTH / 12.8, (HEIGHT - 3) / 12.8), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(3, HEIGHT))
+    axes.set_axis_off()
+    sizes = {name: shapes(config) for name, config in models.items()}
+
+    def write(x: float, y: float, text: str, size: float = 9.5, color: str = INK, **style) -> None:
+        axes.text(x, y, text, fontsize=size, color=color, va="center", **{"ha": "center", "parse_math": False, **style})
+
+    def box(x: float, y: float, width: float, height: float, part: str, title: str, text: str, style: str = "-") -> None:
+        """A part, around its center."""
+        color = to_rgb(PART_COLORS[part] if lit in (None, part) else FAINT)
+        fill = 1 - (0.55 if lit == part else 0.22) * (1 - np.array(color))  # a tint, so that black text is readable
+        corner = (x - width / 2, y - height / 2)
+        shape = FancyBboxPatch(
+            corner, width, height, boxstyle="round,pad=0,rounding_size=1.6", facecolor=fill, edgecolor=color, linewidth=2.4,
+            linestyle=style,
+        )  # fmt: skip
+        axes.add_patch(shape)
+        write(x, y + 1.9, title, 11.5, weight="bold")
+        write(x, y - 2.2, text, 8.5)
+
+    def arrow(start: tuple[float, float], end: tuple[float, float], bend: str = "arc3", style: str = "-") -> None:
+        axes.add_patch(
+            FancyArrowPatch(
+                start, end, arrowstyle="-|>", mutation_scale=14, connectionstyle=bend, linestyle=style, shrinkA=0, shrinkB=0,
+                linewidth=1.6, color=INK,
+            )  # fmt: skip
+        )
+
+    def flow(x: float, y: float, what: str, **style) -> None:
+        """The name of what flows, and its shape for each model below."""
+        write(x, y, what, 9.5, weight="bold", **style)
+        for i, (model, values) in enumerate(sizes.items()):
+            shape = ", ".join(map(str, values[what]))
+            write(x, y - 2.7 * (i + 1), f"{model} ({shape})", 8, "#444444", **style)
+
+    def thumbnail(x: float, y: float, side: float, image: Image.Image | None) -> None:
+        extent = (x - side / 2, x + side / 2, y - side / 2, y + side / 2)
+        pixels = np.full((1, 1, 3), 0.93) if image is None else np.asarray(image.convert("RGB").resize((96, 96), Image.LANCZOS))
+        axes.imshow(pixels, extent=extent, aspect="auto", interpolation="nearest", zorder=1)
+        axes.plot(
+            [extent[0], extent[1], extent[1], extent[0], extent[0]],
+            [extent[2], extent[2], extent[3], extent[3], extent[2]],
+            color="#888888", linewidth=1,
+        )  # fmt: skip
+
+    top, middle = 48, 22
+
+    # 1. The words, above the U-Net that reads them
+    write(13, top + 2, "the prompt", 9.5, weight="bold")
+    write(13, top - 1.5, f"“{prompt}”", 8.5, style="italic")
+    arrow((27, top), (41, top))
+    flow(34, top + 7.2, "token ids")
+    box(53, top, 24, 11, "text_encoder", "CLIP text encoder", "what do the words mean?")
+    arrow((53, top - 5.5), (53, middle + 6))
+    flow(54.5, top - 9.5, "states of the words", ha="left")
+
+    # 2. The loop: noise, U-Net, scheduler, and back
+    thumbnail(9, middle, 12, noise)
+    write(9, middle + 9, "noise from a seed", 9.5, weight="bold")
+    arrow((15.5, middle), (41, middle))
+    flow(28, middle + 8.5, "latents")
+    box(53, middle, 24, 12, "unet", "U-Net", "which part of it is noise?")
+    arrow((65, middle), (86, middle))
+    flow(75.5, middle + 8.5, "predicted noise")
+    box(96, middle, 20, 12, "scheduler", "Scheduler", "takes some of it away")
+    arrow((96, middle - 6), (53, middle - 6), "arc,angleA=-90,angleB=-90,armA=52,armB=52,rad=14")
+    write(74.5, 7.4, "latents with less noise, and the next timestep: 25 times around", 9.5, weight="bold")
+
+    # 3. The picture
+    arrow((106, middle), (112, middle))
+    box(122, middle, 20, 12, "vae", "VAE decoder", "latents to pixels")
+    arrow((132, middle), (135, middle))
+    thumbnail(141.5, middle, 12, picture)
+    flow(140.5, middle - 9, "picture")
+
+    # 4. And back, for pictures of one's own
+    arrow((141.5, middle + 6.5), (132, top), "angle,angleA=90,angleB=0,rad=6", "--")
+    box(122, top, 20, 11, "vae", "VAE encoder", "pixels to latents", "--")
+    arrow((112, top), (103, top), style="--")
+    write(102, top + 1.5, "in training, and to", 8.5, ha="right")
+    write(102, top - 1.5, "start from a picture", 8.5, ha="right")
+    return figure
+
+
+def markov_chain(pictures: Sequence[Image.Image]) -> Figure:
+    """DDPM's two chains, after 2006.11239, figure 2: noise is added from right to left, and taken away from left to right.
+
+    pictures: four, of one size, to stand for x_T, x_t, x_{t-1} and x_0. Raises ValueError for another number.
+    """
+    if len(pictures) != 4:
+        raise ValueError(f"pictures must be four, for x_T, x_t, x_(t-1) and x_0; got {len(pictures)}")
+    figure = Figure(figsize=(9.6, 3.6), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 96), ylim=(0, 36), aspect="equal")
+    axes.set_axis_off()
+    places, y, side = (10, 36, 60, 86), 18, 13
+    sampling, noising = PART_COLORS["unet"], PART_COLORS["text_encoder"]
+
+    for x, picture, name in zip(places, pictures, ("$x_T$", "$x_t$", "$x_{t-1}$", "$x_0$")):
+        pixels = np.asarray(picture.convert("RGB").resize((128, 128), Image.NEAREST))
+        axes.imshow(pixels, extent=(x - side / 2, x + side / 2, y - side / 2, y + side / 2), interpolation="nearest")
+        axes.text(x, y - side / 2 - 2.2, name, fontsize=14, ha="center", va="center", color=INK)
+
+    def arrow(start: float, end: float, height: float, color: str, style: str) -> None:
+        axes.add_patch(
+            FancyArrowPatch(
+                (start, height), (end, height), arrowstyle="-|>", mutation_scale=16, linestyle=style, linewidth=1.8, color=color,
+                shrinkA=0, shrinkB=0,
+            )  # fmt: skip
+        )
+
+    for i, (left, right) in enumerate(zip(places, places[1:])):
+        start, end = left + side / 2 + 0.8, right - side / 2 - 0.8
+        arrow(start, end, y + 2, sampling, "-" if i == 1 else ":")
+        arrow(end, start, y - 2, noising, "--" if i == 1 else ":")
+    middle = (places[1] + places[2]) / 2
+    axes.text(middle, y + 4.6, r"$p_\theta(x_{t-1}\,|\,x_t)$", fontsize=12, ha="center", va="center", color=sampling)
+    axes.text(middle, y - 4.6, r"$q(x_t\,|\,x_{t-1})$", fontsize=12, ha="center", va="center", color="#B04A00")
+    centered = {"fontsize": 11, "ha": "center", "va": "center"}
+    axes.text(48, 32.5, "sampling: take noise away. Learned, step by step  →", color=sampling, **centered)
+    axes.text(48, 3.2, "←  adding noise: a little in each step. Known exactly", color="#B04A00", **centered)
+    axes.set(xlim=(0, 96), ylim=(0, 36))
+    return figure

@@ -1,0 +1,149 @@
+"""What to paste into a bug report: the machine, the versions and the models, and nothing that is private."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..checkpoints.hub import KnownModel
+
+PACKAGES = (
+    "torch", "numpy", "transformers", "huggingface_hub", "safetensors", "pillow", "matplotlib", "ipywidgets", "tqdm",
+    "accelerate", "diffusers", "jupyterlab", "notebook", "ipykernel",
+)  # fmt: skip
+VARIABLES = ("LDM_WEIGHTS_DIR", "LDM_QUIET", "HF_HOME", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+GIB = 2**30
+
+
+def report() -> str:
+    """One line for each thing, names on the left."""
+    sections = (
+        ("ldm_tutorial", software),
+        ("machine", machine),
+        ("packages", packages),
+        ("models", models),
+        ("environment", variables),
+    )
+    lines = []
+    for section, entries in sections:
+        lines.append(section)
+        lines += [f"  {name:<18}{private(value)}" for name, value in entries().items()]
+    return "\n".join(lines)
+
+
+def software() -> dict[str, str]:
+    from .. import __version__
+
+    python = f"{platform.python_version()} ({platform.python_implementation()}) at {sys.prefix}"
+    return {"version": f"{__version__} at {Path(__file__).parent}", "python": python}
+
+
+def machine() -> dict[str, str]:
+    import torch
+
+    memory = memory_bytes()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": f"{processor()}, {cores} cores, {torch.backends.cpu.get_cpu_capability()}",
+        "torch threads": str(torch.get_num_threads()),
+        "memory": f"{memory / GIB:.1f} GiB" if memory else "unknown",
+        "free disk": f"{shutil.disk_usage(Path.cwd()).free / GIB:.1f} GiB in the current folder",
+        "accelerators": accelerators(),
+    }
+
+
+def processor() -> str:
+    try:
+        if sys.platform == "linux":
+            found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+            return found[1].strip() if found else platform.machine()
+        if sys.platform == "darwin":
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            return subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip() or platform.machine()
+    except (OSError, subprocess.SubprocessError):
+        pass
+    return platform.processor() or platform.machine()
+
+
+def memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        pass
+    try:
+        import psutil  # comes with Jupyter
+    except ImportError:
+        return None
+    return psutil.virtual_memory().total
+
+
+def accelerators() -> str:
+    import torch
+
+    found = []
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(i)
+            found.append(f"cuda:{i} {properties.name}, {properties.total_memory / GIB:.0f} GiB")
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return "; ".join(found) or "none"
+
+
+def packages() -> dict[str, str]:
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def models() -> dict[str, str]:
+    """Where the models are that have a name, without asking the network."""
+    from ..checkpoints.hub import KNOWN
+
+    return {name: found_at(model) for name, model in KNOWN.items()}
+
+
+def found_at(model: KnownModel) -> str:
+    """Its place and size: in the package, in LDM_WEIGHTS_DIR, or in the hub's cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    places = [model.folder] if model.folder else []
+    if model.repo_id and os.environ.get("LDM_WEIGHTS_DIR"):
+        root = Path(os.environ["LDM_WEIGHTS_DIR"]).expanduser()
+        places += [root / model.file, root / model.repo_id, root / model.repo_id.split("/")[-1], root / model.name]
+    if model.repo_id:
+        cached = try_to_load_from_cache(model.repo_id, "model_index.json", revision=model.revision)
+        places += [Path(cached).parent] if isinstance(cached, str) else []
+    for place in places:
+        files = [file for file in (place, *place.rglob("*")) if file.is_file()]
+        if files:
+            return f"{sum(file.stat().st_size for file in files) / 1e6:,.0f} MB at {place}"
+    return "not found"
+
+
+def variables() -> dict[str, str]:
+    return {name: os.environ[name] for name in VARIABLES if name in os.environ} or {"": "none of ours is set"}
+
+
+def private(text: str) -> str:
+    """The text without the user's name and home folder."""
+    text = text.replace(str(Path.home()), "~") if len(str(Path.home())) > 1 else text
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container may have no name for its user
+        return text
+    return re.sub(rf"(?<=[/\\]){re.escape(user)}(?=[/\\]|$)", "<user>", text)
