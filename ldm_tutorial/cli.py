@@ -94,9 +94,14 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     command.add_argument("--scheduler", help="ddpm, ddim, euler or euler_a (default: the model's own)")
     command.add_argument("--steps", type=int, default=25, metavar="N", help="noise levels to visit (default: 25)")
     command.add_argument(
-        "--scheduler-option", dest="scheduler_options", type=option, action="append", default=[], metavar="NAME=VALUE",
+        "--scheduler-option",
+        dest="scheduler_options",
+        type=option,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
         help="such as eta=1 or use_karras_sigmas=true; may be repeated",
-    )  # fmt: skip
+    )
     command.add_argument("--guidance-rescale", type=float, default=0.0, metavar="PHI", help="0 ... 1, against glare (default: 0)")
     command.add_argument("--num-images", type=int, default=1, metavar="N", help="with seeds SEED, SEED + 1, ...; one file each")
     command.add_argument("--grid", action="store_true", help="put several pictures into one file")
@@ -198,9 +203,13 @@ def generate(args: argparse.Namespace) -> None:
 
     pipe = load(args)
     options = drawing_options(args, pipe) | {
-        "scheduler": args.scheduler, "scheduler_options": dict(args.scheduler_options), "steps": args.steps,
-        "guidance_rescale": args.guidance_rescale, "num_images": args.num_images, "progress": not args.quiet,
-    }  # fmt: skip
+        "scheduler": args.scheduler,
+        "scheduler_options": dict(args.scheduler_options),
+        "steps": args.steps,
+        "guidance_rescale": args.guidance_rescale,
+        "num_images": args.num_images,
+        "progress": not args.quiet,
+    }
     if mask is not None:
         pictures = pipe.inpaint(args.prompt, image, mask, 1.0 if args.strength is None else args.strength, **options)
     elif image is not None:

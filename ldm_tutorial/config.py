@@ -95,9 +95,15 @@ class AutoencoderConfig(_JSONConfig):
     sample_size: int = 512  # pixels
 
     FIXED: ClassVar[dict[str, Any]] = {
-        "_class_name": "AutoencoderKL", "act_fn": "silu", "use_quant_conv": True, "use_post_quant_conv": True,
-        "mid_block_add_attention": True, "shift_factor": None, "latents_mean": None, "latents_std": None,
-    }  # fmt: skip
+        "_class_name": "AutoencoderKL",
+        "act_fn": "silu",
+        "use_quant_conv": True,
+        "use_post_quant_conv": True,
+        "mid_block_add_attention": True,
+        "shift_factor": None,
+        "latents_mean": None,
+        "latents_std": None,
+    }
     BLOCK_TYPES: ClassVar[dict[str, str]] = {"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}
 
     def __post_init__(self):
@@ -137,17 +143,42 @@ class UNetConfig(_JSONConfig):
     sample_size: int = 64  # latents
 
     FIXED: ClassVar[dict[str, Any]] = {
-        "_class_name": "UNet2DConditionModel", "act_fn": "silu", "center_input_sample": False, "downsample_padding": 1,
-        "flip_sin_to_cos": True, "freq_shift": 0, "mid_block_scale_factor": 1, "norm_eps": 1e-5, "dropout": 0.0,
-        "mid_block_type": "UNetMidBlock2DCrossAttn", "use_linear_projection": False, "only_cross_attention": False,
-        "dual_cross_attention": False, "transformer_layers_per_block": 1, "resnet_time_scale_shift": "default",
-        "time_embedding_type": "positional", "conv_in_kernel": 3, "conv_out_kernel": 3, "upcast_attention": False,
-        "attention_type": "default", "resnet_skip_time_act": False, "resnet_out_scale_factor": 1.0,
-        "class_embeddings_concat": False, "class_embed_type": None, "addition_embed_type": None, "encoder_hid_dim_type": None,
-        "time_embedding_dim": None, "time_cond_proj_dim": None, "time_embedding_act_fn": None, "timestep_post_act": None,
-        "num_class_embeds": None, "encoder_hid_dim": None, "reverse_transformer_layers_per_block": None,
-        "cross_attention_norm": None, "mid_block_only_cross_attention": None,
-    }  # fmt: skip
+        "_class_name": "UNet2DConditionModel",
+        "act_fn": "silu",
+        "center_input_sample": False,
+        "downsample_padding": 1,
+        "flip_sin_to_cos": True,
+        "freq_shift": 0,
+        "mid_block_scale_factor": 1,
+        "norm_eps": 1e-5,
+        "dropout": 0.0,
+        "mid_block_type": "UNetMidBlock2DCrossAttn",
+        "use_linear_projection": False,
+        "only_cross_attention": False,
+        "dual_cross_attention": False,
+        "transformer_layers_per_block": 1,
+        "resnet_time_scale_shift": "default",
+        "time_embedding_type": "positional",
+        "conv_in_kernel": 3,
+        "conv_out_kernel": 3,
+        "upcast_attention": False,
+        "attention_type": "default",
+        "resnet_skip_time_act": False,
+        "resnet_out_scale_factor": 1.0,
+        "class_embeddings_concat": False,
+        "class_embed_type": None,
+        "addition_embed_type": None,
+        "encoder_hid_dim_type": None,
+        "time_embedding_dim": None,
+        "time_cond_proj_dim": None,
+        "time_embedding_act_fn": None,
+        "timestep_post_act": None,
+        "num_class_embeds": None,
+        "encoder_hid_dim": None,
+        "reverse_transformer_layers_per_block": None,
+        "cross_attention_norm": None,
+        "mid_block_only_cross_attention": None,
+    }
 
     def __post_init__(self):
         super().__post_init__()
@@ -210,8 +241,11 @@ class CLIPTextConfig(_JSONConfig):
     projection_dim: int = 768  # of the contrastive head, which Stable Diffusion does not use
 
     FIXED: ClassVar[dict[str, Any]] = {
-        "model_type": "clip_text_model", "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "attention_dropout": 0.0,
-    }  # fmt: skip
+        "model_type": "clip_text_model",
+        "hidden_act": "quick_gelu",
+        "layer_norm_eps": 1e-5,
+        "attention_dropout": 0.0,
+    }
 
     def __post_init__(self):
         super().__post_init__()
@@ -261,11 +295,16 @@ EMOJI = StableDiffusionConfig(
         block_out_channels=(32, 48, 96), layers_per_block=1, norm_num_groups=16, scaling_factor=0.20604, sample_size=64
     ),
     unet=UNetConfig(
-        block_out_channels=(64, 128, 240), attention_levels=(False, True, True), layers_per_block=1, num_attention_heads=4,
-        cross_attention_dim=192, norm_num_groups=16, sample_size=16,
+        block_out_channels=(64, 128, 240),
+        attention_levels=(False, True, True),
+        layers_per_block=1,
+        num_attention_heads=4,
+        cross_attention_dim=192,
+        norm_num_groups=16,
+        sample_size=16,
     ),
     text_encoder=CLIPTextConfig(
         vocab_size=2560, hidden_size=192, intermediate_size=768, num_hidden_layers=3, num_attention_heads=3, projection_dim=128
     ),
-)  # fmt: skip
+)
 """The model this project trains: 64x64 pictures, 16x16 latents."""

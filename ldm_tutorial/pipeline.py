@@ -146,6 +146,7 @@ class StableDiffusion(Parts):
             self._explain_overflow(answer, t.item(), run.guidance_scale)
         return noise_pred
 
+
 def progress_bar(things: Iterable[Any], total: int, show: bool, unit: str = "step") -> Iterable[Any]:
     """The things, with a bar on stderr that goes away if another one is above it. LDM_QUIET=1 turns all bars off."""
     if not show or os.environ.get("LDM_QUIET") == "1":

@@ -26,9 +26,7 @@ from .prompts import check_prompt
 from .schedulers import SCHEDULERS, Scheduler, make_scheduler, randn
 
 # A scheduler chosen by name takes these from the model's own: how it was trained, not how to sample.
-TRAINED_WITH = (
-    "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type", "rescale_betas_zero_snr"
-)  # fmt: skip
+TRAINED_WITH = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type", "rescale_betas_zero_snr")
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,11 +163,18 @@ def settings_of(
     """How each picture was made, for its file."""
     height, width = (pipe.vae.config.downsampling * side for side in shape[2:])
     settings = {
-        "scheduler": name_of(scheduler), "scheduler_options": changed_settings(scheduler), "steps": int(options.steps),
-        "guidance_scale": float(options.guidance_scale), "guidance_rescale": float(options.guidance_rescale),
-        "strength": float(strength), "width": width, "height": height, "model": pipe.name,
-        "dtype": str(pipe.dtype).removeprefix("torch."), "software": f"ldm_tutorial {__version__}",
-    }  # fmt: skip
+        "scheduler": name_of(scheduler),
+        "scheduler_options": changed_settings(scheduler),
+        "steps": int(options.steps),
+        "guidance_scale": float(options.guidance_scale),
+        "guidance_rescale": float(options.guidance_rescale),
+        "strength": float(strength),
+        "width": width,
+        "height": height,
+        "model": pipe.name,
+        "dtype": str(pipe.dtype).removeprefix("torch."),
+        "software": f"ldm_tutorial {__version__}",
+    }
     if each["image"] is None:
         del settings["strength"]
     return [

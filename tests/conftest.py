@@ -47,14 +47,23 @@ def tiny_config(tiny_tokenizer):
             block_out_channels=(8, 12, 20), layers_per_block=1, norm_num_groups=4, scaling_factor=0.7, sample_size=32
         ),
         UNetConfig(
-            block_out_channels=(8, 16, 24), attention_levels=(True, True, False), layers_per_block=1, num_attention_heads=2,
-            cross_attention_dim=18, norm_num_groups=4, sample_size=8,
+            block_out_channels=(8, 16, 24),
+            attention_levels=(True, True, False),
+            layers_per_block=1,
+            num_attention_heads=2,
+            cross_attention_dim=18,
+            norm_num_groups=4,
+            sample_size=8,
         ),
         CLIPTextConfig(
-            vocab_size=len(tiny_tokenizer), hidden_size=18, intermediate_size=30, num_hidden_layers=2, num_attention_heads=3,
+            vocab_size=len(tiny_tokenizer),
+            hidden_size=18,
+            intermediate_size=30,
+            num_hidden_layers=2,
+            num_attention_heads=3,
             projection_dim=14,
         ),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="session")

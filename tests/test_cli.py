@@ -56,20 +56,58 @@ def test_generate_draws_what_the_pipeline_draws(ldm_tutorial):
 
 def test_every_option_of_generate_arrives(ldm_tutorial):
     code, *_ = ldm_tutorial(
-        "generate", "a cat", "--output", "cat.png", "--model", "sd15", "--revision", "abc", "--device", "cpu",
-        "--dtype", "bfloat16", "--negative-prompt", "a dog", "--scheduler", "ddim", "--scheduler-option", "eta=0.5",
-        "--scheduler-option", "timestep_spacing=trailing", "--scheduler-option", "set_alpha_to_one = true", "--steps", 2,
-        "--guidance", 3, "--guidance-rescale", 0.7, "--seed", 9, "--size", "40x24", "--quiet",
-    )  # fmt: skip
+        "generate",
+        "a cat",
+        "--output",
+        "cat.png",
+        "--model",
+        "sd15",
+        "--revision",
+        "abc",
+        "--device",
+        "cpu",
+        "--dtype",
+        "bfloat16",
+        "--negative-prompt",
+        "a dog",
+        "--scheduler",
+        "ddim",
+        "--scheduler-option",
+        "eta=0.5",
+        "--scheduler-option",
+        "timestep_spacing=trailing",
+        "--scheduler-option",
+        "set_alpha_to_one = true",
+        "--steps",
+        2,
+        "--guidance",
+        3,
+        "--guidance-rescale",
+        0.7,
+        "--seed",
+        9,
+        "--size",
+        "40x24",
+        "--quiet",
+    )
     assert code == 0
     assert ldm_tutorial.load_pipeline.asked == {"model": "sd15", "device": "cpu", "dtype": "bfloat16", "revision": "abc"}
     settings = read_settings("cat.png")
     del settings["software"]
     assert settings == {
-        "prompt": "a cat", "negative_prompt": "a dog", "seed": 9, "scheduler": "ddim", "steps": 2, "guidance_scale": 3.0,
-        "scheduler_options": {"eta": 0.5, "timestep_spacing": "trailing", "set_alpha_to_one": True}, "guidance_rescale": 0.7,
-        "width": 40, "height": 24, "model": "tiny", "dtype": "float32",
-    }  # fmt: skip
+        "prompt": "a cat",
+        "negative_prompt": "a dog",
+        "seed": 9,
+        "scheduler": "ddim",
+        "steps": 2,
+        "guidance_scale": 3.0,
+        "scheduler_options": {"eta": 0.5, "timestep_spacing": "trailing", "set_alpha_to_one": True},
+        "guidance_rescale": 0.7,
+        "width": 40,
+        "height": 24,
+        "model": "tiny",
+        "dtype": "float32",
+    }
 
 
 def test_several_pictures_have_their_seed_in_their_names(ldm_tutorial):

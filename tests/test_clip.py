@@ -31,9 +31,14 @@ from tests.parity import (
 
 # All different: 101 words, 24 wide in 3 heads of 8, 40 inside, 2 layers, 11 positions, 14 in the common space; 5 prompts.
 CONFIG = CLIPTextConfig(
-    vocab_size=101, hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=3,
-    max_position_embeddings=11, projection_dim=14,
-)  # fmt: skip
+    vocab_size=101,
+    hidden_size=24,
+    intermediate_size=40,
+    num_hidden_layers=2,
+    num_attention_heads=3,
+    max_position_embeddings=11,
+    projection_dim=14,
+)
 B, M = 5, 11
 START, END = CONFIG.bos_token_id, CONFIG.eos_token_id
 

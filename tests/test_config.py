@@ -303,21 +303,31 @@ def unet_configs(draw):
     groups, heads, levels = draw(small), draw(small), draw(st.integers(1, 4))
     unit = 2 * math.lcm(groups, heads)
     return UNetConfig(
-        in_channels=draw(small), out_channels=draw(small), layers_per_block=draw(small), num_attention_heads=heads,
+        in_channels=draw(small),
+        out_channels=draw(small),
+        layers_per_block=draw(small),
+        num_attention_heads=heads,
         block_out_channels=tuple(unit * draw(small) for _ in range(levels)),
         attention_levels=tuple(draw(st.booleans()) for _ in range(levels)),
-        cross_attention_dim=draw(small), norm_num_groups=groups, sample_size=draw(small),
-    )  # fmt: skip
+        cross_attention_dim=draw(small),
+        norm_num_groups=groups,
+        sample_size=draw(small),
+    )
 
 
 @st.composite
 def autoencoder_configs(draw):
     groups = draw(small)
     return AutoencoderConfig(
-        in_channels=draw(small), out_channels=draw(small), latent_channels=draw(small), layers_per_block=draw(small),
-        block_out_channels=tuple(groups * draw(small) for _ in range(draw(st.integers(1, 4)))), norm_num_groups=groups,
-        scaling_factor=draw(st.floats(0.01, 10)), sample_size=draw(small),
-    )  # fmt: skip
+        in_channels=draw(small),
+        out_channels=draw(small),
+        latent_channels=draw(small),
+        layers_per_block=draw(small),
+        block_out_channels=tuple(groups * draw(small) for _ in range(draw(st.integers(1, 4)))),
+        norm_num_groups=groups,
+        scaling_factor=draw(st.floats(0.01, 10)),
+        sample_size=draw(small),
+    )
 
 
 @settings(derandomize=True, deadline=None, max_examples=100)

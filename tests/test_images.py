@@ -14,11 +14,21 @@ from ldm_tutorial import images
 from ldm_tutorial.images import fit, mask_to_tensor, open_image, read_settings, save_image, to_images, to_tensor
 
 SETTINGS = {
-    "prompt": "a cat, 猫 $x^2$\nsecond line", "negative_prompt": "", "seed": 2**63 - 1, "scheduler": "euler",
-    "scheduler_options": {"use_karras_sigmas": True, "s_tmax": float("inf")}, "steps": 25, "guidance_scale": 7.5,
-    "guidance_rescale": 0.7, "strength": 0.6, "width": 64, "height": 72, "model": "emoji", "dtype": "float32",
+    "prompt": "a cat, 猫 $x^2$\nsecond line",
+    "negative_prompt": "",
+    "seed": 2**63 - 1,
+    "scheduler": "euler",
+    "scheduler_options": {"use_karras_sigmas": True, "s_tmax": float("inf")},
+    "steps": 25,
+    "guidance_scale": 7.5,
+    "guidance_rescale": 0.7,
+    "strength": 0.6,
+    "width": 64,
+    "height": 72,
+    "model": "emoji",
+    "dtype": "float32",
     "software": "ldm_tutorial 0.1.0",
-}  # fmt: skip
+}
 
 
 def random_picture(width=20, height=12, seed=0):

@@ -26,14 +26,8 @@ else:
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-REQUIREMENTS = [
-    Requirement(r) for r in [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])]
-]
-PINS = [
-    Requirement(line)
-    for line in (ROOT / "constraints.txt").read_text().splitlines()
-    if line and line[0] != "#"
-]
+REQUIREMENTS = [Requirement(r) for r in [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])]]
+PINS = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 SYSTEMS = {
     "Linux": {
@@ -79,9 +73,7 @@ def test_pyproject_asks_for_lower_bounds_only(requirement):
 def test_constraints_pin_each_dependency_once_and_above_its_bound(system, python):
     for requirement in REQUIREMENTS:
         if applies(requirement, system, python):
-            pins = [
-                p for p in PINS if normal(p.name) == normal(requirement.name) and applies(p, system, python)
-            ]
+            pins = [p for p in PINS if normal(p.name) == normal(requirement.name) and applies(p, system, python)]
             assert len(pins) == 1, f"{requirement.name}: {[str(p) for p in pins]}; `make lock`"
             [pin] = pins[0].specifier
             assert pin.operator == "=="
@@ -89,31 +81,20 @@ def test_constraints_pin_each_dependency_once_and_above_its_bound(system, python
 
 
 def test_constraints_pin_torch_without_the_name_of_a_build():
-    pins = {
-        str(p.specifier)
-        for p in PINS
-        if p.name == "torch" and any(applies(p, s, y) for s in SYSTEMS for y in PYTHONS)
-    }
+    pins = {str(p.specifier) for p in PINS if p.name == "torch" and any(applies(p, s, y) for s in SYSTEMS for y in PYTHONS)}
     assert pins == {"==2.13.0"}
 
 
-@pytest.mark.skipif(
-    os.environ.get("CONSTRAINTS", "constraints.txt") != "constraints.txt", reason="run with other versions"
-)
+@pytest.mark.skipif(os.environ.get("CONSTRAINTS", "constraints.txt") != "constraints.txt", reason="run with other versions")
 def test_the_tests_run_with_the_pinned_versions():
     for pin in PINS:
-        if (pin.marker is None or pin.marker.evaluate()) and normal(pin.name) in {
-            normal(r.name) for r in REQUIREMENTS
-        }:
+        if (pin.marker is None or pin.marker.evaluate()) and normal(pin.name) in {normal(r.name) for r in REQUIREMENTS}:
             assert pin.specifier.contains(Version(importlib.metadata.version(pin.name)).public), pin
 
 
 def test_version_is_told_once():
     assert "version" in PROJECT["dynamic"]
-    assert (
-        re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)[1]
-        == ldm_tutorial.__version__
-    )
+    assert re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)[1] == ldm_tutorial.__version__
 
 
 def test_environment_yml_is_built_after_the_files_are_there():
@@ -171,9 +152,7 @@ def test_wheel_and_source_archive_hold_nothing_else(built):
         "ldm_tutorial",
         f"ldm_tutorial-{ldm_tutorial.__version__}.dist-info",
     }
-    unwanted = [
-        n for n in wheel | archive if re.search(r"^(tests|notebooks|runs)/|__pycache__|\.(tmp|partial)$", n)
-    ]
+    unwanted = [n for n in wheel | archive if re.search(r"^(tests|notebooks|runs)/|__pycache__|\.(tmp|partial)$", n)]
     assert not unwanted
 
 
@@ -182,8 +161,12 @@ def test_wheel_is_light(built):
 
 
 def test_nothing_that_is_stored_names_a_registry_or_a_folder_of_one_machine():
-    done = subprocess.run(["git", "grep", "-I", "-l", "-E", "/work/(main|shared)|pypi[.]org|pythonhosted[.]org|registry[.]npmjs"],
-                          cwd=ROOT, capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        ["git", "grep", "-I", "-l", "-E", "/work/(main|shared)|pypi[.]org|pythonhosted[.]org|registry[.]npmjs"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.stdout.replace("tests/test_infra.py\n", "") == ""
 
 
@@ -231,9 +214,7 @@ def dev(tmp_path, monkeypatch):
     monkeypatch.delenv("CONSTRAINTS", raising=False)
     module = load_dev(tmp_path)
     module.pip_calls = []
-    monkeypatch.setattr(
-        module, "pip", lambda *arguments: module.pip_calls.append([a for a in arguments if a != "--quiet"])
-    )
+    monkeypatch.setattr(module, "pip", lambda *arguments: module.pip_calls.append([a for a in arguments if a != "--quiet"]))
     return module
 
 
@@ -282,9 +263,7 @@ def test_make_without_a_new_enough_python_says_where_to_get_one(tmp_path):
     fake.chmod(0o755)
     (tmp_path / "head").symlink_to(shutil.which("head"))
     make = shutil.which("make") or pytest.skip("no make")
-    done = subprocess.run(
-        [make, "lab"], cwd=ROOT, capture_output=True, text=True, env={"PATH": str(tmp_path)}
-    )
+    done = subprocess.run([make, "lab"], cwd=ROOT, capture_output=True, text=True, env={"PATH": str(tmp_path)})
     assert done.returncode == 2
     assert "Python 3.10 or newer is needed, and none was found (Python 3.8.18)" in done.stderr
     assert "make lab PYTHON=" in done.stderr
@@ -359,9 +338,7 @@ def test_pip_being_killed_is_said(tmp_path):
 def test_the_environment_is_made_once_and_extended(dev):
     dev.environment("notebooks")
     assert dev.pip_calls == [["-c", "constraints.txt", "-e", ".[notebooks]"]]
-    settings = json.loads(
-        (dev.VENV / "share" / "jupyter" / "lab" / "settings" / "overrides.json").read_text()
-    )
+    settings = json.loads((dev.VENV / "share" / "jupyter" / "lab" / "settings" / "overrides.json").read_text())
     assert settings["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"
     assert Path(dev.PYTHON).exists()
 
@@ -412,9 +389,7 @@ def test_an_environment_made_by_hand_is_not_made_anew(dev, monkeypatch):
 
 
 def test_constraints_can_be_left_out_or_named(dev, monkeypatch):
-    monkeypatch.setattr(
-        dev, "make_venv", lambda: (Path(dev.PYTHON).parent.mkdir(parents=True), Path(dev.PYTHON).touch())
-    )
+    monkeypatch.setattr(dev, "make_venv", lambda: (Path(dev.PYTHON).parent.mkdir(parents=True), Path(dev.PYTHON).touch()))
     monkeypatch.setattr(dev, "CONSTRAINTS", "")
     dev.environment("notebooks")
     assert dev.pip_calls == [["--upgrade", "-e", ".[notebooks]"]]

@@ -63,10 +63,15 @@ def diffusers_pipe(tiny_pipe):
     def make(kind, scheduler):
         config = scheduler.to_config()
         pipe = getattr(diffusers, kind)(
-            vae=vae.eval(), text_encoder=text_encoder.eval(), tokenizer=tiny_pipe.tokenizer, unet=unet.eval(),
+            vae=vae.eval(),
+            text_encoder=text_encoder.eval(),
+            tokenizer=tiny_pipe.tokenizer,
+            unet=unet.eval(),
             scheduler=getattr(diffusers, config["_class_name"]).from_config(config),
-            safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-        )  # fmt: skip
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
@@ -90,9 +95,15 @@ def test_text_to_image_equals_diffusers(tiny_pipe, diffusers_pipe, name, options
     prompts, negative = ["a cat with a hat", "an octopus"], "a dog"
     reference = diffusers_pipe("StableDiffusionPipeline", make_scheduler(name))
     theirs = reference(
-        prompts, negative_prompt=[negative] * 2, num_inference_steps=8, height=32, width=48, generator=generators(3, 4),
-        output_type="latent", **options,
-    ).images  # fmt: skip
+        prompts,
+        negative_prompt=[negative] * 2,
+        num_inference_steps=8,
+        height=32,
+        width=48,
+        generator=generators(3, 4),
+        output_type="latent",
+        **options,
+    ).images
     ours = final_latents(
         tiny_pipe.stream(prompts, negative_prompt=negative, scheduler=name, steps=8, height=32, width=48, seed=3, **options)
     )
@@ -104,9 +115,14 @@ def test_ddim_options_equal_diffusers(tiny_pipe, diffusers_pipe, options):
     scheduler = make_scheduler("ddim", **options)
     reference = diffusers_pipe("StableDiffusionPipeline", scheduler)
     theirs = reference(
-        "a cat", num_inference_steps=10, height=32, width=32, generator=generators(5), output_type="latent",
+        "a cat",
+        num_inference_steps=10,
+        height=32,
+        width=32,
+        generator=generators(5),
+        output_type="latent",
         eta=options.get("eta", 0.0),
-    ).images  # fmt: skip
+    ).images
     assert_close(final_latents(tiny_pipe.stream("a cat", scheduler=scheduler, steps=10, seed=5)), theirs)
 
 
@@ -137,9 +153,17 @@ def test_inpainting_equals_diffusers(tiny_pipe, diffusers_pipe, name, strength):
     image, mask = picture(48, 32), left_half(48, 32)
     # diffusers draws from the generator once more, for a masked picture that a U-Net of 4 channels never sees
     theirs = reference(
-        "a cat", image=image, mask_image=mask, height=32, width=48, strength=strength, num_inference_steps=8,
-        generator=generators(7), output_type="latent", masked_image_latents=torch.zeros(1, 4, 8, 12),
-    ).images  # fmt: skip
+        "a cat",
+        image=image,
+        mask_image=mask,
+        height=32,
+        width=48,
+        strength=strength,
+        num_inference_steps=8,
+        generator=generators(7),
+        output_type="latent",
+        masked_image_latents=torch.zeros(1, 4, 8, 12),
+    ).images
     ours = tiny_pipe.stream("a cat", image, mask, strength=strength, scheduler=name, steps=8, seed=7)
     assert_close(final_latents(ours), theirs)
 
@@ -311,8 +335,11 @@ def test_a_scheduler_by_name_knows_how_the_model_was_trained(make_tiny_pipe):
     for chosen in ("ddim", None, pipe.scheduler):
         settings = pipe("a cat", scheduler=chosen, steps=1)[0].info["scheduler_options"]
         assert settings == {
-            "prediction_type": "v_prediction", "beta_end": 0.02, "set_alpha_to_one": True, "timestep_spacing": "trailing"
-        }  # fmt: skip
+            "prediction_type": "v_prediction",
+            "beta_end": 0.02,
+            "set_alpha_to_one": True,
+            "timestep_spacing": "trailing",
+        }
 
 
 def test_scheduler_options_reach_the_scheduler(tiny_pipe):
@@ -456,10 +483,21 @@ def test_settings_tell_how_the_picture_was_made(tiny_pipe):
         "a cat", picture(), 0.5, negative_prompt="a dog", scheduler="euler", steps=4, seed=9, guidance_scale=3
     )
     assert image.info == {
-        "prompt": "a cat", "negative_prompt": "a dog", "seed": 9, "scheduler": "euler", "scheduler_options": {}, "steps": 4,
-        "guidance_scale": 3.0, "guidance_rescale": 0.0, "strength": 0.5, "width": 32, "height": 32, "model": "tiny",
-        "dtype": "float32", "software": f"ldm_tutorial {__version__}",
-    }  # fmt: skip
+        "prompt": "a cat",
+        "negative_prompt": "a dog",
+        "seed": 9,
+        "scheduler": "euler",
+        "scheduler_options": {},
+        "steps": 4,
+        "guidance_scale": 3.0,
+        "guidance_rescale": 0.0,
+        "strength": 0.5,
+        "width": 32,
+        "height": 32,
+        "model": "tiny",
+        "dtype": "float32",
+        "software": f"ldm_tutorial {__version__}",
+    }
     assert "strength" not in tiny_pipe("a cat", steps=1)[0].info
 
 
@@ -563,7 +601,7 @@ def idle_pipe(make_tiny_pipe, monkeypatch):
         ({"latents": torch.zeros(4, 8, 8)}, ValueError, r"latents must be a tensor \(b, 4, h, w\)"),
         ({"step": 25}, TypeError, "unexpected keyword argument 'step'"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_option_is_named(idle_pipe, options, error, words):
     for draw in (idle_pipe, idle_pipe.stream):
         with pytest.raises(error, match=words):
@@ -663,8 +701,14 @@ def test_help_shows_the_options(method):
 def test_the_contract_of_the_design(tiny_pipe):
     defaults = {name: p.default for name, p in inspect.signature(tiny_pipe).parameters.items()}
     contract = {
-        "negative_prompt": "", "steps": 25, "guidance_scale": 7.5, "seed": 0, "num_images": 1, "height": None, "width": None
-    }  # fmt: skip
+        "negative_prompt": "",
+        "steps": 25,
+        "guidance_scale": 7.5,
+        "seed": 0,
+        "num_images": 1,
+        "height": None,
+        "width": None,
+    }
     assert {name: defaults[name] for name in contract} == contract
     assert inspect.signature(tiny_pipe.img2img).parameters["strength"].default == 0.6
 

@@ -29,14 +29,24 @@ from tests.parity import (
 
 # All different: 3 pictures, 5 channels in, 6 out, levels of 8 to 28 channels, 4 groups, 2 heads, 7 words of width 18.
 DISTINCT = UNetConfig(
-    in_channels=5, out_channels=6, block_out_channels=(8, 12, 20, 28), attention_levels=(True, True, True, False),
-    layers_per_block=2, num_attention_heads=2, cross_attention_dim=18, norm_num_groups=4,
-)  # fmt: skip
+    in_channels=5,
+    out_channels=6,
+    block_out_channels=(8, 12, 20, 28),
+    attention_levels=(True, True, True, False),
+    layers_per_block=2,
+    num_attention_heads=2,
+    cross_attention_dim=18,
+    norm_num_groups=4,
+)
 # Another shape of network: three levels, one residual block each, attention where v1.5 has none.
 EMOJI_LIKE = UNetConfig(
-    block_out_channels=(6, 12, 18), attention_levels=(False, True, True), layers_per_block=1, num_attention_heads=3,
-    cross_attention_dim=10, norm_num_groups=2,
-)  # fmt: skip
+    block_out_channels=(6, 12, 18),
+    attention_levels=(False, True, True),
+    layers_per_block=1,
+    num_attention_heads=3,
+    cross_attention_dim=10,
+    norm_num_groups=2,
+)
 B, M = 3, 7
 T = torch.tensor([0, 501, 999])
 

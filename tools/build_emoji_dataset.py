@@ -52,18 +52,24 @@ class Package:
 
 
 LABELS = Package(
-    "emojibase-data", "17.0.0",
-    "sha512-Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA==")
+    "emojibase-data", "17.0.0", "sha512-Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA=="
+)
 PICTURES = {
     "noto": Package(
-        "emoji-datasource-google", "16.0.0",
-        "sha512-ZRexfzs7MVoLnmzZmNsO4TKhnAJp5D++Vm6PpUpH/jEQQlemp3l88CjZ+DoZ2faM9R4QxZkOPJCoT8DlPhfQ3A=="),
+        "emoji-datasource-google",
+        "16.0.0",
+        "sha512-ZRexfzs7MVoLnmzZmNsO4TKhnAJp5D++Vm6PpUpH/jEQQlemp3l88CjZ+DoZ2faM9R4QxZkOPJCoT8DlPhfQ3A==",
+    ),
     "twemoji": Package(
-        "emoji-datasource-twitter", "16.0.0",
-        "sha512-7F+uCuHH+7Qnrc15P5tnbvKkg9E6tlzi4MnT2uW1RlN4pLYTza6cP/dstIfSDMtpjFLWuZewWg8jBbuL2eyELQ=="),
+        "emoji-datasource-twitter",
+        "16.0.0",
+        "sha512-7F+uCuHH+7Qnrc15P5tnbvKkg9E6tlzi4MnT2uW1RlN4pLYTza6cP/dstIfSDMtpjFLWuZewWg8jBbuL2eyELQ==",
+    ),
     "fluent": Package(
-        "@lobehub/fluent-emoji-3d", "1.1.0",
-        "sha512-Wlq2lVStTnr8BDpIJ0pEnTKO4LuDxxqTEhTvRtD1DLRF0me7ogeRQjKoehDHXuVJ2Qaecgl5wRBv60lUAG3h7g=="),
+        "@lobehub/fluent-emoji-3d",
+        "1.1.0",
+        "sha512-Wlq2lVStTnr8BDpIJ0pEnTKO4LuDxxqTEhTvRtD1DLRF0me7ogeRQjKoehDHXuVJ2Qaecgl5wRBv60lUAG3h7g==",
+    ),
 }
 PICTURE_FOLDERS = {
     "noto": "package/img/google/64/",
@@ -79,8 +85,10 @@ def fetch(package: Package, cache: Path) -> tarfile.TarFile:
     path = cache / package.tarball
     if not path.exists():
         if shutil.which("npm") is None:
-            raise SystemExit(f"npm is not installed: it is needed to fetch {package.name}@{package.version}. "
-                             f"Install Node.js, or put {package.tarball} into {cache} yourself.")
+            raise SystemExit(
+                f"npm is not installed: it is needed to fetch {package.name}@{package.version}. "
+                f"Install Node.js, or put {package.tarball} into {cache} yourself."
+            )
         cache.mkdir(parents=True, exist_ok=True)
         command = ["npm", "pack", f"{package.name}@{package.version}", "--silent"]
         result = subprocess.run(command, cwd=cache, capture_output=True, text=True)
@@ -88,8 +96,9 @@ def fetch(package: Package, cache: Path) -> tarfile.TarFile:
             raise SystemExit(f"'{' '.join(command)}' failed:\n{result.stderr.strip()}")
     integrity = "sha512-" + base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
     if integrity != package.integrity:
-        raise SystemExit(f"{path} has the checksum {integrity}, expected {package.integrity}: "
-                         f"delete it, so that it is fetched again.")
+        raise SystemExit(
+            f"{path} has the checksum {integrity}, expected {package.integrity}: delete it, so that it is fetched again."
+        )
     return tarfile.open(path)
 
 
@@ -122,8 +131,9 @@ def choose_subjects(archive: tarfile.TarFile) -> list[dict]:
             if not re.search(r"\b(wo)?m[ae]n\b", label):  # "mermaid" is a name of the merperson worth keeping
                 aliases.setdefault(by_hexcode[neutral]["hexcode"], []).append(label)
             continue
-        subjects.append({"hexcode": hexcode, "label": label, "tags": record.get("tags", []),
-                         "group": group, "subgroup": subgroup})
+        subjects.append(
+            {"hexcode": hexcode, "label": label, "tags": record.get("tags", []), "group": group, "subgroup": subgroup}
+        )
     for subject in subjects:
         subject["tags"] = aliases.get(subject["hexcode"], []) + subject["tags"]
     return clean_tags(subjects)
@@ -146,7 +156,8 @@ def plain_hexcode(name: str) -> str:
 # --- 3. Words ---------------------------------------------------------------------------------------------
 
 MAX_SUBJECTS_PER_TAG = 20  # a tag shared by more ("face", "animal") says too little about a picture
-STOP_WORDS = set("""
+STOP_WORDS = set(
+    """
     a again all am an and are as at be been before but by can de did do does done du for from get
     getting go going gone got had has have he her here him his how i i'm if in is it its just keep la
     lai large late later last let's like ma'am made make man's maybe me more mrs my no not now of off oh
@@ -158,10 +169,10 @@ STOP_WORDS = set("""
     jel jk legit lit litaf lol lmao luv meh muah mwah nooo nvm nyc omg omw oops pga pissed rofl
     roflcopter roflmao sexy shh smh sms sucks tbt thx tmi totally triste ttfn ttyl twinsies tysm ugh uh
     uhh um waah whoa whoops woah woohoo wow wtf wtv xo xoxo yay yikes yo yolo yup
-""".split())
+""".split()
+)
 # Everyday words that the tags give to too many subjects, for the one picture that people mean by them.
-EVERYDAY_WORDS = {
-    "red heart": "heart", "slightly smiling face": "face", "raised hand": "hand", "soccer ball": "ball"}
+EVERYDAY_WORDS = {"red heart": "heart", "slightly smiling face": "face", "raised hand": "hand", "soccer ball": "ball"}
 
 
 def clean_label(label: str) -> str:
@@ -179,9 +190,11 @@ def clean_tags(subjects: list[dict]) -> list[dict]:
         raise SystemExit("two subjects have the same label")
     for subject in subjects:
         tags = [tag.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'") for tag in subject["tags"]]
-        subject["tags"] = [tag for tag in dict.fromkeys(tags)
-                           if len(tag) > 1 and re.fullmatch(r"[^\W\d_]+(?:[ '-][^\W\d_]+)*", tag)
-                           and tag not in STOP_WORDS and tag not in labels]
+        subject["tags"] = [
+            tag
+            for tag in dict.fromkeys(tags)
+            if len(tag) > 1 and re.fullmatch(r"[^\W\d_]+(?:[ '-][^\W\d_]+)*", tag) and tag not in STOP_WORDS and tag not in labels
+        ]
     count = Counter(tag for subject in subjects for tag in subject["tags"])
     for subject in subjects:
         everyday = [EVERYDAY_WORDS[subject["label"]]] if subject["label"] in EVERYDAY_WORDS else []
@@ -316,12 +329,14 @@ def build(cache: Path) -> dict[str, bytes]:
 
     subjects = [subject | {"styles": there} for subject in subjects if (there := styles[subject["hexcode"]])]
     pairs = [(subject["label"], style) for subject in subjects for style in subject["styles"]]
-    files["captions.json"] = write_json({
-        "sources": {what: f"{package.name}@{package.version}"
-                    for what, package in ({"labels": LABELS} | PICTURES).items()},
-        "written_with": f"Pillow {PIL.__version__}, libwebp {features.version('webp')}",
-        "subjects": subjects,
-    }, "subjects")
+    files["captions.json"] = write_json(
+        {
+            "sources": {what: f"{package.name}@{package.version}" for what, package in ({"labels": LABELS} | PICTURES).items()},
+            "written_with": f"Pillow {PIL.__version__}, libwebp {features.version('webp')}",
+            "subjects": subjects,
+        },
+        "subjects",
+    )
     held_out = [f"{label}/{style}" for label, style in pairs if is_held_out(label, style)]
     files["held_out.json"] = (json.dumps(held_out, indent=0, ensure_ascii=False) + "\n").encode()
     return files
@@ -341,12 +356,16 @@ def write_json(record: dict, rows: str) -> bytes:
 
 def compare(files: dict[str, bytes], folder: Path) -> list[str]:
     """What differs between `files` and the data set in `folder`."""
-    there = {str(path.relative_to(folder).as_posix()) for path in folder.rglob("*")
-             if path.is_file() and path.suffix in (".webp", ".json")}
-    return ([f"missing: {name}" for name in sorted(files.keys() - there)]
-            + [f"superfluous: {name}" for name in sorted(there - files.keys())]
-            + [f"different: {name}" for name in sorted(files.keys() & there)
-               if (folder / name).read_bytes() != files[name]])
+    there = {
+        str(path.relative_to(folder).as_posix())
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix in (".webp", ".json")
+    }
+    return (
+        [f"missing: {name}" for name in sorted(files.keys() - there)]
+        + [f"superfluous: {name}" for name in sorted(there - files.keys())]
+        + [f"different: {name}" for name in sorted(files.keys() & there) if (folder / name).read_bytes() != files[name]]
+    )
 
 
 def write(files: dict[str, bytes], folder: Path) -> None:
@@ -364,8 +383,12 @@ def write(files: dict[str, bytes], folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=FOLDER, help="its folder (default: in the package)")
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "ldm_tutorial_npm",
-                        help="folder that keeps the npm tarballs, 150 MB (default: %(default)s)")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "ldm_tutorial_npm",
+        help="folder that keeps the npm tarballs, 150 MB (default: %(default)s)",
+    )
     parser.add_argument("--check", action="store_true", help="write nothing, fail if there is a difference")
     parser.add_argument("--contact-sheet", type=Path, metavar="PICTURE", help="only draw an overview of it")
     arguments = parser.parse_args()

@@ -69,9 +69,7 @@ def notebooks(arguments: list[str]) -> int:
 
 def wheel(arguments: list[str]) -> int:
     """build the wheel and the source archive into dist/"""
-    return run(
-        [environment("notebooks", "train", "test"), "-m", "hatchling", "build", "-d", "dist", *arguments]
-    )
+    return run([environment("notebooks", "train", "test"), "-m", "hatchling", "build", "-d", "dist", *arguments])
 
 
 def lock(arguments: list[str]) -> int:
@@ -80,9 +78,7 @@ def lock(arguments: list[str]) -> int:
     pip("--quiet", "uv")
     compile = ["-m", "uv", "pip", "compile", "pyproject.toml", "-o", "constraints.txt", "--quiet"]
     everywhere = ["--universal", "--python-version", "3.10", "--all-extras"]
-    return run(
-        [python, *compile, *everywhere, "--no-annotate", "--custom-compile-command", "make lock", *arguments]
-    )
+    return run([python, *compile, *everywhere, "--no-annotate", "--custom-compile-command", "make lock", *arguments])
 
 
 def clean(arguments: list[str]) -> int:
@@ -182,14 +178,10 @@ def make_venv() -> None:
     except ImportError:
         remedy = f"On Debian and Ubuntu: apt install python{VERSION}-venv; then the same again."
         raise Stop(f"This Python cannot make environments. {remedy}") from None
-    made = subprocess.run(
-        [sys.executable, "-m", "venv", "--clear", str(VENV)], capture_output=True, text=True
-    )
+    made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], capture_output=True, text=True)
     if made.returncode:
         said = (made.stdout + made.stderr).strip()
-        raise Stop(
-            f"Could not make .venv with {sys.executable}:\n{said}\nAnother Python: make lab PYTHON=/path/to/python3"
-        )
+        raise Stop(f"Could not make .venv with {sys.executable}:\n{said}\nAnother Python: make lab PYTHON=/path/to/python3")
 
 
 def pip(*arguments: str) -> None:
@@ -213,9 +205,18 @@ def why_pip_failed(said: str) -> str:
     if has("No space left", "Errno 28"):
         return "The disk is full. Installing needs about 2 GB, with CUDA about 8 GB. Make room, then the same again."
     if has(
-        "NewConnectionError", "NameResolutionError", "name resolution", "getaddrinfo", "Network is unreachable", "ConnectTimeout",
-        "ReadTimeout", "ProxyError", "Connection refused", "Connection reset", "RemoteDisconnected",
-    ):  # fmt: skip
+        "NewConnectionError",
+        "NameResolutionError",
+        "name resolution",
+        "getaddrinfo",
+        "Network is unreachable",
+        "ConnectTimeout",
+        "ReadTimeout",
+        "ProxyError",
+        "Connection refused",
+        "Connection reset",
+        "RemoteDisconnected",
+    ):
         return "No network: pip could not reach the package index. Connect (or set up your proxy for pip), then the same again."
     if has(
         "No matching distribution",

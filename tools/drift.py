@@ -45,9 +45,7 @@ def in_package(folder: Path = ROOT / "ldm_tutorial") -> dict[str, dict[str, str]
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for path in sorted(p for p in folder.rglob("*.py") if p.parent.name != "exercises"):
         for definition in definitions(path.read_text(encoding="utf-8")):
-            found[definition.name][path.relative_to(folder.parent).as_posix()] = without_docstrings(
-                definition
-            )
+            found[definition.name][path.relative_to(folder.parent).as_posix()] = without_docstrings(definition)
     return dict(found)
 
 
@@ -56,9 +54,7 @@ def in_notebook(path: Path) -> Iterator[tuple[int, str, str]]:
     found: list[tuple[int, Definition]] = []
     for i, cell in enumerate(nbformat.read(path, 4).cells):
         if cell.cell_type == "code" and not {"sketch", "exercise"} & tags(cell):
-            for definition in definitions(
-                TransformerManager().transform_cell(cell.source)
-            ):  # %magic is not Python
+            for definition in definitions(TransformerManager().transform_cell(cell.source)):  # %magic is not Python
                 begun = next((d for _, d in reversed(found) if d.name == definition.name), None)
                 if begun is not None and adds_to_itself(definition):
                     begun.body += definition.body[ast.get_docstring(definition) is not None :]
@@ -82,15 +78,11 @@ def drifts(notebooks: Iterable[Path], package: dict[str, dict[str, str]]) -> lis
                 continue
             if text not in package[name].values():
                 module, theirs = next(iter(package[name].items()))
-                diff = difflib.unified_diff(
-                    theirs.splitlines(), text.splitlines(), module, f"{path.name} cell {i}", lineterm=""
-                )
+                diff = difflib.unified_diff(theirs.splitlines(), text.splitlines(), module, f"{path.name} cell {i}", lineterm="")
                 found.append(f"{path.name} cell {i}: {name} is not the one of {module}\n" + "\n".join(diff))
             # two modules may have a class of one name, each built in a notebook of its own
             if built.setdefault((name, text), path) != path:
-                found.append(
-                    f"{path.name} cell {i}: {name} is built in {built[name, text].name} already; import it"
-                )
+                found.append(f"{path.name} cell {i}: {name} is built in {built[name, text].name} already; import it")
     return found
 
 

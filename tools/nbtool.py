@@ -73,9 +73,7 @@ def clean(notebook: NotebookNode, stem: str) -> NotebookNode:
     number_cells(notebook, re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:40])
     count = 0
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict(
-            {k: v for k, v in sorted(cell.metadata.items()) if k in KEPT_METADATA and v}
-        )
+        cell.metadata = nbformat.from_dict({k: v for k, v in sorted(cell.metadata.items()) if k in KEPT_METADATA and v})
         if cell.cell_type != "code":
             continue
         if cell.execution_count is not None:
@@ -90,9 +88,7 @@ def number_cells(notebook: NotebookNode, stem: str) -> None:
     seen: set[str] = set()
     for i, cell in enumerate(notebook.cells):
         name = cell.get("id", "")
-        random = re.fullmatch(
-            r"[0-9a-f]{8}|(?=.*[A-Z])[A-Za-z0-9_-]{12}|[0-9a-f]{8}-[0-9a-f-]{27}", name
-        )  # Jupyter's, Colab's
+        random = re.fullmatch(r"[0-9a-f]{8}|(?=.*[A-Z])[A-Za-z0-9_-]{12}|[0-9a-f]{8}-[0-9a-f-]{27}", name)  # Jupyter's, Colab's
         if random or name in seen or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
             name = f"{stem}-{i:03d}"
             while name in seen or any(name == c.get("id") for c in notebook.cells[i + 1 :]):
@@ -108,9 +104,7 @@ def clean_outputs(outputs: list[NotebookNode], count: int | None) -> Iterator[No
             output.data.pop(WIDGET, None)  # shows "model not found" wherever the kernel is gone
             if "image/png" in output.data:
                 output.data.pop("image/jpeg", None)
-            output.metadata = nbformat.from_dict(
-                {k: v for k, v in output.metadata.items() if k in output.data}
-            )
+            output.metadata = nbformat.from_dict({k: v for k, v in output.metadata.items() if k in output.data})
             if not output.data:
                 continue
         if output.output_type == "execute_result":
@@ -134,11 +128,7 @@ def problems(path: Path) -> list[str]:
     """Everything that is wrong with a stored notebook, a line each; empty if nothing is."""
     text = path.read_text(encoding="utf-8")
     notebook = nbformat.reads(text, 4)
-    found = (
-        [f"{len(text) // 1000} kB in all; at most {MAX_NOTEBOOK // 1000}"]
-        if path.stat().st_size > MAX_NOTEBOOK
-        else []
-    )
+    found = [f"{len(text) // 1000} kB in all; at most {MAX_NOTEBOOK // 1000}"] if path.stat().st_size > MAX_NOTEBOOK else []
     if "widgets" in notebook.metadata:
         found.append("metadata.widgets: GitHub calls such a notebook invalid (nbtool.py clean)")
     if nbformat.writes(clean(nbformat.reads(text, 4), path.stem)).rstrip("\n") != text.rstrip("\n"):
@@ -270,9 +260,7 @@ def run(path: Path, timeout: int, cost: bool = False) -> str:
         timeout=timeout,
         kernel_name="python3",
         resources={"metadata": {"path": str(path.parent)}},
-        extra_arguments=[
-            "--log-level=ERROR"
-        ],  # else each kernel warns that it is not encrypted, on this machine alone
+        extra_arguments=["--log-level=ERROR"],  # else each kernel warns that it is not encrypted, on this machine alone
     )
     began = time.monotonic()
     client.execute(env={**os.environ, **KERNEL_ENV})
@@ -284,11 +272,7 @@ def run(path: Path, timeout: int, cost: bool = False) -> str:
         if len(cards) != 1:
             raise ValueError(f"{len(cards)} cells with the tag cost-card; --cost needs one, a markdown cell")
         cores = f"{os.cpu_count()} CPU cores"
-        cards[
-            0
-        ].source = (
-            f"**Runs in** {seconds:.0f} s on {cores}, with {memory / 2**30:.1f} GiB of memory (measured)."
-        )
+        cards[0].source = f"**Runs in** {seconds:.0f} s on {cores}, with {memory / 2**30:.1f} GiB of memory (measured)."
     store(clean(notebook, path.stem), path)
     return took
 
@@ -321,17 +305,11 @@ def each(command: str, path: Path, timeout: int, cost: bool) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["run", "clean", "check"])
     parser.add_argument("files", nargs="*", type=Path, help="default: all in notebooks/")
-    parser.add_argument(
-        "--timeout", type=int, default=600, help="seconds for one cell (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--cost", action="store_true", help="run: write time and memory into the cell tagged cost-card"
-    )
+    parser.add_argument("--timeout", type=int, default=600, help="seconds for one cell (default: %(default)s)")
+    parser.add_argument("--cost", action="store_true", help="run: write time and memory into the cell tagged cost-card")
     arguments = parser.parse_intermixed_args()  # before Python 3.12, `run --cost file` is an error otherwise
     bad = 0
     for path in arguments.files or all_notebooks():

@@ -74,9 +74,10 @@ class EmojiDataset(Dataset):
             raise ValueError(f"styles is {styles!r}; allowed are one or more of {STYLES}")
         self.split = split
         self.entries: list[EmojiEntry] = [
-            entry for entry in _all_entries()
-            if entry.style in chosen
-            and (split == "all" or is_held_out(entry.label, entry.style) == (split == "held_out"))]
+            entry
+            for entry in _all_entries()
+            if entry.style in chosen and (split == "all" or is_held_out(entry.label, entry.style) == (split == "held_out"))
+        ]
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -101,8 +102,12 @@ class EmojiDataset(Dataset):
 @cache
 def _all_entries() -> tuple[EmojiEntry, ...]:
     subjects = json.loads((FOLDER / "captions.json").read_text(encoding="utf-8"))["subjects"]
-    return tuple(EmojiEntry(s["hexcode"], s["label"], tuple(s["tags"]), s["group"], style)
-                 for s in subjects for style in STYLES if style in s["styles"])
+    return tuple(
+        EmojiEntry(s["hexcode"], s["label"], tuple(s["tags"]), s["group"], style)
+        for s in subjects
+        for style in STYLES
+        if style in s["styles"]
+    )
 
 
 def is_held_out(label: str, style: str) -> bool:
@@ -128,8 +133,7 @@ def captions_of(label: str, tags: Sequence[str], style: str) -> tuple[str, ...]:
 
 
 # What follows the noun that takes the article: "a face | with sunglasses", "a person | lifting weights".
-_REST = re.compile(
-    r" (?:with|without|of|in|on|over|at|behind|from|showing|holding)\b.*|(?<=^person|^people) \w+ing\b.*")
+_REST = re.compile(r" (?:with|without|of|in|on|over|at|behind|from|showing|holding)\b.*|(?<=^person|^people) \w+ing\b.*")
 _PLURAL = re.compile(r"(?:[^suio]s|ies|people|men|women|teeth|feet)$")
 _VOWEL = re.compile(r"(?!u(?:ni(?![mn])|f|k|s[eu]|t[ei])|eu|ewe|one\b)[aeiou]|hour|x-")
 

@@ -70,9 +70,13 @@ def draw_all(
             for start in range(0, len(group), batch_size):
                 batch = group[start : start + batch_size]
                 drawn = pipe(
-                    [drawing.prompt for drawing in batch], seed=[drawing.seed for drawing in batch], scheduler=scheduler,
-                    steps=steps, guidance_scale=guidance, progress=False,
-                )  # fmt: skip
+                    [drawing.prompt for drawing in batch],
+                    seed=[drawing.seed for drawing in batch],
+                    scheduler=scheduler,
+                    steps=steps,
+                    guidance_scale=guidance,
+                    progress=False,
+                )
                 place |= {drawing: len(place) + i for i, drawing in enumerate(batch)}
                 pictures.append(to_levels(drawn))
                 bar.update(steps * len(batch))

@@ -60,9 +60,19 @@ class Plan:
 
 # About 260 pictures' worth of 25 steps: two minutes on two cores. Its figures are rough, as their intervals say.
 QUICK = Plan(
-    trained=40, held_out=24, reworded=8, empty=8, swept=8, guidance=(2.0, 7.5), steps=(5, 10, 25), crowd_prompts=2,
-    crowd_seeds=5, paths=1, path_length=5, reconstructed=300,
-)  # fmt: skip
+    trained=40,
+    held_out=24,
+    reworded=8,
+    empty=8,
+    swept=8,
+    guidance=(2.0, 7.5),
+    steps=(5, 10, 25),
+    crowd_prompts=2,
+    crowd_seeds=5,
+    paths=1,
+    path_length=5,
+    reconstructed=300,
+)
 
 
 class Evaluation:
@@ -159,9 +169,7 @@ class Evaluation:
         reference, figures = self.reference, []
         references = reference.pictures[reference.trained]
         of_trained = reference.subjects[reference.trained]
-        for split, what, questions in (
-            ("trained", "trained pairs", self.trained), ("held_out", "held-out pairs", self.held_out)
-        ):  # fmt: skip
+        for split, what, questions in (("trained", "trained pairs", self.trained), ("held_out", "held-out pairs", self.held_out)):
             pictures = self.drawn.pictures[self.drawn.rows(q.drawing for q in questions)]
             ratios, chosen = copy_ratio(pictures, references, self._reconstruct)
             asked = torch.tensor([next(iter(q.subjects)) for q in questions])

@@ -20,9 +20,9 @@ def distance(a: Tensor, b: Tensor) -> Tensor:
 def nearest(pictures: Tensor, references: Tensor, batch_size: int = 256) -> tuple[Tensor, Tensor]:
     """For each picture the smallest `distance` to a reference, and which one: uint8 (n, 3, h, w), (m, 3, h, w) -> (n,) twice"""
     flat = references.flatten(1).float() / 255 - 0.5  # around 0: its squares lose less
-    chosen = torch.cat([
-        torch.cdist(batch.flatten(1).float() / 255 - 0.5, flat).argmin(dim=1) for batch in pictures.split(batch_size)
-    ])  # fmt: skip
+    chosen = torch.cat(
+        [torch.cdist(batch.flatten(1).float() / 255 - 0.5, flat).argmin(dim=1) for batch in pictures.split(batch_size)]
+    )
     return distance(pictures, references[chosen]), chosen
 
 

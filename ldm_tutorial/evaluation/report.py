@@ -51,9 +51,13 @@ class Figure:
 
     def to_json(self) -> dict[str, Any]:
         values = {
-            "value": None if math.isnan(self.value) else self.value, "count": self.count, "interval": self.interval,
-            "at_least": self.at_least, "at_most": self.at_most, "reached": self.reached,
-        }  # fmt: skip
+            "value": None if math.isnan(self.value) else self.value,
+            "count": self.count,
+            "interval": self.interval,
+            "at_least": self.at_least,
+            "at_most": self.at_most,
+            "reached": self.reached,
+        }
         return {"what": self.what, **{key: value for key, value in values.items() if value is not None or key == "value"}}
 
 

@@ -99,8 +99,9 @@ class Crowd:
         first = 1_000_000 * (1 + list(SCHEDULERS).index(scheduler))
         return [
             Drawing(prompt, seed=first + k * self.seeds + i, scheduler=scheduler)
-            for k, prompt in enumerate(self.prompts) for i in range(self.seeds)
-        ]  # fmt: skip
+            for k, prompt in enumerate(self.prompts)
+            for i in range(self.seeds)
+        ]
 
     def drawings(self) -> list[Drawing]:
         return [drawing for scheduler in SCHEDULERS for drawing in self.of(scheduler)]

@@ -86,9 +86,14 @@ def quality_curves(curves: Mapping[str, Sequence[tuple[Figure, Figure]]], values
             shares = [point[side] for point in points]
             low, high = zip(*(share.interval for share in shares))
             axes.plot(
-                values, [share.value for share in shares], color=color, marker=marker, linestyle=line, markersize=5,
+                values,
+                [share.value for share in shares],
+                color=color,
+                marker=marker,
+                linestyle=line,
+                markersize=5,
                 label=TITLES[scheduler],
-            )  # fmt: skip
+            )
             axes.fill_between(values, low, high, color=color, alpha=0.06, linewidth=0)
         axes.set(xlabel=name, title=title, ylim=(-0.03, 1.03), xscale="log", xticks=values)
         axes.xaxis.set_major_formatter("{x:g}")

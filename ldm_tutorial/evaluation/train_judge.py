@@ -19,9 +19,10 @@ from .judge import Judge, JudgeConfig, accuracy, judge_loss, look, right_answers
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser, steps=4000, batch_size=128, peak=3e-3)
     parser.add_argument(
-        "--without-held-out", action="store_true",
+        "--without-held-out",
+        action="store_true",
         help="leave out the pairs that the U-Net never sees, and log how the judge does on them: pictures new to itself",
-    )  # fmt: skip
+    )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -38,9 +39,12 @@ def main(args: argparse.Namespace) -> None:
     plain = accelerator.unwrap_model(judge)
     name = "judge-without-held-out" if args.without_held_out else "judge"
     run = Run(
-        args.folder / "training" / name, {"model": plain, "optimizer": optimizer}, args.steps,
-        accelerator.is_main_process, args.save_every,
-    )  # fmt: skip
+        args.folder / "training" / name,
+        {"model": plain, "optimizer": optimizer},
+        args.steps,
+        accelerator.is_main_process,
+        args.save_every,
+    )
 
     for step in run.steps():
         generator = step_generator(args.seed, step, accelerator.process_index)

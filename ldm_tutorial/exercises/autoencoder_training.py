@@ -66,9 +66,17 @@ def receptive_field(answer: Callable) -> str | None:
 
 
 def distance(
-    xs: list[Tensor], ys: list[Tensor], heads: list[Tensor], length: Any = 1, power: int = 2, inside: bool = False,
-    positions: str = "mean", channels: str = "sum", levels: str = "sum", used: bool = True,
-) -> Tensor:  # fmt: skip
+    xs: list[Tensor],
+    ys: list[Tensor],
+    heads: list[Tensor],
+    length: Any = 1,
+    power: int = 2,
+    inside: bool = False,
+    positions: str = "mean",
+    channels: str = "sum",
+    levels: str = "sum",
+    used: bool = True,
+) -> Tensor:
     """Zhang et al. 2018, equation 1, with heads as the package lpips has them. The switches make mistakes."""
     each = []
     for fx, fy, head in zip(xs, ys, heads):

@@ -56,9 +56,21 @@ def row_of_tokens(answer: Callable) -> str | None:
 # ---- 2. A word in pieces
 
 MERGES = [
-    ("a", "t</w>"), ("t", "h"), ("th", "at</w>"), ("c", "h"), ("a", "t"), ("h", "at</w>"), ("o", "o"), ("oo", "oo"),
-    ("at", "c"), ("c", "at</w>"), ("e", "r</w>"), ("th", "er</w>"), ("o", "th"), ("th", "a"),
-]  # fmt: skip
+    ("a", "t</w>"),
+    ("t", "h"),
+    ("th", "at</w>"),
+    ("c", "h"),
+    ("a", "t"),
+    ("h", "at</w>"),
+    ("o", "o"),
+    ("oo", "oo"),
+    ("at", "c"),
+    ("c", "at</w>"),
+    ("e", "r</w>"),
+    ("th", "er</w>"),
+    ("o", "th"),
+    ("th", "a"),
+]
 WORDS = ("that", "chat", "catch", "bother", "hoooot", "a", "zoo", "attat")
 
 
@@ -159,7 +171,8 @@ def mistaken_losses(logits: Tensor, same: Tensor) -> dict[str, Tensor]:
     return {
         "that is the loss of the text: doubles still count as wrong": (
             F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)
-        ) / 2,
+        )
+        / 2,
         "only the pictures choose; the captions must choose as well": rows,
         "only the captions choose; the pictures must choose as well": columns,
         "the mean of the two directions is asked, not their sum": rows + columns,
@@ -168,7 +181,8 @@ def mistaken_losses(logits: Tensor, same: Tensor) -> dict[str, Tensor]:
         ),
         "for the captions the target has to be made anew: divide the columns of same by their own sums": (
             rows - (target.T * logits.T.log_softmax(1)).sum(1).mean()
-        ) / 2,
+        )
+        / 2,
         "the log of the probability of all right answers together is another loss: one of them alone would satisfy it": (
             -(
                 (logits.log_softmax(1) + same.log()).logsumexp(1).mean()

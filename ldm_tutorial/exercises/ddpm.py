@@ -84,14 +84,14 @@ def ddpm_step(answer: Callable) -> str | None:
             "the dice have σ² = β, which is fixed_large; β̃ is asked for": right + (1 - alpha) ** 0.5 * z,
             "the dice have their full size: multiply z by sqrt(β̃)": right + z,
             "the variance is upside down: β̃ = (1 - ᾱ_prev) / (1 - ᾱ) β": right + ((1 - a) / (1 - prev) * (1 - alpha)) ** 0.5 * z,
-            "that is the guess of the picture: ᾱ stands where α = ᾱ / ᾱ_prev belongs, which is what this one step keeps":
-                guess + small**0.5 * z,
+            "that is the guess of the picture: ᾱ stands where α = ᾱ / ᾱ_prev belongs, which is what this one step keeps": guess
+            + small**0.5 * z,
             "β is divided by sqrt(1 - ᾱ), and you divide by 1 - ᾱ": mean(alpha, 1 - a) + small**0.5 * z,
             "β is divided by sqrt(1 - ᾱ); you leave that out": mean(alpha, 1.0) + small**0.5 * z,
             "the mean is divided by sqrt(α); you leave that out": alpha**0.5 * right + small**0.5 * z,
-            "you take the guess and noise it to ᾱ_prev from scratch: the step must keep a share of x":
-                prev**0.5 * guess + (1 - prev) ** 0.5 * z,
-        }  # fmt: skip
+            "you take the guess and noise it to ᾱ_prev from scratch: the step must keep a share of x": prev**0.5 * guess
+            + (1 - prev) ** 0.5 * z,
+        }
         for mistake, wrong in mistakes.items():
             if close(found, wrong):
                 return mistake
@@ -142,12 +142,14 @@ MISTAKES: list[tuple[str, dict[str, Any]]] = [
     ("ᾱ behind the last timestep is 1, the clean picture; you use alphas_cumprod[0]", {"last_level": None, "dice_at_end": True}),
     ("ᾱ behind the last timestep is 1, the clean picture; you use alphas_cumprod[0]", {"last_level": None}),
     ("β must span the stride from this timestep to the next; yours is that of one training step", {"one_beta": True}),
-    ("β must span the stride from this timestep to the next; yours is that of one training step",
-     {"one_beta": True, "dice_at_end": True}),
+    (
+        "β must span the stride from this timestep to the next; yours is that of one training step",
+        {"one_beta": True, "dice_at_end": True},
+    ),
     ("the dice have σ² = β, which is fixed_large; β̃ is asked for", {"large": True}),
     ("the dice have σ² = β, also in the last step: fixed_small asks for β̃", {"large": True, "dice_at_end": True}),
     ("the model is told the first timestep each time: give it the t of the loop", {"told": 901}),
-]  # fmt: skip
+]
 
 
 class Rising(Exception):

@@ -75,20 +75,19 @@ def weighted(answer: Callable) -> str | None:
         root = snr.sqrt()
         for mistake, wrong in {
             "you take the larger of the two: weights must be capped, so the smaller": snr.clamp(min=gamma) / divisor,
-            "your SNR is upside down: ᾱ is signal, 1 - ᾱ noise":
-                weight(1 - alpha_bar, gamma, prediction),
-            "your SNR is a ratio of amplitudes: no root, ᾱ is a variance already":
-                root.clamp(max=gamma) / {"sample": 1.0, "epsilon": root, "v_prediction": root + 1}[prediction],
+            "your SNR is upside down: ᾱ is signal, 1 - ᾱ noise": weight(1 - alpha_bar, gamma, prediction),
+            "your SNR is a ratio of amplitudes: no root, ᾱ is a variance already": root.clamp(max=gamma)
+            / {"sample": 1.0, "epsilon": root, "v_prediction": root + 1}[prediction],
             "that is the weight of an error in x0: ε's error is SNR times as large, v's SNR + 1 times, so divide": per_x0,
             "that is the weight for epsilon": per_x0 / snr,
             "that is the weight for v_prediction": per_x0 / (snr + 1),
             "you cap after dividing: cap the SNR, then divide": (snr / divisor).clamp(max=gamma),
             "you multiply where you should divide": per_x0 * divisor,
-            "ᾱ / (1 - ᾱ) is the SNR; you use ᾱ itself":
-                alpha_bar.clamp(max=gamma) / {"sample": 1.0, "epsilon": alpha_bar, "v_prediction": alpha_bar + 1}[prediction],
+            "ᾱ / (1 - ᾱ) is the SNR; you use ᾱ itself": alpha_bar.clamp(max=gamma)
+            / {"sample": 1.0, "epsilon": alpha_bar, "v_prediction": alpha_bar + 1}[prediction],
             "nothing is capped: min(SNR, γ)": snr / divisor,
             "your γ is always 5; it is an argument": weight(alpha_bar, 5.0, prediction),
-        }.items():  # fmt: skip
+        }.items():
             if close(found, wrong):
                 return f"{asked}: {mistake}"
         i = int((found - right).abs().argmax())

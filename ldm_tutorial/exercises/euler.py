@@ -49,7 +49,8 @@ def levels(answer: Callable) -> str | None:
             "power and root are swapped: first σ^(1/rho), even steps, then ^rho": karras_sigmas(high, low, n, 1 / rho),
             "divide by n - 1, not by n: the last level must be sigma_min": (
                 high ** (1 / rho) + np.arange(n) / n * (low ** (1 / rho) - high ** (1 / rho))
-            ) ** rho,
+            )
+            ** rho,
         }.items():
             if np.allclose(found[:-1], values, rtol=1e-5):
                 return f"{asked}: {mistake}"

@@ -25,8 +25,13 @@ def affordable(budget: int, method: str, guided: bool) -> int:
 
 
 BUDGETS = (
-    (50, "euler", True), (50, "euler", False), (50, "heun", False), (50, "heun", True), (51, "euler", True), (24, "heun", True)
-)  # fmt: skip
+    (50, "euler", True),
+    (50, "euler", False),
+    (50, "heun", False),
+    (50, "heun", True),
+    (51, "euler", True),
+    (24, "heun", True),
+)
 
 
 @exercise("15.1", hint="first the looks that the budget pays for, half with guidance; then the largest n with 2 n - 1 <= looks")

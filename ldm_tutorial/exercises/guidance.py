@@ -56,9 +56,18 @@ def cost(answer: Callable) -> str | None:
 
 
 def guided_by_picture(
-    x: Tensor, uncond: Tensor, cond: Tensor, alpha_bar: float, scale: float, rescale: float,
-    axes: tuple[int, ...] = (1, 2, 3), model: str = "cond", turned: bool = False, upside_down: bool = False, back: bool = True,
-) -> Tensor:  # fmt: skip
+    x: Tensor,
+    uncond: Tensor,
+    cond: Tensor,
+    alpha_bar: float,
+    scale: float,
+    rescale: float,
+    axes: tuple[int, ...] = (1, 2, 3),
+    model: str = "cond",
+    turned: bool = False,
+    upside_down: bool = False,
+    back: bool = True,
+) -> Tensor:
     """Guidance and 2305.08891, eqs. 14 to 16, on the predicted pictures, and back to ε. Each switch makes a mistake."""
     signal, noise = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
     without, asked = ((x - noise * eps) / signal for eps in (uncond, cond))  # predicted pictures, (b, c, h, w)
@@ -103,7 +112,7 @@ def rescaled(answer: Callable) -> str | None:
             (guided_by_picture(*asked, turned=True), "rescale and 1 - rescale are swapped: 0 must change nothing"),
             (guided_by_picture(*asked, upside_down=True), "the ratio is upside down: the contrast grows instead of shrinking"),
             (guided_by_picture(*asked[:-1], 1.0), "you rescale all the way: mix with the guided picture, eq. 16"),
-        ]  # fmt: skip
+        ]
         for wrong, mistake in mistakes:
             if close(found, wrong):
                 return mistake
@@ -123,10 +132,19 @@ def ddim_step(x: Tensor, eps: Tensor, here: float, there: float, noise: Tensor |
 
 
 def repainted(
-    model: Callable, known: Tensor, mask: Tensor, levels: Sequence[float], turns: int, draw: Callable,
-    swapped: bool = False, clean: bool = False, early: bool = False, back: str = "right", last: bool = False,
+    model: Callable,
+    known: Tensor,
+    mask: Tensor,
+    levels: Sequence[float],
+    turns: int,
+    draw: Callable,
+    swapped: bool = False,
+    clean: bool = False,
+    early: bool = False,
+    back: str = "right",
+    last: bool = False,
     fresh: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """2201.09865, algorithm 1, with DDIM's step. Each switch makes a mistake."""
     x = draw()
     for here, there in zip(levels, levels[1:]):
@@ -177,7 +195,7 @@ def looks_twice(answer: Callable) -> str | None:
             ({"back": "none"}, "you take the step again without going back: from `there` to `here`, noise must be added"),
             ({"back": "all"}, "going back, x holds the noise of `there` already: add only what is missing, with here / there"),
             ({"back": "variance"}, "1 - here / there is a variance: the noise needs its root"),
-        ]  # fmt: skip
+        ]
         for switches, mistake in mistakes:
             if close(found, run(repainted, turns, **(names | switches))):
                 return mistake

@@ -40,9 +40,9 @@ def noisy_batch(answer: Callable) -> str | None:
             "the picture is weighted by alpha_bar, a variance: its square root is missing": a * x0 + (1 - a).sqrt() * noise,
             "the weights are swapped: alpha_bar near 1 must give the picture": (1 - a).sqrt() * x0 + a.sqrt() * noise,
             "the picture is not shrunk: multiply it by alpha_bar.sqrt()": x0 + (1 - a).sqrt() * noise,
-            "1 - alpha_bar.sqrt() is not (1 - alpha_bar).sqrt(): variances sum to 1, roots do not":
-                a.sqrt() * x0 + (1 - a.sqrt()) * noise,
-        }  # fmt: skip
+            "1 - alpha_bar.sqrt() is not (1 - alpha_bar).sqrt(): variances sum to 1, roots do not": a.sqrt() * x0
+            + (1 - a.sqrt()) * noise,
+        }
         for mistake, wrong in mistakes.items():
             if close(found, wrong):
                 return mistake
@@ -78,15 +78,17 @@ def jump(answer: Callable) -> str | None:
             "you use ᾱ at t: that is the jump from x_0, not from x_s": mixed(alpha_bar[t]),
             "you count step s once more: x_s has it already; begin with betas[s + 1]": mixed(alpha * (1 - betas[s])),
             "step t is missing: a slice ends before its last index; use betas[s + 1 : t + 1]": mixed(alpha / (1 - betas[t])),
-            "both are off by one: the steps are s + 1 ... t, so betas[s + 1 : t + 1]":
-                mixed(alpha * (1 - betas[s]) / (1 - betas[t])),
+            "both are off by one: the steps are s + 1 ... t, so betas[s + 1 : t + 1]": mixed(
+                alpha * (1 - betas[s]) / (1 - betas[t])
+            ),
             "the noise must have the variance 1 - ᾱ_t / ᾱ_s, not 1 - ᾱ_t": alpha.sqrt() * x_s + (1 - alpha_bar[t]).sqrt() * noise,
             "the square roots are missing: α and 1 - α are variances": alpha * x_s + (1 - alpha) * noise,
             "the noise is weighted by a variance: its square root is missing": alpha.sqrt() * x_s + (1 - alpha) * noise,
             "you multiply the betas: what is left after a step is 1 - β": mixed(1 - betas[s + 1 : t + 1].prod()),
-            "you add the betas up; what is left after several steps is the product of the 1 - β":
-                mixed((1 - betas[s + 1 : t + 1].sum()).clamp(min=0)),
-        }  # fmt: skip
+            "you add the betas up; what is left after several steps is the product of the 1 - β": mixed(
+                (1 - betas[s + 1 : t + 1].sum()).clamp(min=0)
+            ),
+        }
         for mistake, wrong in mistakes.items():
             if close(found, wrong, 1e-4):
                 return mistake

@@ -53,9 +53,16 @@ def skip_channels(answer: Callable) -> str | None:
 
 
 def u_shaped(
-    x: Tensor, levels: Sequence[tuple[Callable, Callable]], middle: Callable, first_in_first_out: bool = False,
-    skip_first: bool = False, too_late: bool = False, same: bool = False, smooth: bool = False, turned: bool = True,
-) -> Tensor:  # fmt: skip
+    x: Tensor,
+    levels: Sequence[tuple[Callable, Callable]],
+    middle: Callable,
+    first_in_first_out: bool = False,
+    skip_first: bool = False,
+    too_late: bool = False,
+    same: bool = False,
+    smooth: bool = False,
+    turned: bool = True,
+) -> Tensor:
     """Down, middle, up, with a stack between; the switches make the mistakes that the check names."""
     stack = []
     for down, _ in levels:

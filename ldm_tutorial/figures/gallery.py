@@ -176,9 +176,13 @@ def draw_gallery(
             for start in range(0, len(asked), batch_size):
                 batch = asked[start : start + batch_size]
                 drawn = pipe(
-                    [prompt for prompt, _ in batch], seed=[seed for _, seed in batch], scheduler=schedulers[title], steps=n,
-                    progress=progress, **options,
-                )  # fmt: skip
+                    [prompt for prompt, _ in batch],
+                    seed=[seed for _, seed in batch],
+                    scheduler=schedulers[title],
+                    steps=n,
+                    progress=progress,
+                    **options,
+                )
                 pictures |= {(prompt, title, n, seed): picture for (prompt, seed), picture in zip(batch, drawn)}
         costs[title, n] = Cost(sum(shown) // len(asked), (time.perf_counter() - began) / len(asked))
     return Gallery(prompts, tuple(schedulers), steps, seeds, pictures, costs)

@@ -167,9 +167,15 @@ def line_panels(*panels: Panel, height: float = 3.2) -> Figure:
         for (name, (x, y)), (color, style), marker in zip(panel.lines.items(), LINES, "os^Dv"):
             marked = marker if panel.markers or panel.points else None
             axes.plot(
-                np.asarray(x), np.asarray(y), color=color, label=name, linestyle="none" if panel.points else style, linewidth=1.6,
-                marker=marked, markersize=2.5 if panel.points else 4,
-            )  # fmt: skip
+                np.asarray(x),
+                np.asarray(y),
+                color=color,
+                label=name,
+                linestyle="none" if panel.points else style,
+                linewidth=1.6,
+                marker=marked,
+                markersize=2.5 if panel.points else 4,
+            )
         axes.set(xlabel=panel.xlabel, ylabel=panel.ylabel, title=panel.title, xscale=panel.xscale, yscale=panel.yscale)
         for axis, scale in ((axes.xaxis, panel.xscale), (axes.yaxis, panel.yscale)):
             if scale == "log":

@@ -64,9 +64,15 @@ def machine_map(
         fill = 1 - (0.55 if lit == part else 0.22) * (1 - np.array(color))  # a tint, so that black text is readable
         corner = (x - width / 2, y - height / 2)
         shape = FancyBboxPatch(
-            corner, width, height, boxstyle="round,pad=0,rounding_size=1.6", facecolor=fill, edgecolor=color, linewidth=2.4,
+            corner,
+            width,
+            height,
+            boxstyle="round,pad=0,rounding_size=1.6",
+            facecolor=fill,
+            edgecolor=color,
+            linewidth=2.4,
             linestyle=style,
-        )  # fmt: skip
+        )
         axes.add_patch(shape)
         write(x, y + 1.9, title, 11.5, weight="bold")
         write(x, y - 2.2, text, 8.5)
@@ -74,9 +80,17 @@ def machine_map(
     def arrow(start: tuple[float, float], end: tuple[float, float], bend: str = "arc3", style: str = "-") -> None:
         axes.add_patch(
             FancyArrowPatch(
-                start, end, arrowstyle="-|>", mutation_scale=14, connectionstyle=bend, linestyle=style, shrinkA=0, shrinkB=0,
-                linewidth=1.6, color=INK,
-            )  # fmt: skip
+                start,
+                end,
+                arrowstyle="-|>",
+                mutation_scale=14,
+                connectionstyle=bend,
+                linestyle=style,
+                shrinkA=0,
+                shrinkB=0,
+                linewidth=1.6,
+                color=INK,
+            )
         )
 
     def flow(x: float, y: float, what: str, **style) -> None:
@@ -93,8 +107,9 @@ def machine_map(
         axes.plot(
             [extent[0], extent[1], extent[1], extent[0], extent[0]],
             [extent[2], extent[2], extent[3], extent[3], extent[2]],
-            color="#888888", linewidth=1,
-        )  # fmt: skip
+            color="#888888",
+            linewidth=1,
+        )
 
     top, middle = 48, 22
 
@@ -157,9 +172,16 @@ def markov_chain(pictures: Sequence[Image.Image]) -> Figure:
     def arrow(start: float, end: float, height: float, color: str, style: str) -> None:
         axes.add_patch(
             FancyArrowPatch(
-                (start, height), (end, height), arrowstyle="-|>", mutation_scale=16, linestyle=style, linewidth=1.8, color=color,
-                shrinkA=0, shrinkB=0,
-            )  # fmt: skip
+                (start, height),
+                (end, height),
+                arrowstyle="-|>",
+                mutation_scale=16,
+                linestyle=style,
+                linewidth=1.8,
+                color=color,
+                shrinkA=0,
+                shrinkB=0,
+            )
         )
 
     for i, (left, right) in enumerate(zip(places, places[1:])):

@@ -111,9 +111,14 @@ def spatial_transformer_figure(channels: int = 320, size: int = 64, words: int =
     color, drawing = PART_COLORS["unet"], Drawing(128, 58)
     n, y = size * size, 46
     parts = [
-        ("GroupNorm", 13, color), ("conv 1x1", 12, color), ("rows to\na sequence", 14, "#888888"),
-        ("transformer block", 21, color), ("sequence\nto rows", 14, "#888888"), ("conv 1x1", 12, color), ("+", 0, ""),
-    ]  # fmt: skip
+        ("GroupNorm", 13, color),
+        ("conv 1x1", 12, color),
+        ("rows to\na sequence", 14, "#888888"),
+        ("transformer block", 21, color),
+        ("sequence\nto rows", 14, "#888888"),
+        ("conv 1x1", 12, color),
+        ("+", 0, ""),
+    ]
     x = drawing.chain((8, y), parts)
     drawing.write(4, y, "x", 11, weight="bold")
     drawing.write(x[-1] + 7, y, "out", 11, weight="bold")

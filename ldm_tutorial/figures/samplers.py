@@ -103,9 +103,18 @@ def chains() -> Figure:
     def arrow(start: int, end: int, y: float, bend: float, color: str, style: str = "-") -> None:
         axes.add_patch(
             FancyArrowPatch(
-                (places[start], y), (places[end], y), connectionstyle=f"arc3,rad={bend}", arrowstyle="-|>", mutation_scale=13,
-                shrinkA=23, shrinkB=23, color=color, linestyle=style, linewidth=1.7, zorder=2,
-            )  # fmt: skip
+                (places[start], y),
+                (places[end], y),
+                connectionstyle=f"arc3,rad={bend}",
+                arrowstyle="-|>",
+                mutation_scale=13,
+                shrinkA=23,
+                shrinkB=23,
+                color=color,
+                linestyle=style,
+                linewidth=1.7,
+                zorder=2,
+            )
         )
 
     def words(y: float, title: str, text: str) -> None:

@@ -82,9 +82,11 @@ def text_encoder_figure(config: CLIPTextConfig) -> Figure:
     m, d, layers = config.max_position_embeddings, config.hidden_size, config.num_hidden_layers
     drawing, y = Drawing(128, 61), 39
     parts = [
-        (f"byte-pair\nencoding\n{config.vocab_size:,} tokens", 17, WORDS), ("token +\nposition\nembedding", 14, WORDS),
-        (f"{layers} x\nlayer", 14, WORDS), ("LayerNorm", 13, WORDS),
-    ]  # fmt: skip
+        (f"byte-pair\nencoding\n{config.vocab_size:,} tokens", 17, WORDS),
+        ("token +\nposition\nembedding", 14, WORDS),
+        (f"{layers} x\nlayer", 14, WORDS),
+        ("LayerNorm", 13, WORDS),
+    ]
     x = drawing.chain((16, y), parts, gap=7.5)
     drawing.write(8.5, y, "a prompt", 10, weight="bold")
     drawing.write(x[-1] + 15, y, f"states\n{m} x {d}\nto the U-Net", 9.5, ha="left", weight="bold", linespacing=1.3)
@@ -112,9 +114,15 @@ def text_encoder_figure(config: CLIPTextConfig) -> Figure:
         drawing.axes.plot([x[2] + side, corner], [y - 3.5, 27], color=WORDS, linestyle=":", linewidth=1, zorder=1)
     y, wide = 13, config.intermediate_size
     row = [
-        ("LayerNorm", 13, WORDS), ("causal self-\nattention", 17, WORDS), ("+", 0, ""), ("LayerNorm", 13, WORDS),
-        (f"Linear\n{d} → {wide}", 15, WORDS), ("quick-\nGELU", 10, WORDS), (f"Linear\n{wide} → {d}", 15, WORDS), ("+", 0, ""),
-    ]  # fmt: skip
+        ("LayerNorm", 13, WORDS),
+        ("causal self-\nattention", 17, WORDS),
+        ("+", 0, ""),
+        ("LayerNorm", 13, WORDS),
+        (f"Linear\n{d} → {wide}", 15, WORDS),
+        ("quick-\nGELU", 10, WORDS),
+        (f"Linear\n{wide} → {d}", 15, WORDS),
+        ("+", 0, ""),
+    ]
     inside = drawing.chain((5, y), row, gap=3.0)
     drawing.around(6.4, inside[2], y, 9)
     drawing.around(inside[2] + 2.8, inside[7], y, 9)

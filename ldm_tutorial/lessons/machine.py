@@ -17,9 +17,21 @@ if TYPE_CHECKING:
     from ..checkpoints.hub import KnownModel
 
 PACKAGES = (
-    "torch", "numpy", "transformers", "huggingface_hub", "safetensors", "pillow", "matplotlib", "ipywidgets", "tqdm",
-    "accelerate", "diffusers", "jupyterlab", "notebook", "ipykernel",
-)  # fmt: skip
+    "torch",
+    "numpy",
+    "transformers",
+    "huggingface_hub",
+    "safetensors",
+    "pillow",
+    "matplotlib",
+    "ipywidgets",
+    "tqdm",
+    "accelerate",
+    "diffusers",
+    "jupyterlab",
+    "notebook",
+    "ipykernel",
+)
 VARIABLES = ("LDM_WEIGHTS_DIR", "LDM_QUIET", "HF_HOME", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 GIB = 2**30
 

@@ -39,9 +39,7 @@ def show(picture: Figure | Image.Image, alt: str, width: int | None = None, colo
     data = {"image/png": base64.b64encode(png(picture, colors)).decode(), "text/plain": alt}
     display(data, raw=True, metadata={"image/png": properties})
     if isinstance(picture, Figure) and "matplotlib.pyplot" in sys.modules:
-        sys.modules["matplotlib.pyplot"].close(
-            picture
-        )  # the inline backend would show it again; others stay open
+        sys.modules["matplotlib.pyplot"].close(picture)  # the inline backend would show it again; others stay open
 
 
 def png(picture: Figure | Image.Image, colors: int | None = None) -> bytes:
@@ -144,15 +142,11 @@ def checks(device: torch.device) -> Iterator[tuple[str, str, str]]:
         f"{memory / GIB:.1f} GiB" if memory else "size unknown",
     )
 
-    name = (
-        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} processor cores"
-    )
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} processor cores"
     yield "device", "", f"{device.type}, {name}"
 
     weights = sum(file.stat().st_size for file in EMOJI.rglob("*.safetensors"))
-    missing = (
-        not weights and 'install the package again: pip install --force-reinstall --no-deps "ldm-tutorial"'
-    )
+    missing = not weights and 'install the package again: pip install --force-reinstall --no-deps "ldm-tutorial"'
     yield "model", missing, f"emoji, {weights / 1e6:.0f} MB of weights"
 
     try:

@@ -18,16 +18,38 @@ WHERE_SILENT = {
 }
 
 # Keys that belong to some of diffusers' schedulers and mean nothing to the others.
-# fmt: off
 OF_OTHER_CLASSES = {
-    "set_alpha_to_one", "variance_type", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas",
-    "use_flow_sigmas", "sigma_min", "sigma_max", "final_sigmas_type", "interpolation_type", "timestep_type",
-    "clip_sample_range", "dynamic_thresholding_ratio", "sample_max_value", "skip_prk_steps", "algorithm_type",
-    "solver_order", "solver_type", "lower_order_final", "euler_at_final", "use_lu_lambdas",
-    "lambda_min_clipped", "predict_x0", "solver_p", "disable_corrector", "flow_shift", "use_dynamic_shifting",
-    "time_shift_type", "timestep_scaling", "original_inference_steps",
+    "set_alpha_to_one",
+    "variance_type",
+    "use_karras_sigmas",
+    "use_exponential_sigmas",
+    "use_beta_sigmas",
+    "use_flow_sigmas",
+    "sigma_min",
+    "sigma_max",
+    "final_sigmas_type",
+    "interpolation_type",
+    "timestep_type",
+    "clip_sample_range",
+    "dynamic_thresholding_ratio",
+    "sample_max_value",
+    "skip_prk_steps",
+    "algorithm_type",
+    "solver_order",
+    "solver_type",
+    "lower_order_final",
+    "euler_at_final",
+    "use_lu_lambdas",
+    "lambda_min_clipped",
+    "predict_x0",
+    "solver_p",
+    "disable_corrector",
+    "flow_shift",
+    "use_dynamic_shifting",
+    "time_shift_type",
+    "timestep_scaling",
+    "original_inference_steps",
 }
-# fmt: on
 
 
 class ConfigFile:

@@ -58,9 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser, steps=20_000, batch_size=16, peak=1e-3)
     add_start_from(parser)
     parser.add_argument(
-        "--frozen-encoder", action="store_true",
+        "--frozen-encoder",
+        action="store_true",
         help="train the decoder alone, with --start-from: the latents stay, and with them a U-Net that knows them",
-    )  # fmt: skip
+    )
     parser.add_argument("--perceptual-weight", type=float, default=0.05, help="against the L1 of a pixel; LPIPS's own is 1")
     parser.add_argument("--kl-weight", type=float, default=1e-4, help="pulls the latents towards N(0, 1)")
     parser.add_argument("--gan-weight", type=float, default=0.02, help="of the generator's loss, before the adaptive weight")
@@ -91,9 +92,11 @@ def main(args: argparse.Namespace) -> None:
     perceptual = load_perceptual_loss(args, args.folder).to(accelerator.device)
     plain = accelerator.unwrap_model(model)
     state = {
-        "model": plain, "optimizer": optimizer,
-        "discriminator": accelerator.unwrap_model(discriminator), "d_optimizer": d_optimizer,
-    }  # fmt: skip
+        "model": plain,
+        "optimizer": optimizer,
+        "discriminator": accelerator.unwrap_model(discriminator),
+        "d_optimizer": d_optimizer,
+    }
     run = Run(args.folder / "training" / "autoencoder", state, args.steps, accelerator.is_main_process, args.save_every)
     last_layer = plain.decoder.conv_out.weight
 

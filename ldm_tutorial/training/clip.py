@@ -94,9 +94,12 @@ def main(args: argparse.Namespace) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1, betas=(0.9, 0.98))
     model, optimizer = accelerator.prepare(model, optimizer)
     run = Run(
-        args.folder / "training" / "clip", {"model": accelerator.unwrap_model(model), "optimizer": optimizer}, args.steps,
-        accelerator.is_main_process, args.save_every,
-    )  # fmt: skip
+        args.folder / "training" / "clip",
+        {"model": accelerator.unwrap_model(model), "optimizer": optimizer},
+        args.steps,
+        accelerator.is_main_process,
+        args.save_every,
+    )
 
     for step in run.steps():
         generator = step_generator(args.seed, step, accelerator.process_index)

@@ -24,10 +24,19 @@ from .sheets import save_sheet
 from .wording import choose_words, without_article
 
 SAMPLE_PROMPTS = (
-    "a cat in the style of noto", "an astronaut in the style of noto", "a zombie in the style of twemoji",
-    "a racing car in the style of fluent", "a chipmunk in the style of fluent", "a hamburger in the style of noto",
-    "a rocket in the style of twemoji", "an octopus in the style of fluent", "a squirrel", "a burger", "a cat", "",
-)  # fmt: skip
+    "a cat in the style of noto",
+    "an astronaut in the style of noto",
+    "a zombie in the style of twemoji",
+    "a racing car in the style of fluent",
+    "a chipmunk in the style of fluent",
+    "a hamburger in the style of noto",
+    "a rocket in the style of twemoji",
+    "an octopus in the style of fluent",
+    "a squirrel",
+    "a burger",
+    "a cat",
+    "",
+)
 
 
 def sample_timesteps(batch_size: int, num_train_timesteps: int, generator: torch.Generator, power: float = 1.0) -> Tensor:
@@ -192,9 +201,12 @@ def main(args: argparse.Namespace) -> None:
     unet, optimizer = accelerator.prepare(unet, optimizer)
     plain = accelerator.unwrap_model(unet)
     run = Run(
-        args.folder / "training" / "unet", {"unet": plain, "optimizer": optimizer, "ema": ema}, args.steps,
-        accelerator.is_main_process, args.save_every,
-    )  # fmt: skip
+        args.folder / "training" / "unet",
+        {"unet": plain, "optimizer": optimizer, "ema": ema},
+        args.steps,
+        accelerator.is_main_process,
+        args.save_every,
+    )
 
     # On a CPU, at these sizes, attention's plain formula takes a step in 12 % less time than the fused kernel.
     fused = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]

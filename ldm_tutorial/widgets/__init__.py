@@ -21,6 +21,17 @@ from .playground import Playground
 from .scheduler_lab import SchedulerLab
 
 __all__ = [
-    "Compare", "DenoisingExplorer", "Explore", "LatentExplorer", "Playground", "SchedulerLab",
-    "choice", "number", "real", "stops", "switch", "text", "whole",
-]  # fmt: skip
+    "Compare",
+    "DenoisingExplorer",
+    "Explore",
+    "LatentExplorer",
+    "Playground",
+    "SchedulerLab",
+    "choice",
+    "number",
+    "real",
+    "stops",
+    "switch",
+    "text",
+    "whole",
+]

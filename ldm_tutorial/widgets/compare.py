@@ -81,11 +81,17 @@ class Compare(panel.Panel):
         self.position.observe(lambda _: self._display(), "value")
         super().__init__(
             [
-                self.prompt, panel.row(self.vary, self.columns), self.values, w.VBox(list(self.shared.values())),
-                panel.row(self.go, self.stop), self.bar, self.position, self.screen,
+                self.prompt,
+                panel.row(self.vary, self.columns),
+                self.values,
+                w.VBox(list(self.shared.values())),
+                panel.row(self.go, self.stop),
+                self.bar,
+                self.position,
+                self.screen,
             ],
             background,
-        )  # fmt: skip
+        )
         self.ask(wait=True)
 
     # ---- what the user does

@@ -45,19 +45,30 @@ class DenoisingExplorer(panel.Panel):
             control.observe(lambda _: self._display(), "value")
         super().__init__(
             [
-                self.prompt, self.scheduler, self.steps, self.guidance, self.seed, panel.row(self.go, self.stop), self.bar,
-                self.step, self.word, self.screen,
+                self.prompt,
+                self.scheduler,
+                self.steps,
+                self.guidance,
+                self.seed,
+                panel.row(self.go, self.stop),
+                self.bar,
+                self.step,
+                self.word,
+                self.screen,
             ],
             background,
-        )  # fmt: skip
+        )
         self.ask(wait=True)
 
     @property
     def settings(self) -> dict[str, Any]:
         return {
-            "prompt": self.prompt.value, "scheduler": self.scheduler.value, "steps": self.steps.value,
-            "guidance_scale": self.guidance.value, "seed": self.seed.value,
-        }  # fmt: skip
+            "prompt": self.prompt.value,
+            "scheduler": self.scheduler.value,
+            "steps": self.steps.value,
+            "guidance_scale": self.guidance.value,
+            "seed": self.seed.value,
+        }
 
     def ask(self, wait: bool = False) -> None:
         self.begin(partial(self._record, self.settings), wait=wait)

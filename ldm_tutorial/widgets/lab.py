@@ -156,10 +156,8 @@ def distribution_error(scheduler: Scheduler, points: int = POINTS) -> float:
     return energy_distance(drawn, MIXTURE.sample(points, torch.Generator().manual_seed(5)))
 
 
-def error_curves(
-    spacing: str = "", karras: bool = False, steps: Sequence[int] = STEPS
-) -> dict[str, dict[str, list[float]]]:
-    """"path" of the two that add no noise, and "distribution" of all four: scheduler -> an error for each of `steps`."""
+def error_curves(spacing: str = "", karras: bool = False, steps: Sequence[int] = STEPS) -> dict[str, dict[str, list[float]]]:
+    """ "path" of the two that add no noise, and "distribution" of all four: scheduler -> an error for each of `steps`."""
     by_steps = [schedulers(n, spacing, karras) for n in steps]
     return {
         "path": {name: [path_error(found[name]) for found in by_steps] for name in ("ddim", "euler")},

@@ -83,12 +83,25 @@ class LatentExplorer(panel.Panel):
         brush = w.VBox([panel.row(self.shape, self.add, self.erase, self.clear, self.mask_upload), self.across, self.down])
         buttons = panel.row(self.go, self.stop)
         self.parts = [
-            (second, ["Interpolate"]), (self.fraction, ["Interpolate"]), (brush, ["Inpaint"]),
-            (settings, ["Redraw", "Inpaint"]), (buttons, ["Redraw", "Inpaint"]),
-        ]  # fmt: skip
+            (second, ["Interpolate"]),
+            (self.fraction, ["Interpolate"]),
+            (brush, ["Inpaint"]),
+            (settings, ["Redraw", "Inpaint"]),
+            (buttons, ["Redraw", "Inpaint"]),
+        ]
         self.mode.observe(lambda _: self._arrange(), "value")
-        for control in (*self.sources, *self.uploads, self.fraction, self.mode, self.strength, self.steps, self.prompt,
-                        self.scheduler, self.guidance, self.seed):  # fmt: skip
+        for control in (
+            *self.sources,
+            *self.uploads,
+            self.fraction,
+            self.mode,
+            self.strength,
+            self.steps,
+            self.prompt,
+            self.scheduler,
+            self.guidance,
+            self.seed,
+        ):
             control.observe(self._changed, "value")
         self.mask_upload.observe(lambda change: self.take_mask(change["new"]), "value")
         self._arrange()
@@ -98,10 +111,15 @@ class LatentExplorer(panel.Panel):
 
     def _source(self, label: str, value: str) -> w.Combobox:
         return w.Combobox(
-            value=value, options=[name for name in emoji_paths() if name.endswith(STYLES[0])], description=label,
-            placeholder="subject, style", ensure_option=False, continuous_update=False, style=panel.LABEL,
+            value=value,
+            options=[name for name in emoji_paths() if name.endswith(STYLES[0])],
+            description=label,
+            placeholder="subject, style",
+            ensure_option=False,
+            continuous_update=False,
+            style=panel.LABEL,
             layout=w.Layout(width="420px"),
-        )  # fmt: skip
+        )
 
     @staticmethod
     def _range(label: str, value: tuple[int, int]) -> w.IntRangeSlider:
@@ -147,11 +165,14 @@ class LatentExplorer(panel.Panel):
     def ask(self, delay: float = 0.0, wait: bool = False) -> None:
         mode = self.mode.value
         settings = {
-            "prompt": self.prompt.value, "scheduler": self.scheduler.value, "steps": self.steps.value,
-            "guidance_scale": self.guidance.value, "seed": self.seed.value, "strength": self.strength.value,
-        }  # fmt: skip
-        sources = [partial(self._picture, s.value, uploaded(u.value), s.description)
-                   for s, u in zip(self.sources, self.uploads)]  # fmt: skip
+            "prompt": self.prompt.value,
+            "scheduler": self.scheduler.value,
+            "steps": self.steps.value,
+            "guidance_scale": self.guidance.value,
+            "seed": self.seed.value,
+            "strength": self.strength.value,
+        }
+        sources = [partial(self._picture, s.value, uploaded(u.value), s.description) for s, u in zip(self.sources, self.uploads)]
         work = {
             "Encode": partial(self._encode, sources[0]),
             "Interpolate": partial(self._interpolate, *sources, self.fraction.value),

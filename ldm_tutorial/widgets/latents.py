@@ -19,7 +19,7 @@ from ..pipeline import StableDiffusion
 
 @lru_cache(maxsize=1)
 def emoji_paths() -> dict[str, Any]:
-    """"cat face, noto" -> its file, of all pictures in the data set."""
+    """ "cat face, noto" -> its file, of all pictures in the data set."""
     return {f"{entry.label}, {entry.style}": entry.path for entry in EmojiDataset().entries}
 
 
@@ -79,9 +79,7 @@ def empty_mask(size: tuple[int, int]) -> Image.Image:
     return Image.new("L", size, 0)
 
 
-def paint(
-    mask: Image.Image, shape: str, columns: tuple[int, int], rows: tuple[int, int], white: bool = True
-) -> Image.Image:
+def paint(mask: Image.Image, shape: str, columns: tuple[int, int], rows: tuple[int, int], white: bool = True) -> Image.Image:
     """The mask with one more shape in it, or, black, one less. columns and rows: from ... to, in percent of the sides."""
     if shape not in ("ellipse", "rectangle"):
         raise ValueError(f"shape={shape!r} must be 'ellipse' or 'rectangle'")

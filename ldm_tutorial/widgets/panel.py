@@ -117,23 +117,39 @@ def strip_html(pictures: Sequence[tuple[Image.Image, str]], width: int) -> str:
 def text(label: str, value: str = "", placeholder: str = "") -> w.Text:
     """Counts when Enter is pressed or the field is left, not at each letter."""
     return w.Text(
-        value=value, description=label, placeholder=placeholder, continuous_update=False, style=LABEL,
+        value=value,
+        description=label,
+        placeholder=placeholder,
+        continuous_update=False,
+        style=LABEL,
         layout=ROW(width="480px", max_width="100%"),
-    )  # fmt: skip
+    )
 
 
 def whole(label: str, value: int, low: int, high: int) -> w.IntSlider:
     return w.IntSlider(
-        value=value, min=low, max=high, description=label, continuous_update=not in_colab(), style=LABEL,
+        value=value,
+        min=low,
+        max=high,
+        description=label,
+        continuous_update=not in_colab(),
+        style=LABEL,
         layout=ROW(width="420px"),
-    )  # fmt: skip
+    )
 
 
 def real(label: str, value: float, low: float, high: float, step: float) -> w.FloatSlider:
     return w.FloatSlider(
-        value=value, min=low, max=high, step=step, description=label, readout_format=".2f" if step < 0.1 else ".1f",
-        continuous_update=not in_colab(), style=LABEL, layout=ROW(width="420px"),
-    )  # fmt: skip
+        value=value,
+        min=low,
+        max=high,
+        step=step,
+        description=label,
+        readout_format=".2f" if step < 0.1 else ".1f",
+        continuous_update=not in_colab(),
+        style=LABEL,
+        layout=ROW(width="420px"),
+    )
 
 
 def stops(label: str, options: Sequence[Any], value: Any) -> w.SelectionSlider:

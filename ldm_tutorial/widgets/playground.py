@@ -52,9 +52,7 @@ class Playground(panel.Panel):
         self._of: dict[str, Any] = {}  # the settings of the pictures on the screen
         self._silent = False  # while the controls are moved by us
 
-        start = {
-            "negative_prompt": "", "scheduler": "ddim", "steps": 25, "guidance_scale": 7.5, "seed": 0, "num_images": 1
-        }  # fmt: skip
+        start = {"negative_prompt": "", "scheduler": "ddim", "steps": 25, "guidance_scale": 7.5, "seed": 0, "num_images": 1}
         if unknown := settings.keys() - start.keys():
             raise TypeError(f"Playground has no setting {', '.join(sorted(unknown))}; it has {', '.join(start)}")
         start |= settings
@@ -81,11 +79,21 @@ class Playground(panel.Panel):
             control.observe(self._changed, "value")
 
         c = self.controls
-        left = w.VBox([
-            c["prompt"], c["negative_prompt"], c["scheduler"], c["steps"], c["guidance_scale"],
-            panel.row(c["seed"], self.reseed), c["num_images"], self.model, self.live,
-            panel.row(self.generate, self.stop), self.bar,
-        ])  # fmt: skip
+        left = w.VBox(
+            [
+                c["prompt"],
+                c["negative_prompt"],
+                c["scheduler"],
+                c["steps"],
+                c["guidance_scale"],
+                panel.row(c["seed"], self.reseed),
+                c["num_images"],
+                self.model,
+                self.live,
+                panel.row(self.generate, self.stop),
+                self.bar,
+            ]
+        )
         right = w.VBox([self.screen, self.take_away], layout=w.Layout(margin="0 0 0 16px"))
         top = w.HBox([left, right], layout=w.Layout(flex_flow="row wrap"))
         super().__init__([top], background, below=[self.strip])

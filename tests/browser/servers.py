@@ -20,8 +20,11 @@ def free_port() -> int:
 def homes(folder: Path, **names: str) -> dict[str, str]:
     """The environment, with Jupyter's own folders inside this one, so that no settings of the user leak in."""
     jupyter = {
-        "JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython"
-    }  # fmt: skip
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "IPYTHONDIR": "ipython",
+    }
     return {**os.environ, **{name: str(folder / place) for name, place in {**jupyter, **names}.items()}}
 
 

@@ -49,18 +49,29 @@ def ldm_config():
     def make(layers=2, levels=3):
         return StableDiffusionConfig(
             AutoencoderConfig(
-                in_channels=2, out_channels=1, latent_channels=3, block_out_channels=(32, 96, 64, 32)[:levels],
+                in_channels=2,
+                out_channels=1,
+                latent_channels=3,
+                block_out_channels=(32, 96, 64, 32)[:levels],
                 layers_per_block=layers,
             ),
             UNetConfig(
-                in_channels=5, out_channels=6, block_out_channels=(32, 96, 64, 128)[:levels],
-                attention_levels=(True, False, True, False)[:levels], layers_per_block=layers, cross_attention_dim=64,
+                in_channels=5,
+                out_channels=6,
+                block_out_channels=(32, 96, 64, 128)[:levels],
+                attention_levels=(True, False, True, False)[:levels],
+                layers_per_block=layers,
+                cross_attention_dim=64,
             ),
             CLIPTextConfig(
-                vocab_size=30, hidden_size=64, intermediate_size=72, num_hidden_layers=2, num_attention_heads=1,
+                vocab_size=30,
+                hidden_size=64,
+                intermediate_size=72,
+                num_hidden_layers=2,
+                num_attention_heads=1,
                 max_position_embeddings=7,
             ),
-        )  # fmt: skip
+        )
 
     return make
 

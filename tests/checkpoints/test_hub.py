@@ -178,10 +178,16 @@ def test_offline_one_message_says_what_to_fetch_and_where_to_put_it(cache):
         resolve("sd15")
     message = str(caught.value)
     for words in (
-        "could not be reached", SD15, "451f4fe16113bff5a5d2269ed5ad43b0592e9a14", FILE, "4,265,146,304 bytes",
-        "6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa", "vocab.json, merges.txt", "LDM_WEIGHTS_DIR",
+        "could not be reached",
+        SD15,
+        "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+        FILE,
+        "4,265,146,304 bytes",
+        "6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa",
+        "vocab.json, merges.txt",
+        "LDM_WEIGHTS_DIR",
         "CreativeML Open RAIL-M",
-    ):  # fmt: skip
+    ):
         assert words in message
     assert "\n" not in message
     with pytest.raises(HubError, match="owner/name.*LDM_WEIGHTS_DIR as owner/name"):
@@ -200,16 +206,36 @@ def test_what_the_cache_holds_needs_no_network(cache, folder):
 
 
 OFFICIAL = [
-    ".gitattributes", "README.md", "v1-inference.yaml", FILE, "v1-5-pruned-emaonly.ckpt", "v1-5-pruned.safetensors",
-    "model_index.json", "feature_extractor/preprocessor_config.json", "scheduler/scheduler_config.json",
-    "safety_checker/config.json", "safety_checker/model.safetensors", "safety_checker/pytorch_model.bin",
-    "text_encoder/config.json", "text_encoder/model.safetensors", "text_encoder/model.fp16.safetensors",
-    "text_encoder/pytorch_model.bin", "tokenizer/merges.txt", "tokenizer/vocab.json", "tokenizer/special_tokens_map.json",
-    "tokenizer/tokenizer_config.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors",
-    "unet/diffusion_pytorch_model.non_ema.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors",
-    "unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.fp16.bin", "vae/config.json",
-    "vae/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.fp16.safetensors",
-]  # fmt: skip
+    ".gitattributes",
+    "README.md",
+    "v1-inference.yaml",
+    FILE,
+    "v1-5-pruned-emaonly.ckpt",
+    "v1-5-pruned.safetensors",
+    "model_index.json",
+    "feature_extractor/preprocessor_config.json",
+    "scheduler/scheduler_config.json",
+    "safety_checker/config.json",
+    "safety_checker/model.safetensors",
+    "safety_checker/pytorch_model.bin",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "text_encoder/model.fp16.safetensors",
+    "text_encoder/pytorch_model.bin",
+    "tokenizer/merges.txt",
+    "tokenizer/vocab.json",
+    "tokenizer/special_tokens_map.json",
+    "tokenizer/tokenizer_config.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "unet/diffusion_pytorch_model.non_ema.safetensors",
+    "unet/diffusion_pytorch_model.fp16.safetensors",
+    "unet/diffusion_pytorch_model.bin",
+    "unet/diffusion_pytorch_model.fp16.bin",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+    "vae/diffusion_pytorch_model.fp16.safetensors",
+]
 
 
 @pytest.fixture
@@ -250,11 +276,19 @@ def fetched(path):
 
 def test_only_what_is_needed_is_fetched_from_the_pinned_revision(fake_hub):
     assert fetched(resolve("sd15")) == {
-        "model_index.json", "scheduler/scheduler_config.json", "text_encoder/config.json", "text_encoder/model.safetensors",
-        "tokenizer/merges.txt", "tokenizer/vocab.json", "tokenizer/special_tokens_map.json", "tokenizer/tokenizer_config.json",
-        "unet/config.json", "unet/diffusion_pytorch_model.safetensors",
-        "vae/config.json", "vae/diffusion_pytorch_model.safetensors",
-    }  # fmt: skip
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "text_encoder/config.json",
+        "text_encoder/model.safetensors",
+        "tokenizer/merges.txt",
+        "tokenizer/vocab.json",
+        "tokenizer/special_tokens_map.json",
+        "tokenizer/tokenizer_config.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+    }
     assert fake_hub.asked == [(SD15, "451f4fe16113bff5a5d2269ed5ad43b0592e9a14")]
 
 

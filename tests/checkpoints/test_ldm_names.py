@@ -101,10 +101,21 @@ def test_what_is_left_out_is_no_weight():
     assert not any(is_extra(name) for name in weights)
     assert all(canonical(name) == name for name in weights)
     extras = [
-        "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod",
-        "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod", "posterior_variance",
-        "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2",
-        "model_ema.decay", "model_ema.num_updates", "model_ema.diffusion_modelinput_blocks00weight",
+        "betas",
+        "alphas_cumprod",
+        "alphas_cumprod_prev",
+        "sqrt_alphas_cumprod",
+        "sqrt_one_minus_alphas_cumprod",
+        "log_one_minus_alphas_cumprod",
+        "sqrt_recip_alphas_cumprod",
+        "sqrt_recipm1_alphas_cumprod",
+        "posterior_variance",
+        "posterior_log_variance_clipped",
+        "posterior_mean_coef1",
+        "posterior_mean_coef2",
+        "model_ema.decay",
+        "model_ema.num_updates",
+        "model_ema.diffusion_modelinput_blocks00weight",
         "cond_stage_model.transformer.text_model.embeddings.position_ids",
-    ]  # fmt: skip
+    ]
     assert all(is_extra(name) for name in extras)

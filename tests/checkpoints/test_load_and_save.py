@@ -342,10 +342,18 @@ def test_settings_as_old_as_the_official_ones(model, folder, edit_json, same_wei
     for part, changes in OFFICIAL.items():
         edit_json(folder / part / "config.json", **changes)
     settings = {
-        "_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", "beta_end": 0.012, "beta_schedule": "scaled_linear",
-        "beta_start": 0.00085, "num_train_timesteps": 1000, "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1,
-        "trained_betas": None, "clip_sample": False,
-    }  # fmt: skip
+        "_class_name": "PNDMScheduler",
+        "_diffusers_version": "0.6.0",
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "num_train_timesteps": 1000,
+        "set_alpha_to_one": False,
+        "skip_prk_steps": True,
+        "steps_offset": 1,
+        "trained_betas": None,
+        "clip_sample": False,
+    }
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(settings))
     loaded = load_checkpoint(folder)
     same_weights(model, loaded)

@@ -68,9 +68,15 @@ def test_the_man_and_the_woman_have_a_neutral_version_only_if_it_exists(script):
     assert script.neutral_version("1F469", known) is None  # a woman is a woman
 
 
-@pytest.mark.parametrize(("label", "clean"), [
-    ("T-Rex", "t-rex"), ("man’s shoe", "man's shoe"), ("person: bald", "bald person"),
-    ("person: red hair", "person with red hair")])
+@pytest.mark.parametrize(
+    ("label", "clean"),
+    [
+        ("T-Rex", "t-rex"),
+        ("man’s shoe", "man's shoe"),
+        ("person: bald", "bald person"),
+        ("person: red hair", "person with red hair"),
+    ],
+)
 def test_labels_are_cleaned(script, label, clean):
     assert script.clean_label(label) == clean
 
@@ -108,7 +114,7 @@ def test_the_contact_sheet_shows_every_group(script):
     sheet = script.contact_sheet()
     assert sheet.mode == "RGB"
     assert 1000 < sheet.width < sheet.height
-    assert np.asarray(sheet)[:, -script.MARGIN // 2:].min() > 250  # nothing runs over the margin
+    assert np.asarray(sheet)[:, -script.MARGIN // 2 :].min() > 250  # nothing runs over the margin
 
 
 def test_the_pictures_that_are_shipped_are_written_as_the_script_writes_them(script):

@@ -79,16 +79,24 @@ def test_trademarks_of_microsoft_are_not_shipped(dataset):
 # --- subjects and words --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "label", ["cat", "astronaut", "zombie", "racing car", "chipmunk", "hamburger", "rocket", "octopus"])
+@pytest.mark.parametrize("label", ["cat", "astronaut", "zombie", "racing car", "chipmunk", "hamburger", "rocket", "octopus"])
 def test_the_subjects_of_the_gallery_exist_in_every_style(dataset, label):
     assert [entry.style for entry in dataset.entries if entry.label == label] == list(STYLES)
 
 
-@pytest.mark.parametrize(("word", "label"), [
-    ("squirrel", "chipmunk"), ("burger", "hamburger"), ("kitten", "cat"), ("car", "racing car"),
-    ("mermaid", "merperson"), ("heart", "red heart"), ("pumpkin", "jack-o-lantern"),
-    ("ladybug", "lady beetle")])
+@pytest.mark.parametrize(
+    ("word", "label"),
+    [
+        ("squirrel", "chipmunk"),
+        ("burger", "hamburger"),
+        ("kitten", "cat"),
+        ("car", "racing car"),
+        ("mermaid", "merperson"),
+        ("heart", "red heart"),
+        ("pumpkin", "jack-o-lantern"),
+        ("ladybug", "lady beetle"),
+    ],
+)
 def test_everyday_words_find_their_subject(dataset, word, label):
     entry = next(entry for entry in dataset.entries if entry.label == label)
     assert {word, with_article(word), canonical_caption(word, entry.style)} <= set(entry.captions)
@@ -132,23 +140,60 @@ def test_the_first_captions_are_the_canonical_one_and_the_label(dataset):
 
 def test_captions_of_a_chipmunk():
     assert captions_of("chipmunk", ["squirrel"], "noto") == (
-        "a chipmunk in the style of noto", "chipmunk", "a chipmunk",
-        "a squirrel in the style of noto", "squirrel", "a squirrel")
+        "a chipmunk in the style of noto",
+        "chipmunk",
+        "a chipmunk",
+        "a squirrel in the style of noto",
+        "squirrel",
+        "a squirrel",
+    )
     assert captions_of("french fries", [], "noto") == ("french fries in the style of noto", "french fries")
 
 
-@pytest.mark.parametrize("phrase", [
-    "a cat", "an octopus", "an hourglass done", "a unicorn", "an umbrella", "a ufo", "an unamused face",
-    "an x-ray", "a one-piece swimsuit", "an oncoming bus", "a ewe", "a bus", "a cactus", "a rhinoceros", "a dress",
-    "a face with tears of joy", "a face holding back tears", "a person lifting weights", "a map of japan",
-    "a nest with eggs", "a sunrise over mountains"])
+@pytest.mark.parametrize(
+    "phrase",
+    [
+        "a cat",
+        "an octopus",
+        "an hourglass done",
+        "a unicorn",
+        "an umbrella",
+        "a ufo",
+        "an unamused face",
+        "an x-ray",
+        "a one-piece swimsuit",
+        "an oncoming bus",
+        "a ewe",
+        "a bus",
+        "a cactus",
+        "a rhinoceros",
+        "a dress",
+        "a face with tears of joy",
+        "a face holding back tears",
+        "a person lifting weights",
+        "a map of japan",
+        "a nest with eggs",
+        "a sunrise over mountains",
+    ],
+)
 def test_a_singular_has_its_article(phrase):
     assert with_article(phrase.split(" ", 1)[1]) == phrase
 
 
-@pytest.mark.parametrize("name", [
-    "eyes", "glasses", "french fries", "cherries", "two hearts", "people hugging", "people with bunny ears",
-    "rightwards pushing hands", "busts in silhouette"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "eyes",
+        "glasses",
+        "french fries",
+        "cherries",
+        "two hearts",
+        "people hugging",
+        "people with bunny ears",
+        "rightwards pushing hands",
+        "busts in silhouette",
+    ],
+)
 def test_a_plural_has_no_article(name):
     assert with_article(name) == name
 

@@ -67,14 +67,23 @@ def make_pipe(small_data, tiny_tokenizer):
     config = StableDiffusionConfig(
         AutoencoderConfig(block_out_channels=(4, 8, 12), layers_per_block=1, norm_num_groups=2, sample_size=64),
         UNetConfig(
-            block_out_channels=(8, 12), attention_levels=(False, True), layers_per_block=1, num_attention_heads=2,
-            cross_attention_dim=16, norm_num_groups=2, sample_size=16,
+            block_out_channels=(8, 12),
+            attention_levels=(False, True),
+            layers_per_block=1,
+            num_attention_heads=2,
+            cross_attention_dim=16,
+            norm_num_groups=2,
+            sample_size=16,
         ),
         CLIPTextConfig(
-            vocab_size=len(tiny_tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
+            vocab_size=len(tiny_tokenizer),
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=1,
+            num_attention_heads=2,
             projection_dim=8,
         ),
-    )  # fmt: skip
+    )
 
     def make(answer=lambda prompt, seed: seed):
         from ldm_tutorial.clip import CLIPTextModel

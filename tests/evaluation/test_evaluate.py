@@ -15,9 +15,19 @@ from ldm_tutorial.evaluation.judge import save_judge
 from ldm_tutorial.evaluation.report import Figure, Report, Table, share
 
 SMALL = Plan(
-    trained=20, held_out=None, reworded=3, empty=3, swept=4, guidance=(2.0, 7.5), steps=(5, 25), crowd_prompts=2, crowd_seeds=4,
-    paths=1, path_length=3, reconstructed=6,
-)  # fmt: skip
+    trained=20,
+    held_out=None,
+    reworded=3,
+    empty=3,
+    swept=4,
+    guidance=(2.0, 7.5),
+    steps=(5, 25),
+    crowd_prompts=2,
+    crowd_seeds=4,
+    paths=1,
+    path_length=3,
+    reconstructed=6,
+)
 
 
 def test_the_real_pictures_score_full_marks(make_pipe, small_judge, small_data):
@@ -28,8 +38,14 @@ def test_the_real_pictures_score_full_marks(make_pipe, small_judge, small_data):
     assert report["memorized.trained"] == 1.0  # they are the training pictures
     assert report["nearest_own.trained"] == 1.0 and report["ratio.trained"] == 0 < report["ratio.held_out"]
     assert [table.key for table in report.tables] == [
-        "category", "style", "wording", "guidance", "steps", "likeness", "distribution",
-    ]  # fmt: skip
+        "category",
+        "style",
+        "wording",
+        "guidance",
+        "steps",
+        "likeness",
+        "distribution",
+    ]
     names = [name for name, sheet in evaluation.sheets() if isinstance(sheet, Image.Image)]
     assert len(set(names)) == len(names) == 7
 

@@ -43,7 +43,7 @@ HIGHER = "higher = torch.maximum(largest, scores.max(dim=-1, keepdim=True).value
         ("04.3", "return out / total", "return total", "must be a tensor (5, 3)"),
         ("04.3", "largest = torch.full((len(q), 1), -torch.inf)", "largest = torch.full((len(q), 1), torch.inf)", "not finite"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_answer_is_told_its_mistake(exercise, old, new, mistake):
     assert_told(exercise, answer(exercise, (old, new)), mistake)
 

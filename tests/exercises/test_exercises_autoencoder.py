@@ -28,12 +28,24 @@ KL = "return each.sum(dim=(1, 2, 3))"
         ("02.2", "- (total / count) ** 2", "", "the mean is not subtracted"),
         ("02.2", "for batch in batches:", "for batch in [next(batches)]:", "the first batch only"),
         ("02.2", "for batch in batches:", "for batch in list(batches)[-1:]:", "the last batch only"),
-        ("02.2", "count, total, squares = 0, 0.0, 0.0",
-         "all_ = list(batches); return 3 / sum(b.std().item() for b in all_)", "standard deviations of the batches"),
-        ("02.2", "count, total, squares = 0, 0.0, 0.0",
-         "return 1 / torch.cat(list(batches)).std(dim=(0, 2, 3)).mean()", "the channels' own"),
-        ("02.2", "count, total, squares = 0, 0.0, 0.0",
-         "return 1 / torch.cat(list(batches)).std(dim=(0, 2, 3))", "must be one number"),
+        (
+            "02.2",
+            "count, total, squares = 0, 0.0, 0.0",
+            "all_ = list(batches); return 3 / sum(b.std().item() for b in all_)",
+            "standard deviations of the batches",
+        ),
+        (
+            "02.2",
+            "count, total, squares = 0, 0.0, 0.0",
+            "return 1 / torch.cat(list(batches)).std(dim=(0, 2, 3)).mean()",
+            "the channels' own",
+        ),
+        (
+            "02.2",
+            "count, total, squares = 0, 0.0, 0.0",
+            "return 1 / torch.cat(list(batches)).std(dim=(0, 2, 3))",
+            "must be one number",
+        ),
         ("02.2", SCALE, "return 0.18215", "it should be"),
         ("02.3", EACH, "l2 - l1 + ratio - 1", "1/2 is missing"),
         ("02.3", EACH, "0.5 * (l2 - l1 + ratio)", "the -1 is missing"),
@@ -51,6 +63,6 @@ KL = "return each.sum(dim=(1, 2, 3))"
         ("02.3", KL, "return each.sum(dim=1)", "must have one number for each picture"),
         ("02.3", KL, "return each.sum(dim=(1, 2, 3)) + 1", "other numbers"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_answer_is_told_its_mistake(exercise, old, new, mistake):
     assert_told(exercise, answer(exercise, (old, new)), mistake)

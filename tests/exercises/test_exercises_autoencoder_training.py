@@ -39,10 +39,18 @@ HINGE = "(F.relu(1 - on_real).mean() + F.relu(1 + on_fake).mean()) / 2"
         ("03.3", FOOL, "fooling = discriminator(fake).mean()", "the generator's sign is wrong"),
         ("03.3", "fake.detach()", "fake", "detach the fakes"),
         ("03.3", ZERO, "pass", "leaves gradients in the discriminator: zero"),
-        ("03.3", FOOL, "fooling = -(F.relu(1 - discriminator(real)).mean() + F.relu(1 + discriminator(fake)).mean()) / 2",
-         "no margin, no real pictures"),
-        ("03.3", FOOL, "fooling = (F.relu(1 - discriminator(real)).mean() + F.relu(1 + discriminator(fake)).mean()) / 2",
-         "it would help to be caught"),
+        (
+            "03.3",
+            FOOL,
+            "fooling = -(F.relu(1 - discriminator(real)).mean() + F.relu(1 + discriminator(fake)).mean()) / 2",
+            "no margin, no real pictures",
+        ),
+        (
+            "03.3",
+            FOOL,
+            "fooling = (F.relu(1 - discriminator(real)).mean() + F.relu(1 + discriminator(fake)).mean()) / 2",
+            "it would help to be caught",
+        ),
         ("03.3", FOOL, "fooling = 0 * discriminator(fake).mean()", "all zero"),
         ("03.3", FOOL, "fooling = -discriminator(fake).square().mean()", "not those of -discriminator"),
         ("03.3", "fake = generator(noise)", "fake = generator(noise).detach()", "the generator has no gradients"),
@@ -54,10 +62,14 @@ HINGE = "(F.relu(1 - on_real).mean() + F.relu(1 + on_fake).mean()) / 2"
         ("03.3", HINGE, "(F.softplus(-on_real).mean() + F.softplus(on_fake).mean()) / 2", "not those of the hinge"),
         ("03.3", HINGE, "-on_fake.mean()", "the discriminator has the gradients of the generator's loss"),
         ("03.3", "hinge.backward()", "pass", "the discriminator has no gradients"),
-        ("03.3", "return fooling, hinge",
-         "torch.optim.SGD(generator.parameters(), 0.1).step(); return fooling, hinge", "make no step"),
+        (
+            "03.3",
+            "return fooling, hinge",
+            "torch.optim.SGD(generator.parameters(), 0.1).step(); return fooling, hinge",
+            "make no step",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_answer_is_told_its_mistake(exercise, old, new, mistake):
     assert_told(exercise, answer(exercise, (old, new)), mistake)
 

@@ -40,8 +40,12 @@ ONE_WAY = "return -(target * logits.log_softmax(dim=1)).sum(dim=1).mean()"
         ("05.3", BOTH, "return one_way(logits.T, same.T)", "the pictures must choose as well"),
         ("05.3", BOTH, BOTH.removesuffix(" / 2"), "not their sum"),
         ("05.3", TARGET, "target = same.float()", "must sum to 1"),
-        ("05.3", "one_way(logits.T, same.T)", "-((same / same.sum(1, keepdim=True)).T * logits.T.log_softmax(1)).sum(1).mean()",
-         "divide the columns"),
+        (
+            "05.3",
+            "one_way(logits.T, same.T)",
+            "-((same / same.sum(1, keepdim=True)).T * logits.T.log_softmax(1)).sum(1).mean()",
+            "divide the columns",
+        ),
         ("05.3", ONE_WAY, "return -(logits.softmax(1) * same).sum(1).log().mean()", "another loss"),
         ("05.3", BOTH, "return -(same / same.sum() * logits.flatten().log_softmax(0).view_as(logits)).sum()", "the whole table"),
         ("05.3", ".sum(dim=1).mean()", ".sum()", "asked is the mean"),
@@ -50,7 +54,7 @@ ONE_WAY = "return -(target * logits.log_softmax(dim=1)).sum(dim=1).mean()"
         ("05.3", BOTH, f"same[0, 0] = False; {BOTH}", "changes its inputs"),
         ("05.3", BOTH, f"{BOTH} + 1", "the loss should be"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_answer_is_told_its_mistake(exercise, old, new, mistake):
     assert_told(exercise, answer(exercise, (old, new)), mistake)
 

@@ -58,6 +58,6 @@ V, MEAN = "alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * latents", "(error
         ("07.3", "(noisy, timesteps, context)", "(noisy, timesteps, 0 * context)", "hear the context"),
         ("07.3", "unet(noisy, timesteps, context) - v", "noisy - v", "never asked"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_answer_is_told_its_mistake(exercise, old, new, mistake):
     assert_told(exercise, answer(exercise, (old, new)), mistake)

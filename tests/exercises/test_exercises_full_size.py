@@ -60,7 +60,7 @@ WALK = "    for (name, a), (_, b) in zip(record(ours), record(theirs)):\n"
         ("13.3", "    return None\n", "    return ''\n", "there is none"),
         ("13.3", DIFFERS, DIFFERS + " and name != 'inside'", "asked is the first, 'inside'"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_answer_is_told_its_mistake(exercise, old, new, mistake):
     assert_told(exercise, answer(exercise, (old, new)), mistake)
 

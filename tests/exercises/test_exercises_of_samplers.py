@@ -87,6 +87,6 @@ AGAIN = "x = step(x, model(trial, there), here, there)"
         ("11.3", "min(sigma_next, eta *", "min(sigma_next, 1 *", "at η = 0"),
         ("11.3", "    return x\n", "    return 2 * x\n", "other points"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_answer_is_told_its_mistake(exercise, old, new, mistake):
     assert_told(exercise, answer(exercise, (old, new)), mistake)

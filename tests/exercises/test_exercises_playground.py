@@ -17,10 +17,18 @@ DRAW = "pipe(prompt, scheduler=scheduler, steps=steps, seed=seed)[0]"
         ("14.1", DIFFERS, f"return [{FIRST_TWO}]", "must be a set of names"),
         ("14.1", DIFFERS, f"return {{{FIRST_TWO}}}", "the first two columns only"),
         ("14.1", DIFFERS, DIFFERS.replace("> 1", "== 1"), "you return what is equal"),
-        ("14.1", DIFFERS, "return {v for c in columns for v in c.values()} - {*columns[0].values()}",
-         "the names, not the values"),
-        ("14.1", DIFFERS, DIFFERS.replace("for column in columns", "for column in columns if column[name]"),
-         "0 is a value like any other"),
+        (
+            "14.1",
+            DIFFERS,
+            "return {v for c in columns for v in c.values()} - {*columns[0].values()}",
+            "the names, not the values",
+        ),
+        (
+            "14.1",
+            DIFFERS,
+            DIFFERS.replace("for column in columns", "for column in columns if column[name]"),
+            "0 is a value like any other",
+        ),
         ("14.1", DIFFERS, f"{DIFFERS.replace('return ', 'x = ')}; return set(sorted(x)[:1])", "you find only"),
         ("14.1", DIFFERS, f"{DIFFERS.replace('return ', 'x = ')}; return x or {{'seed'}}", "nothing differs"),
         ("14.1", DIFFERS, "return columns[0].names", "raised AttributeError"),
@@ -40,6 +48,6 @@ DRAW = "pipe(prompt, scheduler=scheduler, steps=steps, seed=seed)[0]"
         ("14.3", "(2, 4, 8, 16, 32)", "(32, 16, 8, 4, 2)", "the largest number of steps"),
         ("14.3", "<= tolerance", ">= tolerance", "the smallest number of steps is"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_answer_is_told_its_mistake(exercise, old, new, mistake):
     assert_told(exercise, answer(exercise, (old, new)), mistake)

@@ -25,8 +25,12 @@ UP = "pairs += [(i, out) for inputs, out in zip(up, reversed(channels)) for i in
         ("06.2", "torch.cat([x, skip], dim=1)", "torch.cat([x, x], dim=1)", "the skip is not used"),
         ("06.2", 'mode="nearest"', 'mode="bilinear"', "bilinearly"),
         ("06.2", "size=skip.shape[-2:]", "scale_factor=2", "fails for 5 x 7"),
-        ("06.2", "stack.append(x)\n        x = F.avg_pool2d(x, 2, ceil_mode=True)",
-         "x = F.avg_pool2d(x, 2, ceil_mode=True)\n        stack.append(x)", "push after halving"),
+        (
+            "06.2",
+            "stack.append(x)\n        x = F.avg_pool2d(x, 2, ceil_mode=True)",
+            "x = F.avg_pool2d(x, 2, ceil_mode=True)\n        stack.append(x)",
+            "push after halving",
+        ),
         ("06.2", "torch.cat([x, skip], dim=1)", "x + skip", "raised RuntimeError"),
         ("06.2", "x = middle(x)", "pass", "other numbers"),
         ("06.2", "stack = []", "stack = []; x.mul_(2)", "changes its input"),
@@ -38,7 +42,7 @@ UP = "pairs += [(i, out) for inputs, out in zip(up, reversed(channels)) for i in
         ("06.3", "return total", "return total + 1", "it should be"),
         ("06.3", "return total", "return float(total)", "a whole number"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_answer_is_told_its_mistake(exercise, old, new, mistake):
     assert_told(exercise, answer(exercise, (old, new)), mistake)
 

@@ -78,8 +78,11 @@ def test_a_bar_is_the_weights_the_reserve_and_the_largest_peak():
     figure = memory_bars({"mine": account, "other": {**account, "decoder": 3 * GIB}}, cards=(4,), reserve=GIB)
     assert words(figure) == ["3.5", "6.0"]
     assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == [
-        "weights", "reserve", "peak in the U-Net", "peak in the decoder",
-    ]  # fmt: skip
+        "weights",
+        "reserve",
+        "peak in the U-Net",
+        "peak in the decoder",
+    ]
 
 
 def test_the_same_figure_is_the_same_bytes():

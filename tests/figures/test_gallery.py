@@ -110,8 +110,13 @@ def test_a_figure_shows_two_axes_and_says_the_others():
     gallery = gray_gallery()
     figure = gallery.figure("prompt", "scheduler", steps=50)
     assert shown(figure) == [1, 3, 5, 7]
-    assert words(figure) == {"a cat in the style\nof noto", "a dog in the style\nof fluent", "DDIM", "Euler",
-                             "emoji, guidance 7.5, 50 steps, seed 0"}  # fmt: skip
+    assert words(figure) == {
+        "a cat in the style\nof noto",
+        "a dog in the style\nof fluent",
+        "DDIM",
+        "Euler",
+        "emoji, guidance 7.5, 50 steps, seed 0",
+    }
     figure = gallery.figure("steps", "scheduler", title="a cat", prompt=CAT)
     assert shown(figure) == [0, 2, 1, 3]
     assert words(figure) == {"25 steps", "50 steps", "DDIM", "Euler", "a cat", "emoji, guidance 7.5, seed 0"}

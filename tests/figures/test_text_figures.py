@@ -19,8 +19,22 @@ def words(figure):
 def test_each_token_has_its_place_and_what_was_cut_has_none():
     figure = token_grid([START, "chip", "munk</w>", END, END, END], lost=["in</w>", "the</w>"], columns=4)
     assert words(figure) == [
-        "start", "0", "chip-", "1", "munk", "2", "end", "3", "end", "4", "end", "5", "cut, never read:", "in", "the"
-    ]  # fmt: skip
+        "start",
+        "0",
+        "chip-",
+        "1",
+        "munk",
+        "2",
+        "end",
+        "3",
+        "end",
+        "4",
+        "end",
+        "5",
+        "cut, never read:",
+        "in",
+        "the",
+    ]
     [axes] = figure.axes
     kinds = ["start", "word", "word", "end", "padding", "padding", "lost", "lost"]
     assert [to_hex(patch.get_facecolor()).upper() for patch in axes.patches] == [LOOKS[kind][0] for kind in kinds]
@@ -46,10 +60,13 @@ def test_the_text_encoder_of_the_diagram_is_the_text_encoder(config):
     shown, layer = "\n".join(words(text_encoder_figure(config))), model.text_model.encoder.layers[0]
     vocabulary, d = model.text_model.embeddings.token_embedding.weight.shape
     for size in (
-        f"{vocabulary:,} tokens", f"{len(model.text_model.encoder.layers)} x\nlayer",
-        f"states\n{states.shape[1]} x {states.shape[2]}", f"Linear\n{d} → {layer.mlp.fc1.out_features}",
-        f"Linear\n{layer.mlp.fc2.in_features} → {d}", f"{layer.self_attn.heads} heads of {d // layer.self_attn.heads}",
-    ):  # fmt: skip
+        f"{vocabulary:,} tokens",
+        f"{len(model.text_model.encoder.layers)} x\nlayer",
+        f"states\n{states.shape[1]} x {states.shape[2]}",
+        f"Linear\n{d} → {layer.mlp.fc1.out_features}",
+        f"Linear\n{layer.mlp.fc2.in_features} → {d}",
+        f"{layer.self_attn.heads} heads of {d // layer.self_attn.heads}",
+    ):
         assert size in shown
 
 

@@ -100,10 +100,16 @@ def test_weights_that_are_not_here_are_explained(weights_dir, capsys):
     assert notebook.weights("sd15") is None
     note = capsys.readouterr().out
     for words in (
-        "not on this machine", "download=True", "4.3 GB", "LDM_WEIGHTS_DIR", "v1-5-pruned-emaonly.safetensors",
-        "4,265,146,304 bytes", "6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa",
-        "vocab.json, merges.txt", "CreativeML Open RAIL-M",
-    ):  # fmt: skip
+        "not on this machine",
+        "download=True",
+        "4.3 GB",
+        "LDM_WEIGHTS_DIR",
+        "v1-5-pruned-emaonly.safetensors",
+        "4,265,146,304 bytes",
+        "6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa",
+        "vocab.json, merges.txt",
+        "CreativeML Open RAIL-M",
+    ):
         assert words in note
     assert str(weights_dir) not in note
 

@@ -17,9 +17,7 @@ def test_notebook_starts_like_all_others(path):
 
     def bootstrap(path):
         code = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
-        assert [i for i, cell in enumerate(code) if "bootstrap" in nbtool.tags(cell)] == [0], (
-            "the first code cell, and only it"
-        )
+        assert [i for i, cell in enumerate(code) if "bootstrap" in nbtool.tags(cell)] == [0], "the first code cell, and only it"
         return code[0].source
 
     assert bootstrap(path) == bootstrap(drift.lessons()[0])

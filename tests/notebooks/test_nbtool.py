@@ -24,16 +24,12 @@ def stored(tmp_path, *cells, name="07_lesson.ipynb", clean=True):
     """A notebook on disk, as nbtool stores it."""
     notebook = new_notebook(cells=list(cells))
     path = tmp_path / name
-    path.write_text(
-        nbformat.writes(nbtool.clean(notebook, path.stem) if clean else notebook) + "\n", encoding="utf-8"
-    )
+    path.write_text(nbformat.writes(nbtool.clean(notebook, path.stem) if clean else notebook) + "\n", encoding="utf-8")
     return path
 
 
 def run_cell(source, count=1, outputs=(), tags=()):
-    return new_code_cell(
-        source, execution_count=count, outputs=list(outputs), metadata={"tags": list(tags)} if tags else {}
-    )
+    return new_code_cell(source, execution_count=count, outputs=list(outputs), metadata={"tags": list(tags)} if tags else {})
 
 
 # ---- check
@@ -63,11 +59,7 @@ def test_a_good_notebook_has_no_problems(tmp_path):
         ([run_cell("x = 1", None)], "never run"),
         ([run_cell("a", 1), run_cell("plot();", 2)], "ends with ';'"),
         (
-            [
-                run_cell(
-                    "1 / 0", 1, [new_output("error", ename="ZeroDivisionError", evalue="division by zero")]
-                )
-            ],
+            [run_cell("1 / 0", 1, [new_output("error", ename="ZeroDivisionError", evalue="division by zero")])],
             "failed with Zero",
         ),
         ([run_cell("a", 1, [said("UserWarning: old", "stderr")])], "stderr: 'UserWarning: old'"),
@@ -120,21 +112,14 @@ def test_check_finds_cells_run_out_of_order(tmp_path):
 
 
 def test_check_finds_what_github_calls_invalid(tmp_path):
-    notebook = new_notebook(
-        cells=[run_cell("a")], metadata={"widgets": {"application/vnd.jupyter.widget-state+json": {}}}
-    )
+    notebook = new_notebook(cells=[run_cell("a")], metadata={"widgets": {"application/vnd.jupyter.widget-state+json": {}}})
     path = tmp_path / "a.ipynb"
     path.write_text(nbformat.writes(notebook))
     assert any("metadata.widgets" in p for p in nbtool.problems(path))
 
 
 def test_code_in_text_is_no_link(tmp_path):
-    assert (
-        nbtool.problems(
-            stored(tmp_path, new_markdown_cell("```python\nx[0](1)\n![](a.png)\n```\nand `f[0](x)`"))
-        )
-        == []
-    )
+    assert nbtool.problems(stored(tmp_path, new_markdown_cell("```python\nx[0](1)\n![](a.png)\n```\nand `f[0](x)`"))) == []
 
 
 # ---- clean
@@ -195,9 +180,7 @@ def test_a_cell_put_between_others_leaves_their_ids():
 
 @pytest.mark.filterwarnings("ignore::nbformat.warnings.DuplicateCellId")
 def test_a_copied_cell_gets_an_id_of_its_own():
-    notebook = nbtool.clean(
-        new_notebook(cells=[new_code_cell("a", id="same-id"), new_code_cell("b", id="same-id")]), "x"
-    )
+    notebook = nbtool.clean(new_notebook(cells=[new_code_cell("a", id="same-id"), new_code_cell("b", id="same-id")]), "x")
     assert [c.id for c in notebook.cells] == ["same-id", "x-001"]
 
 
@@ -261,9 +244,7 @@ def test_what_is_no_notebook_is_named_in_a_line(tmp_path, content):
     path = tmp_path / "x.ipynb"
     if content is not None:
         path.write_text(content)
-    done = subprocess.run(
-        [sys.executable, nbtool.__file__, "check", str(path)], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, nbtool.__file__, "check", str(path)], capture_output=True, text=True)
     assert done.returncode == 1
     assert str(path) in done.stderr
     assert "Traceback" not in done.stderr

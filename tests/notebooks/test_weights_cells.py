@@ -28,9 +28,16 @@ def run(change=lambda source: source) -> tuple[list, dict]:
     """All of these cells, with what the notebook's other cells have given them; returns what was shown, and the names."""
     shown = []
     names = {
-        "show": lambda picture, alt, **_: shown.append((picture, alt)), "device": torch.device("cpu"), "json": json,
-        "torch": torch, "load_pipeline": load_pipeline, "to_ldm": to_ldm, "account": account, "needed": needed, "GIB": GIB,
-    }  # fmt: skip
+        "show": lambda picture, alt, **_: shown.append((picture, alt)),
+        "device": torch.device("cpu"),
+        "json": json,
+        "torch": torch,
+        "load_pipeline": load_pipeline,
+        "to_ldm": to_ldm,
+        "account": account,
+        "needed": needed,
+        "GIB": GIB,
+    }
     for source in cells():
         exec(change(source), names)
     return shown, names

@@ -9,8 +9,14 @@ import torch
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "08_ddpm.ipynb"
 # The official scheduler_config.json of Stable Diffusion v1.5, as far as DDPM reads it.
-V15 = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1, "clip_sample": False,
-       "timestep_spacing": "leading"}  # fmt: skip
+V15 = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+    "clip_sample": False,
+    "timestep_spacing": "leading",
+}
 
 
 def numbers_in_the_notebook() -> dict[tuple[str, int], list[float]]:

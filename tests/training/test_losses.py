@@ -52,9 +52,13 @@ def test_how_often_the_first_caption_is_chosen_is_the_callers_choice():
 
 def test_a_silenced_unet_answers_nothing_and_learns_from_the_first_steps():
     config = UNetConfig(
-        block_out_channels=(8, 12), attention_levels=(False, True), layers_per_block=1, num_attention_heads=2,
-        cross_attention_dim=5, norm_num_groups=2,
-    )  # fmt: skip
+        block_out_channels=(8, 12),
+        attention_levels=(False, True),
+        layers_per_block=1,
+        num_attention_heads=2,
+        cross_attention_dim=5,
+        norm_num_groups=2,
+    )
     torch.manual_seed(0)
     unet = silence_residuals(UNet(config))
     latents, context, target = torch.randn(3, 4, 6, 8), torch.randn(3, 7, 5), torch.randn(3, 4, 6, 8)

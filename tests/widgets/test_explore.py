@@ -46,10 +46,16 @@ def test_all_kinds_of_controls_go_by_their_names_and_are_told_in_words():
     asked = []
     widget = Explore(
         lambda **values: asked.append(values) or Image.new("RGB", (9, 9)),
-        alt="x", background=True, n=whole("Steps", 3, 1, 9), eta=real("Eta", 0.25, 0, 1, 0.05), s=number("Seed", 7),
-        way=choice("Way", [("by foot", 1), ("by car", 2)], 1), k=stops("Levels", [5, 10, 50], 10), on=switch("Karras"),
+        alt="x",
+        background=True,
+        n=whole("Steps", 3, 1, 9),
+        eta=real("Eta", 0.25, 0, 1, 0.05),
+        s=number("Seed", 7),
+        way=choice("Way", [("by foot", 1), ("by car", 2)], 1),
+        k=stops("Levels", [5, 10, 50], 10),
+        on=switch("Karras"),
         p=text("Prompt", "<b>"),
-    )  # fmt: skip
+    )
     assert asked == [{"n": 3, "eta": 0.25, "s": 7, "way": 1, "k": 10, "on": False, "p": "<b>"}]
     assert widget.settings == "Steps 3, Eta 0.25, Seed 7, Way by foot, Levels 10, Karras off, Prompt <b>"
     assert "<b>" not in widget.screen.value

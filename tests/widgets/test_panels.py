@@ -71,7 +71,10 @@ def test_the_two_chains_show_four_pictures_and_no_other_number():
     pictures = [Image.new("RGB", (8, 8), color) for color in ("red", "green", "blue", "white")]
     figure = markov_chain(pictures)
     assert [image.get_array()[0, 0].tolist() for image in figure.axes[0].images] == [
-        [255, 0, 0], [0, 128, 0], [0, 0, 255], [255, 255, 255],
-    ]  # fmt: skip
+        [255, 0, 0],
+        [0, 128, 0],
+        [0, 0, 255],
+        [255, 255, 255],
+    ]
     with pytest.raises(ValueError, match="must be four.*got 3"):
         markov_chain(pictures[:3])

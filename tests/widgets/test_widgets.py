@@ -215,9 +215,14 @@ def test_previews_take_at_most_half_of_the_time(tiny_pipe, monkeypatch):
 
 def test_the_code_draws_the_same_pictures(tiny_pipe, monkeypatch):
     settings = {
-        "prompt": 'a "cat"\'s \\ hat', "negative_prompt": "a dog", "scheduler": "euler", "steps": 3, "guidance_scale": 2.5,
-        "seed": 7, "num_images": 2,
-    }  # fmt: skip
+        "prompt": 'a "cat"\'s \\ hat',
+        "negative_prompt": "a dog",
+        "scheduler": "euler",
+        "steps": 3,
+        "guidance_scale": 2.5,
+        "seed": 7,
+        "num_images": 2,
+    }
     monkeypatch.setattr(ldm_tutorial.pipeline, "load_pipeline", {"owner/tiny": tiny_pipe}.get)
     for model, names in (("owner/tiny", {}), ("a folder of yours", {"pipe": tiny_pipe})):
         exec(drawing.as_code(model, settings), names)
@@ -607,8 +612,13 @@ def test_painting():
 @pytest.fixture(scope="module")
 def widgets(make_tiny_pipe):
     pipe = make_tiny_pipe()
-    return [Playground(pipe, steps=2), Compare(pipe, vary="steps", values=(1, 2)), SchedulerLab(), DenoisingExplorer(pipe),
-            LatentExplorer(pipe)]  # fmt: skip
+    return [
+        Playground(pipe, steps=2),
+        Compare(pipe, vary="steps", values=(1, 2)),
+        SchedulerLab(),
+        DenoisingExplorer(pipe),
+        LatentExplorer(pipe),
+    ]
 
 
 def test_where_no_widget_lives_there_is_a_picture_with_alt_text(widgets):
@@ -621,8 +631,12 @@ def test_where_no_widget_lives_there_is_a_picture_with_alt_text(widgets):
 
 
 def test_a_widget_that_began_with_an_error_is_shown_all_the_same(tiny_pipe):
-    widgets = [LatentExplorer(tiny_pipe, "no such emoji"), Playground(tiny_pipe, "\ud800"), Compare(tiny_pipe, "\ud800"),
-               DenoisingExplorer(tiny_pipe, "")]  # fmt: skip
+    widgets = [
+        LatentExplorer(tiny_pipe, "no such emoji"),
+        Playground(tiny_pipe, "\ud800"),
+        Compare(tiny_pipe, "\ud800"),
+        DenoisingExplorer(tiny_pipe, ""),
+    ]
     for widget in widgets:
         assert 'role="alert"' in widget.said
         data, metadata = widget._repr_mimebundle_()
