@@ -1,4 +1,4 @@
-"""One clear error for each wrong value: which argument, what it was, what is allowed.
+"""One clear error for each wrong value: which argument, what it was, what is allowed; and the devices and dtypes there are.
 
 A value of the wrong kind raises TypeError, one out of range ValueError.
 """
@@ -7,7 +7,13 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
+import warnings
 from collections.abc import Sequence
+
+import torch
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def one_of(argument: str, value: object, allowed: Sequence[object]) -> None:
@@ -42,3 +48,47 @@ def real_number(argument: str, value: object, low: float = -math.inf, high: floa
     if not (low <= number <= high) or (finite and math.isinf(number)):
         raise ValueError(f"{argument}={value!r:.60} must be {some}{span}")
     return number
+
+
+def whole_part(steps: int, share: float) -> int:
+    """`share` of the steps, rounded down: 63 for 0.7 of 90, whose product in binary fractions is a little less than 63."""
+    return math.floor(round(steps * share, 6))
+
+
+def warn(message: str) -> None:
+    """A UserWarning that points at the line outside this package (and torch's decorators) that led to it."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in (__package__, "torch"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level)
+
+
+# ---- where and how exactly to compute
+
+
+def pick_device(device: torch.device | str | None = None) -> torch.device:
+    """`device`, checked; for None the fastest this machine has: cuda, mps, cpu. Raises ValueError if it is not here."""
+    here = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
+    try:
+        torch.empty(0, device=here[0] if device is None else device)
+        return torch.device(here[0] if device is None else device)
+    except (RuntimeError, AssertionError, TypeError) as error:  # torch without CUDA asserts
+        raise ValueError(f"device={str(device)!r} is not available; this machine has {', '.join(here)}") from error
+
+
+def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    """torch.float32, torch.bfloat16 or torch.float16, also by name. Raises ValueError for anything else."""
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise ValueError(f"dtype={dtype!r} is not supported; choose one of {', '.join(DTYPES)}")
+    return getattr(torch, name)
+
+
+def check_precision(device: torch.device, dtype: torch.dtype) -> None:
+    """Raises ValueError if this torch cannot compute in `dtype` on `device`, as older ones cannot in float16 on a CPU."""
+    try:
+        x = torch.ones(1, 1, 2, 2, device=device, dtype=dtype)
+        torch.nn.functional.group_norm(torch.nn.functional.conv2d(x, x[..., :1, :1]), 1)
+    except (RuntimeError, TypeError) as error:  # older MPS cannot even make such a tensor
+        name = str(dtype).removeprefix("torch.")
+        raise ValueError(f"dtype={name} does not work on {device} with torch {torch.__version__}; use float32") from error

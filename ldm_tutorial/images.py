@@ -33,8 +33,13 @@ def to_tensor(image: Image.Image, argument: str = "image") -> Tensor:
     image = upright(image, argument)
     if is_transparent(image):
         image = on_background(image, "white")
-    pixels = np.asarray(image.convert("RGB"), dtype=np.float32)  # (h, w, 3), 0 ... 255
-    return torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1)[None].contiguous()
+    pixels = torch.from_numpy(np.array(image.convert("RGB")))  # (h, w, 3), 0 ... 255
+    return to_unit_range(pixels).permute(2, 0, 1)[None].contiguous()
+
+
+def to_unit_range(levels: Tensor) -> Tensor:
+    """Color levels, 0 ... 255, to the range that the networks work in, -1 ... 1: float32, any shape."""
+    return levels.float() / 127.5 - 1
 
 
 def mask_to_tensor(mask: Image.Image, argument: str = "mask") -> Tensor:

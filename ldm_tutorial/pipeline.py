@@ -1,28 +1,54 @@
 """Stable Diffusion, put together: words and noise in, pictures out (Rombach et al. 2022).
 
-The loop is `StableDiffusion.denoise`. Drawing from text, redrawing a picture and inpainting all go through it: they differ in
-what it starts from, which `run.py` prepares. The networks, and what each does by itself, are in `parts.py`.
+The loop is `DenoisingLoop.denoise`. Drawing from text, redrawing a picture and inpainting all go through it: they differ in
+the latents that it starts from, which `start` makes of the arguments that `inputs.py` has checked.
 
-Shapes: b pictures, (b, 4, h, w) latents, (b, 3, f h, f w) pixels, (b, 77, d) states of the text encoder.
+Shapes: b pictures, (b, 4, h, w) latents, (b, 3, f h, f w) pixels, (b, 77, d) hidden states of the text encoder.
 """
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
-from .checkpoints import load_checkpoint, pick_device
-from .checkpoints.hub import load_tokenizer, resolve
-from .options import Options, as_dtype, check_precision, takes_options
-from .parts import Parts
-from .run import Run, prepare
+from . import __version__
+from .checkpoints import load_checkpoint, load_tokenizer, resolve
+from .checks import as_dtype, check_precision, pick_device
+from .clip import CLIPTextModel
+from .config import StableDiffusionConfig
+from .images import to_images, to_tensor
+from .inputs import Inputs, Options, Pictures, Texts, listed, read_inputs, side, tokenize
+from .schedulers import DDIMScheduler, Scheduler, randn
+from .unet import UNet
+from .vae import AutoencoderKL, DiagonalGaussian
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+    from typing_extensions import Self
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What the loop needs: the inputs of one call, with the words and the picture encoded and the noise drawn."""
+
+    inputs: Inputs
+    latents: Tensor  # (b, 4, h, w) float32, at the first of the timesteps
+    context: Tensor  # (b, 77, d), or (2 b, 77, d) with that of the negative prompts first
+    known: Tensor | None  # (b, 4, h, w): the picture that is redrawn, encoded
+    noise: Tensor  # (b, 4, h, w)
+    mask: Tensor | None  # (b, 1, h, w): 1 where latents are repainted, 0 where they stay
+    generators: list[torch.Generator]  # one per picture, for the noise of the steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +56,11 @@ class DenoisingStep:
     """One turn of the loop, for all pictures of the batch. The tensors are float32, (b, 4, h, w), at the scheduler's scale."""
 
     index: int  # 0, 1, 2, ...
-    timestep: float  # what the U-Net was told: 999 (noise) ... 0 (clean), with a fraction for Karras levels
+    timestep: float  # the U-Net's input: 999 (noise) ... 0 (clean), with a fraction for Karras levels
     sigma: float  # the noise level of this timestep: noise per unit of picture
     latents: Tensor  # after the step, at the next, lower level; after the last, the result
-    denoised: Tensor  # the clean latents, as guessed from the noisy ones; `decode` shows them
-    noise_pred: Tensor  # what the U-Net answered, guided
+    denoised: Tensor  # the clean latents, as predicted from the noisy ones; `decode` shows them
+    noise_pred: Tensor  # the U-Net's prediction, guided
 
 
 def guide(uncond: Tensor, cond: Tensor, scale: float, rescale: float = 0.0) -> Tensor:
@@ -50,110 +76,356 @@ def guide(uncond: Tensor, cond: Tensor, scale: float, rescale: float = 0.0) -> T
     return guided
 
 
-class StableDiffusion(Parts):
-    """A text encoder, a U-Net, an autoencoder and a scheduler: `pipe("a cat")` -> a list of PIL images.
+def first_latents(inputs: Inputs, noise: Tensor, known: Tensor | None) -> Tensor:
+    """What the loop starts from: noise, or the known latents with the noise of the first timestep. All (b, 4, h, w)."""
+    if inputs.from_noise or known is None:
+        return inputs.scheduler.init_noise_sigma * noise
+    return inputs.scheduler.add_noise(known, noise, inputs.timesteps[0]) if len(inputs.timesteps) else known
 
-    Their `.info` says how they were made, and `images.save_image` keeps that in the file. The options that all ways of drawing
-    share are listed at `options.Options`. All raise TypeError or ValueError for a wrong argument, before anything is
-    computed, and FloatingPointError if the numbers overflow.
+
+def keep_known(run: Run, latents: Tensor, index: int) -> Tensor:
+    """Inpainting: where the mask is 0, the known picture at the noise level that step `index` has reached. (b, 4, h, w)
+
+    Lugmayr et al. 2022 (arXiv:2201.09865), equation 8, with the same noise at every level.
+    """
+    if run.mask is None or run.known is None:
+        return latents
+    timesteps = run.inputs.timesteps
+    last = index + 1 == len(timesteps)
+    outside = run.known if last else run.inputs.scheduler.add_noise(run.known, run.noise, timesteps[index + 1])
+    return (1 - run.mask) * outside + run.mask * latents
+
+
+class Parts:
+    """A text encoder with its tokenizer, a U-Net, an autoencoder and a scheduler, and what each does by itself.
+
+    Raises ValueError if they do not fit together.
     """
 
-    # ---- ways of drawing
-
-    @takes_options
-    def __call__(self, prompt: str | Sequence[str], *, progress: bool = True, **options: Any) -> list[Image.Image]:
-        """Pictures of the prompts, from noise."""
-        return self._draw(prepare(self, prompt, Options(**options)), progress)
-
-    @takes_options
-    def img2img(
+    def __init__(
         self,
-        prompt: str | Sequence[str],
-        image: Image.Image | Sequence[Image.Image],
-        strength: float = 0.6,
-        *,
-        progress: bool = True,
-        **options: Any,
-    ) -> list[Image.Image]:
-        """The picture redrawn: noise is added to it, and taken away again with the prompt (Meng et al. 2022, SDEdit).
+        unet: UNet,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        scheduler: Scheduler | None = None,
+        name: str = "unnamed",
+    ) -> None:
+        self.unet, self.vae, self.text_encoder = unet.eval(), vae.eval(), text_encoder.eval()
+        self.tokenizer = tokenizer
+        self.scheduler = DDIMScheduler() if scheduler is None else scheduler
+        self.name = name
+        self._precise_vae: tuple[AutoencoderKL, AutoencoderKL] | None = None  # the VAE, and a copy of it in float32
+        self._check_parts()
 
-        `strength`, 0 ... 1, is how much: it takes the last `int(steps * strength)` of the steps. 0 returns the picture
-        as the autoencoder sees it; 1 leaves a trace of its colors.
+    @property
+    def config(self) -> StableDiffusionConfig:
+        """The configuration of the three networks."""
+        return StableDiffusionConfig(self.vae.config, self.unet.config, self.text_encoder.config)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are; noise is always drawn on the CPU."""
+        return next(self.unet.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the networks; the schedulers compute in float32."""
+        return next(self.unet.parameters()).dtype
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None) -> Self:
+        """Move the networks; returns itself. Raises ValueError for a device or dtype that this machine does not have."""
+        device = self.device if device is None else pick_device(device)
+        dtype = self.dtype if dtype is None else as_dtype(dtype)
+        check_precision(device, dtype)
+        # On CUDA, convolutions in half precision are fastest with the channels last in memory.
+        memory_format = torch.channels_last if device.type == "cuda" else torch.preserve_format
+        self._precise_vae = None
+        for network in (self.unet, self.vae, self.text_encoder):
+            network.to(device, dtype, memory_format=memory_format)
+        return self
+
+    def __repr__(self) -> str:
+        size, dtype = self.unet.config.sample_size * self.vae.config.downsampling, str(self.dtype).removeprefix("torch.")
+        return f"{type(self).__name__}({self.name!r}, {size}x{size} pictures, {dtype} on {self.device})"
+
+    @torch.no_grad()
+    def encode_prompt(self, prompt: Texts, argument: str = "prompt") -> Tensor:
+        """What the U-Net reads: (b, 77, d), in the model's dtype. A prompt that is too long is cut with a UserWarning."""
+        length = self.text_encoder.config.max_position_embeddings
+        return self._encode_tokens(tokenize(self.tokenizer, listed(prompt), length, argument))
+
+    def _encode_tokens(self, tokens: Tensor) -> Tensor:
+        """(b, 77) integers -> (b, 77, d). Equal rows are encoded once."""
+        rows = list(map(tuple, tokens.tolist()))
+        distinct = list(dict.fromkeys(rows))
+        states = self.text_encoder(torch.tensor(distinct, device=self.device))
+        return states[[distinct.index(row) for row in rows]]
+
+    @torch.no_grad()
+    def encode(self, image: Pictures | Tensor, generator: torch.Generator | Sequence[torch.Generator] | None = None) -> Tensor:
+        """Pictures, or a tensor (b, 3, f h, f w) in [-1, 1], to scaled latents, (b, 4, h, w), float32.
+
+        With a CPU generator (or one per picture), a sample of the autoencoder's posterior; without, its mean.
         """
-        return self._draw(prepare(self, prompt, Options(**options), image, strength=strength), progress)
+        x = image if isinstance(image, Tensor) else torch.cat([to_tensor(i) for i in listed(image)])
+        for name, pixels in zip(("height", "width"), x.shape[-2:]):
+            side(name, pixels, self.vae.config.downsampling)
 
-    @takes_options
-    def inpaint(
-        self,
-        prompt: str | Sequence[str],
-        image: Image.Image | Sequence[Image.Image],
-        mask: Image.Image | Sequence[Image.Image],
-        strength: float = 1.0,
-        *,
-        progress: bool = True,
-        **options: Any,
-    ) -> list[Image.Image]:
-        """The picture with what is white in the mask, of the same size, drawn anew.
+        def moments(vae: AutoencoderKL, dtype: torch.dtype) -> Tensor:
+            posterior = vae.encode(x.float().to(self.device, dtype))
+            return torch.cat([posterior.mean, posterior.logvar], dim=1).float()
 
-        What is black comes back as the autoencoder sees it: `PIL.Image.composite(result, image, mask)` restores it.
-        """
-        return self._draw(prepare(self, prompt, Options(**options), image, mask, strength), progress)
+        posterior = DiagonalGaussian.from_moments(self._finite(moments))
+        z = posterior.mode() if generator is None else posterior.sample(generator)
+        return z * self.vae.config.scaling_factor
 
-    @takes_options
-    def stream(
-        self,
-        prompt: str | Sequence[str],
-        image: Image.Image | Sequence[Image.Image] | None = None,
-        mask: Image.Image | Sequence[Image.Image] | None = None,
-        strength: float = 1.0,
-        **options: Any,
-    ) -> Iterator[DenoisingStep]:
-        """Step by step: from noise, from an image, or inside a mask. `decode(step.denoised)` shows what is there so far."""
-        return self.denoise(prepare(self, prompt, Options(**options), image, mask, strength))
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> list[Image.Image]:
+        """Scaled latents, (b, 4, h, w), to b pictures."""
+        channels, f = self.vae.config.latent_channels, self.vae.config.downsampling
+        if latents.ndim != 4 or latents.shape[1] != channels:
+            raise ValueError(f"latents have shape {tuple(latents.shape)}, but must have (b, {channels}, h, w)")
+        z = latents.float().to(self.device) / self.vae.config.scaling_factor
+        at_once = max(1, 512 * 512 // (f * f * z.shape[-2] * z.shape[-1]))  # large pictures one by one, to spare memory
+        return [
+            picture
+            for part in z.split(at_once)
+            for picture in to_images(self._finite(lambda vae, dtype, part=part: vae.decode(part.to(dtype)).float()))
+        ]
 
-    def _draw(self, run: Run, progress: bool) -> list[Image.Image]:
-        latents = run.latents
-        for step in progress_bar(self.denoise(run), len(run.timesteps), progress):
-            latents = step.latents
-        pictures = self.decode(latents)
-        for picture, settings in zip(pictures, run.settings):
-            picture.info.update(settings)
-        return pictures
+    def _finite(self, use: Callable[[AutoencoderKL, torch.dtype], Tensor]) -> Tensor:
+        """`use(vae, dtype)`; where half precision overflows, as float16 may in the decoder, once more in float32."""
+        dtype = next(self.vae.parameters()).dtype
+        x = use(self.vae, dtype)
+        if not x.isfinite().all() and dtype != torch.float32:
+            if self._precise_vae is None or self._precise_vae[0] is not self.vae:
+                self._precise_vae = (self.vae, copy.deepcopy(self.vae).float())  # kept: the next picture overflows, too
+            x = use(self._precise_vae[1], torch.float32)
+        if not x.isfinite().all():
+            raise FloatingPointError("the autoencoder's output is not finite: its input or its weights are damaged")
+        return x
 
-    # ---- the loop
-
-    @torch.no_grad()  # on a generator, it holds inside the loop only, not where the steps are used
-    def denoise(self, run: Run) -> Iterator[DenoisingStep]:
-        """The loop itself, over a run that `run.prepare` made."""
-        x = run.latents
-        for index, t in enumerate(run.timesteps):
-            noise_pred = self._predict_noise(run, x, t)  # (b, 4, h, w)
-            x, denoised = run.scheduler.step(noise_pred, t, x, generator=run.generators)
-            if run.keep:
-                x = run.keep(x, index)
-            yield DenoisingStep(index, t.item(), run.scheduler.sigma_at(t).item(), x, denoised, noise_pred)
-
-    def _predict_noise(self, run: Run, x: Tensor, t: Tensor) -> Tensor:
-        x = run.scheduler.scale_model_input(x, t)
-        if len(run.context) == 2 * len(x):
-            x = torch.cat([x, x])  # (2 b, 4, h, w): without and with the prompt, in one pass
-        answer = self.unet(x.to(self.dtype), t.float().to(self.device), run.context).float()
-        if len(run.context) == len(run.latents):
-            noise_pred = answer
+    def _explain_overflow(self, prediction: Tensor, t: float, guidance_scale: float) -> None:
+        """Raises FloatingPointError, which says what to try."""
+        if prediction.isfinite().all():
+            fix = f"guidance_scale={guidance_scale:g} is too large"
+        elif self.dtype == torch.float16:
+            fix = 'float16 ends at 65504; use pipe.to(dtype="bfloat16") or "float32"'
         else:
-            noise_pred = guide(*answer.chunk(2), run.guidance_scale, run.guidance_rescale)  # (b, 4, h, w)
-        if not noise_pred.isfinite().all():
-            self._explain_overflow(answer, t.item(), run.guidance_scale)
-        return noise_pred
+            fix = "the weights are damaged, or the latents that it started from"
+        raise FloatingPointError(f"the predicted noise at timestep {t:g} is not finite: {fix}")
+
+    def _check_parts(self) -> None:
+        """Raises ValueError for parts that do not belong together."""
+        config = self.config
+        if config.unet.in_channels != config.vae.latent_channels:
+            raise ValueError(
+                f"the U-Net takes {config.unet.in_channels} channels, the latents have {config.vae.latent_channels}; "
+                "9 are those of a U-Net for inpainting only, which is not supported"
+            )
+        if config.unet.cross_attention_dim != config.text_encoder.hidden_size:
+            raise ValueError(
+                f"the U-Net reads words of width {config.unet.cross_attention_dim}, "
+                f"the text encoder writes {config.text_encoder.hidden_size}"
+            )
+        if self.tokenizer.eos_token_id != config.text_encoder.eos_token_id:
+            raise ValueError(
+                f"the tokenizer ends a prompt with token {self.tokenizer.eos_token_id}, "
+                f"the text encoder expects {config.text_encoder.eos_token_id}"
+            )
 
 
-def progress_bar(things: Iterable[Any], total: int, show: bool, unit: str = "step") -> Iterable[Any]:
+def progress_bar(things: Iterable[T], total: int, show: bool, unit: str = "step") -> Iterable[T]:
     """The things, with a bar on stderr that goes away if another one is above it. LDM_QUIET=1 turns all bars off."""
     if not show or os.environ.get("LDM_QUIET") == "1":
         return things
     from tqdm.auto import tqdm
 
     return tqdm(things, total=total, unit=unit, leave=None)
+
+
+class DenoisingLoop(Parts):
+    """From checked arguments to pictures: `prepare`, `start`, `denoise`, `finish`; `draw` does the last three."""
+
+    def prepare(
+        self,
+        prompt: Texts,
+        options: Options,
+        image: Pictures | None = None,
+        mask: Pictures | None = None,
+        strength: float = 1.0,
+    ) -> Inputs:
+        """The arguments of one call, checked and made into tensors. Raises TypeError or ValueError for a wrong one."""
+        return read_inputs(prompt, options, image, mask, strength, self.config, self.tokenizer, self.scheduler)
+
+    @torch.no_grad()
+    def start(self, inputs: Inputs) -> Run:
+        """Encode the words and the picture, draw the noise, and put together what the loop starts from."""
+        # 1. The words. At scale 1 only the prompts, for half of the work
+        context = self._encode_tokens(inputs.tokens)  # (b, 77, d)
+        if inputs.options.guidance_scale != 1:
+            context = torch.cat([self._encode_tokens(inputs.negative_tokens), context])  # (2 b, 77, d)
+
+        # 2. The noise. One generator per picture gives, in this order: the autoencoder's sample, the start, the steps
+        generators = [torch.Generator().manual_seed(seed) for seed in inputs.seeds]
+        known = None if inputs.pixels is None else self.encode(inputs.pixels, generators)  # (b, 4, h, w)
+        given = inputs.options.latents
+        noise = randn(inputs.shape, generators, self.device) if given is None else given.float().to(self.device)
+
+        # 3. The mask, in latents: 1 if any of its f x f pixels is
+        f = self.vae.config.downsampling
+        mask = None if inputs.mask is None else F.max_pool2d(inputs.mask, f).to(self.device)  # (b, 1, h, w)
+        return Run(inputs, first_latents(inputs, noise, known), context, known, noise, mask, generators)
+
+    @torch.no_grad()  # on a generator, it holds inside the loop only, not where the steps are used
+    def denoise(self, run: Run) -> Iterator[DenoisingStep]:
+        """The loop itself, over a run that `start` made."""
+        x, scheduler = run.latents, run.inputs.scheduler
+        for index, t in enumerate(run.inputs.timesteps):
+            noise_pred = self._predict_noise(run, x, t)  # (b, 4, h, w)
+            x, denoised = scheduler.step(noise_pred, t, x, generator=run.generators)
+            x = keep_known(run, x, index)
+            yield DenoisingStep(index, t.item(), scheduler.sigma_at(t).item(), x, denoised, noise_pred)
+
+    def _predict_noise(self, run: Run, x: Tensor, t: Tensor) -> Tensor:
+        options = run.inputs.options
+        x = run.inputs.scheduler.scale_model_input(x, t)
+        guided = len(run.context) == 2 * len(x)
+        if guided:
+            x = torch.cat([x, x])  # (2 b, 4, h, w): without and with the prompt, in one pass
+        prediction = self.unet(x.to(self.dtype), t.float().to(self.device), run.context).float()
+        noise_pred = guide(*prediction.chunk(2), options.guidance_scale, options.guidance_rescale) if guided else prediction
+        if not noise_pred.isfinite().all():
+            self._explain_overflow(prediction, t.item(), options.guidance_scale)
+        return noise_pred  # (b, 4, h, w)
+
+    def draw(self, inputs: Inputs, progress: bool = True) -> list[Image.Image]:
+        """The pictures of one call, from its checked arguments. Their `.info` says how they were made."""
+        run = self.start(inputs)
+        latents = run.latents
+        for step in progress_bar(self.denoise(run), len(inputs.timesteps), progress):
+            latents = step.latents
+        return self.finish(inputs, latents)
+
+    def finish(self, inputs: Inputs, latents: Tensor) -> list[Image.Image]:
+        """Decode the last latents, (b, 4, h, w); put back what the mask keeps; note the settings in each picture's `.info`."""
+        pictures = self.decode(latents)
+        if inputs.pixels is not None and inputs.mask is not None:
+            originals = to_images(inputs.pixels)
+            stencils = [Image.fromarray(m.numpy()) for m in (255 * inputs.mask[:, 0]).byte()]
+            pictures = [Image.composite(*three) for three in zip(pictures, originals, stencils)]
+        for picture, settings in zip(pictures, inputs.settings):
+            model = {"model": self.name, "dtype": str(self.dtype).removeprefix("torch.")}
+            picture.info.update(settings | model | {"software": f"ldm_tutorial {__version__}"})
+        return pictures
+
+
+class StableDiffusion(DenoisingLoop):
+    """The whole machine: `pipe("a cat")` -> a list of PIL images.
+
+    Their `.info` says how they were made, and `images.save_image` keeps that in the file. The options that all ways of drawing
+    share are described at `inputs.Options`. All raise TypeError or ValueError for a wrong argument, before anything is
+    computed, and FloatingPointError if the numbers overflow.
+    """
+
+    def __call__(
+        self,
+        prompt: Texts,
+        *,
+        progress: bool = True,
+        negative_prompt: Texts = "",
+        scheduler: str | Scheduler | None = None,
+        scheduler_options: Mapping[str, Any] | None = None,
+        steps: int = 25,
+        guidance_scale: float = 7.5,
+        guidance_rescale: float = 0.0,
+        seed: int | Sequence[int] | None = 0,
+        num_images: int = 1,
+        height: int | None = None,
+        width: int | None = None,
+        latents: Tensor | None = None,
+    ) -> list[Image.Image]:
+        """Pictures of the prompts, from noise."""
+        how = (scheduler, scheduler_options, steps, guidance_scale, guidance_rescale, seed, num_images, height, width, latents)
+        return self.draw(self.prepare(prompt, Options(negative_prompt, *how)), progress)
+
+    def img2img(
+        self,
+        prompt: Texts,
+        image: Pictures,
+        strength: float = 0.6,
+        *,
+        progress: bool = True,
+        negative_prompt: Texts = "",
+        scheduler: str | Scheduler | None = None,
+        scheduler_options: Mapping[str, Any] | None = None,
+        steps: int = 25,
+        guidance_scale: float = 7.5,
+        guidance_rescale: float = 0.0,
+        seed: int | Sequence[int] | None = 0,
+        num_images: int = 1,
+        height: int | None = None,
+        width: int | None = None,
+        latents: Tensor | None = None,
+    ) -> list[Image.Image]:
+        """The picture redrawn: noise is added to it, and taken away again with the prompt (Meng et al. 2022, SDEdit).
+
+        `strength`, 0 ... 1, is how much: it takes the last `steps * strength` of the steps. 0 returns the picture
+        as the autoencoder sees it; 1 leaves a trace of its colors.
+        """
+        how = (scheduler, scheduler_options, steps, guidance_scale, guidance_rescale, seed, num_images, height, width, latents)
+        return self.draw(self.prepare(prompt, Options(negative_prompt, *how), image, None, strength), progress)
+
+    def inpaint(
+        self,
+        prompt: Texts,
+        image: Pictures,
+        mask: Pictures,
+        strength: float = 1.0,
+        *,
+        progress: bool = True,
+        negative_prompt: Texts = "",
+        scheduler: str | Scheduler | None = None,
+        scheduler_options: Mapping[str, Any] | None = None,
+        steps: int = 25,
+        guidance_scale: float = 7.5,
+        guidance_rescale: float = 0.0,
+        seed: int | Sequence[int] | None = 0,
+        num_images: int = 1,
+        height: int | None = None,
+        width: int | None = None,
+        latents: Tensor | None = None,
+    ) -> list[Image.Image]:
+        """The picture with what is white in the mask, which has its size, repainted. What is black stays, pixel by pixel.
+
+        Latents cover f x f pixels each: one of them is repainted if any of its pixels is white.
+        """
+        how = (scheduler, scheduler_options, steps, guidance_scale, guidance_rescale, seed, num_images, height, width, latents)
+        return self.draw(self.prepare(prompt, Options(negative_prompt, *how), image, mask, strength), progress)
+
+    def stream(
+        self,
+        prompt: Texts,
+        image: Pictures | None = None,
+        mask: Pictures | None = None,
+        strength: float = 1.0,
+        *,
+        negative_prompt: Texts = "",
+        scheduler: str | Scheduler | None = None,
+        scheduler_options: Mapping[str, Any] | None = None,
+        steps: int = 25,
+        guidance_scale: float = 7.5,
+        guidance_rescale: float = 0.0,
+        seed: int | Sequence[int] | None = 0,
+        num_images: int = 1,
+        height: int | None = None,
+        width: int | None = None,
+        latents: Tensor | None = None,
+    ) -> Iterator[DenoisingStep]:
+        """Step by step: from noise, from an image, or inside a mask. `decode(step.denoised)` shows the picture so far."""
+        how = (scheduler, scheduler_options, steps, guidance_scale, guidance_rescale, seed, num_images, height, width, latents)
+        return self.denoise(self.start(self.prepare(prompt, Options(negative_prompt, *how), image, mask, strength)))
 
 
 def load_pipeline(
@@ -164,17 +436,19 @@ def load_pipeline(
 ) -> StableDiffusion:
     """A pipeline with its weights: "emoji", "sd15", a .safetensors file, a diffusers folder, or a hub id.
 
-    device: None picks cuda, mps or cpu, whichever is there first. dtype: None is float32. revision: of a hub id.
+    device: None picks cuda, mps or cpu, whichever is there first. dtype: None is float16 on cuda, else float32. revision: of a
+    hub id.
 
     Raises:
         ValueError: a device or dtype that this machine does not have, an unknown name, or a damaged file (CheckpointError).
         OSError: no such file or folder (FileNotFoundError), or the hub could not be reached (HubError).
     """
-    device, dtype = pick_device(device), as_dtype(torch.float32 if dtype is None else dtype)
+    device = pick_device(device)
+    dtype = as_dtype(dtype or ("float16" if device.type == "cuda" else "float32"))
     check_precision(device, dtype)
     path = resolve(name_or_path, revision)
     parts = load_checkpoint(path, device, dtype)
     vocab_size = parts.text_encoder.config.vocab_size
     tokenizer = parts.tokenizer or load_tokenizer(path, vocab_size)  # single files of others hold none
     name = path.resolve().name if path == Path(name_or_path).expanduser() else str(name_or_path)  # folders are private
-    return StableDiffusion(parts.unet, parts.vae, parts.text_encoder, tokenizer, parts.scheduler, name)
+    return StableDiffusion(parts.unet, parts.vae, parts.text_encoder, tokenizer, parts.scheduler, name).to(device, dtype)

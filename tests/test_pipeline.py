@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from ldm_tutorial.options import Options
+from ldm_tutorial.inputs import Options
 from ldm_tutorial.pipeline import StableDiffusion, guide
 from ldm_tutorial.schedulers import DDIMScheduler, EulerDiscreteScheduler, make_scheduler
 
@@ -342,6 +342,23 @@ def test_a_scheduler_by_name_knows_how_the_model_was_trained(make_tiny_pipe):
         }
 
 
+def test_a_model_that_starts_from_pure_noise_does_so_with_every_scheduler(make_tiny_pipe):
+    pipe = make_tiny_pipe()
+    pipe.scheduler = DDIMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing")
+    for name in (None, *SCHEDULERS):
+        assert next(pipe.stream("a cat", scheduler=name, steps=25)).timestep == 999
+
+
+def test_scheduler_options_are_judged_together_with_what_is_inherited(make_tiny_pipe):
+    pipe = make_tiny_pipe()
+    pipe.scheduler = DDIMScheduler(prediction_type="v_prediction")
+    inputs = pipe.prepare("a cat", Options(scheduler="ddpm", scheduler_options={"rescale_betas_zero_snr": True}))
+    assert (inputs.scheduler.prediction_type, inputs.scheduler.rescale_betas_zero_snr) == ("v_prediction", True)
+    pipe.scheduler = DDIMScheduler()
+    with pytest.raises(ValueError, match="rescale_betas_zero_snr=True needs prediction_type='v_prediction'"):
+        pipe.prepare("a cat", Options(scheduler="ddpm", scheduler_options={"rescale_betas_zero_snr": True}))
+
+
 def test_scheduler_options_reach_the_scheduler(tiny_pipe):
     deterministic, noisy = (final_latents(tiny_pipe.stream("a cat", steps=3, scheduler_options={"eta": eta})) for eta in (0, 1.0))
     assert not torch.allclose(deterministic, noisy)
@@ -372,7 +389,9 @@ def test_strength_0_returns_what_the_autoencoder_sees(tiny_pipe):
     assert np.array_equal(redrawn, tiny_pipe.decode(latents)[0])
 
 
-@pytest.mark.parametrize(("strength", "steps", "taken"), [(0.6, 25, 15), (0.1, 10, 1), (1.0, 7, 7), (0.99, 10, 9)])
+@pytest.mark.parametrize(
+    ("strength", "steps", "taken"), [(0.6, 25, 15), (0.1, 10, 1), (1.0, 7, 7), (0.99, 10, 9), (0.7, 90, 63), (0.29, 100, 29)]
+)
 def test_strength_is_the_share_of_the_steps(tiny_pipe, strength, steps, taken):
     found = list(tiny_pipe.stream("a cat", picture(), strength=strength, steps=steps))
     assert len(found) == taken
@@ -401,13 +420,12 @@ def test_too_little_strength_for_one_step_is_told(tiny_pipe):
 
 
 def test_inpainting_keeps_what_is_black(tiny_pipe):
-    (image,) = tiny_pipe.img2img("a cat", picture(), strength=0)
     latents = tiny_pipe.encode(picture(), torch.Generator().manual_seed(0))
     found = final_latents(tiny_pipe.stream("a cat", picture(), left_half(), steps=4))
     assert torch.equal(found[..., 4:], latents[..., 4:])
     assert not torch.isclose(found[..., :4], latents[..., :4]).any(dim=1).all()
     (all_kept,) = tiny_pipe.inpaint("a cat", picture(), Image.new("L", (32, 32), 0), steps=2)
-    assert np.array_equal(all_kept, image)
+    assert np.array_equal(all_kept, picture())  # the very pixels, not the autoencoder's copy of them
 
 
 def test_inpainting_with_an_all_white_mask_is_drawing_anew(tiny_pipe):
@@ -419,12 +437,28 @@ def test_inpainting_with_an_all_white_mask_is_drawing_anew(tiny_pipe):
     assert np.abs(pixels(inpainted) - pixels(tiny_pipe("a cat", steps=3, latents=noise))).max() <= 1
 
 
-def test_a_mask_finer_than_the_latents_is_told(tiny_pipe):
+def bar(left, width):
     mask = Image.new("L", (32, 32), 0)
-    mask.putpixel((3, 3), 255)
-    with pytest.warns(UserWarning, match="finer than the latents") as told:
-        tiny_pipe.inpaint("a cat", picture(), mask, steps=1)
-    assert told[0].filename == __file__
+    mask.paste(255, (left, 0, left + width, 32))
+    return mask
+
+
+def checkerboard():
+    return Image.fromarray((np.indices((32, 32)).sum(0) % 2 * 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("mask", [bar(left, width) for left in range(12, 17) for width in (1, 3, 5)] + [checkerboard()])
+def test_a_latent_is_repainted_if_any_of_its_pixels_is_white_and_black_pixels_stay(tiny_pipe, mask):
+    white = np.asarray(mask) >= 128  # (32, 32)
+    cells = white.reshape(8, 4, 8, 4).any((1, 3))  # 4 x 4 pixels share one latent
+    known = tiny_pipe.encode(picture(), torch.Generator().manual_seed(0))
+    found = final_latents(tiny_pipe.stream("a cat", picture(), mask, steps=3))
+    changed = (found != known).any(dim=1)[0].numpy()
+    assert np.array_equal(changed, cells)
+    (painted,) = tiny_pipe.inpaint("a cat", picture(), mask, steps=3)
+    before, after = np.asarray(picture()), np.asarray(painted)
+    assert np.array_equal(after[~white], before[~white])
+    assert (after[white] != before[white]).any()
 
 
 def test_an_image_is_cut_and_scaled_to_the_size_asked_for(tiny_pipe):
@@ -694,7 +728,7 @@ def test_parts_that_do_not_belong_together_are_named(tiny_pipe, tiny_config):
 def test_help_shows_the_options(method):
     shown = inspect.signature(getattr(StableDiffusion, method)).parameters
     for name, parameter in inspect.signature(Options).parameters.items():
-        assert shown[name].default is parameter.default
+        assert shown[name].default == parameter.default
     assert ("progress" in shown) == (method != "stream")
 
 
@@ -810,3 +844,10 @@ def test_an_old_torch_that_cannot_compute_in_float16_says_so(make_tiny_pipe, mon
     with pytest.raises(ValueError, match=r"dtype=float16 does not work on cpu with torch .*; use float32"):
         pipe.to(dtype="float16")
     assert pipe.dtype == torch.float32
+
+
+@pytest.mark.parametrize("method", ["__call__", "img2img", "inpaint", "stream"])
+def test_signatures_are_written_out_for_completion_and_type_checkers(method):
+    function = getattr(StableDiffusion, method)
+    assert not hasattr(function, "__signature__") and not hasattr(function, "__wrapped__")
+    assert all(p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in inspect.signature(function).parameters.values())

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ..checks import pick_device
 from ..clip import CLIPTextModel
 from ..config import StableDiffusionConfig
 from ..schedulers import DDIMScheduler, Scheduler
@@ -35,7 +36,6 @@ __all__ = [
     "load_checkpoint",
     "load_component",
     "load_tokenizer",
-    "pick_device",
     "resolve",
     "save_checkpoint",
     "save_component",
@@ -55,22 +55,6 @@ class Components:
     @property
     def config(self) -> StableDiffusionConfig:
         return StableDiffusionConfig(self.vae.config, self.unet.config, self.text_encoder.config)
-
-
-def pick_device(device: torch.device | str | None = None) -> torch.device:
-    """`device`, checked; without one, the fastest this machine has: cuda, mps, cpu.
-
-    Raises:
-        ValueError: no such device here.
-    """
-    here = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
-    if device is None:
-        return torch.device(here[0])
-    try:
-        torch.empty(0, device=device)
-        return torch.device(device)
-    except (RuntimeError, AssertionError, TypeError) as error:  # torch without CUDA asserts
-        raise ValueError(f"device={str(device)!r} is not available; this machine has {', '.join(here)}") from error
 
 
 def load_checkpoint(path: str | Path, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Components:

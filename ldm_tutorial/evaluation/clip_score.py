@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..clip import CLIP
-from ..prompts import tokenize
+from ..inputs import tokenize
 from .drawing import to_levels
 
 

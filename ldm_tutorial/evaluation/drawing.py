@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..options import Options
+from ..inputs import Options
 from .judge import Judge, Verdict, look
 
 if TYPE_CHECKING:

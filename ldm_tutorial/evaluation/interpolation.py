@@ -9,9 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..options import Options
+from ..inputs import Options, choose_scheduler
 from ..pipeline import guide
-from ..run import choose_scheduler
 from ..schedulers import randn
 from .drawing import to_levels
 from .memorization import distance

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from ..options import Options
+from ..inputs import Options
 from ..schedulers import SCHEDULERS, TITLES
 from .accuracy import answers, score
 from .drawing import Drawing, Drawn

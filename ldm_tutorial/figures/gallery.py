@@ -17,9 +17,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ..checks import one_of, whole_number
-from ..options import listed
+from ..inputs import listed, scheduler_name
 from ..pipeline import progress_bar
-from ..run import name_of
 from ..schedulers import TITLES, Scheduler, make_scheduler
 from ..unet import UNet
 from .grids import picture_grid
@@ -209,7 +208,7 @@ def different(argument: str, values: Any) -> tuple[Any, ...]:
 
 def title_of(name: str) -> str:
     """ "Euler ancestral" of "euler_a" or "Euler a". Raises ValueError for a scheduler that does not exist."""
-    return TITLES[name_of(make_scheduler(name))]
+    return TITLES[scheduler_name(make_scheduler(name))]
 
 
 def in_words(axis: str, value: Any) -> str:

@@ -112,7 +112,7 @@ def preflight() -> torch.device:
 
     Returns the device they draw on: cuda, mps or cpu, the first there is.
     """
-    from ..checkpoints import pick_device
+    from ..checks import pick_device
 
     device = pick_device(None)
     for name, problem, found in checks(device):

@@ -16,9 +16,8 @@ from PIL import Image
 
 from ..checkpoints.hub import KNOWN
 from ..images import png_text
-from ..options import Options
-from ..pipeline import DenoisingStep, StableDiffusion
-from ..run import Run, prepare
+from ..inputs import Options
+from ..pipeline import DenoisingStep, Run, StableDiffusion
 from ..schedulers import TITLES
 
 
@@ -55,13 +54,13 @@ def draw(
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        run = prepare(pipe, prompt, Options(**options), image, mask, strength)
+        run = pipe.start(pipe.prepare(prompt, Options(**options), image, mask, strength))
     note = "; ".join(str(warning.message) for warning in caught)
-    total = len(run.timesteps)
+    total = len(run.inputs.timesteps)
     latents = run.latents
     step, done, cost, last_preview = None, 0, 0.0, time.monotonic()
 
-    # What `pipe.stream` gives, but `run` is at hand: it holds the settings that belong into the file.
+    # What `pipe.stream` gives, but `run` is at hand: it holds the inputs, and the settings that belong into the file.
     for step in pipe.denoise(run):
         latents, done = step.latents, step.index + 1
         if done == total:
@@ -74,10 +73,7 @@ def draw(
             cost = last_preview - began
         yield Frame(done, total, pictures, step, run, note)
 
-    pictures = pipe.decode(latents)
-    for picture, settings in zip(pictures, run.settings):
-        picture.info.update(settings)
-    yield Frame(done, total, pictures, step, run, note)
+    yield Frame(done, total, pipe.finish(run.inputs, latents), step, run, note)
 
 
 # ---- settings in words and in code

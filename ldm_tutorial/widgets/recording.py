@@ -94,8 +94,8 @@ def record(pipe: StableDiffusion, prompt: str, **options: Any) -> Iterator[Recor
     size = (options["height"] // f if "height" in options else unet, options["width"] // f if "width" in options else unet)
     with attention_heard(pipe.unet, size) as heard:
         for frame in frames:
-            step, scheduler = frame.step, frame.run.scheduler
-            after = 0.0 if frame.is_last else scheduler.sigma_at(frame.run.timesteps[frame.done]).item()
+            step, scheduler = frame.step, frame.run.inputs.scheduler
+            after = 0.0 if frame.is_last else scheduler.sigma_at(frame.run.inputs.timesteps[frame.done]).item()
             scale = (after**2 + 1) ** -0.5 if isinstance(scheduler, VEScheduler) else 1.0
             latents = step.latents[:1] * scale  # at unit scale
             recording.sigmas.append(step.sigma)

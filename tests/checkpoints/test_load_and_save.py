@@ -13,13 +13,13 @@ from ldm_tutorial.checkpoints import (
     Components,
     load_checkpoint,
     load_component,
-    pick_device,
     save_checkpoint,
     save_component,
 )
 from ldm_tutorial.checkpoints.compvis import to_ldm
 from ldm_tutorial.checkpoints.folder import PARTS, build
 from ldm_tutorial.checkpoints.tensors import read_tensors
+from ldm_tutorial.checks import pick_device
 from ldm_tutorial.clip import CLIPImageTower
 from ldm_tutorial.config import EMOJI, SD15
 from ldm_tutorial.schedulers import DDIMScheduler, EulerDiscreteScheduler

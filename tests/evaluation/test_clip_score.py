@@ -7,7 +7,7 @@ from PIL import Image
 from ldm_tutorial.clip import CLIP
 from ldm_tutorial.evaluation.clip_score import clip_scores
 from ldm_tutorial.images import to_tensor
-from ldm_tutorial.prompts import tokenize
+from ldm_tutorial.inputs import tokenize
 
 PROMPTS = ["a cat", "an octopus with a hat", "a cat"]
 

@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from ldm_tutorial.prompts import tokenize
+from ldm_tutorial.inputs import tokenize
 
 BOS, EOS = 552, 553
 

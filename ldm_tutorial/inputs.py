@@ -1,0 +1,338 @@
+"""From the arguments of one call to checked tensors: prompts to tokens, pictures to pixels, the noise levels. No network.
+
+Every wrong value is one error that says which argument, what it was, and what is allowed, before anything is computed.
+
+Shapes: b pictures of (3, f h, f w) pixels, that are (4, h, w) latents.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .checks import real_number, warn, whole_number, whole_part
+from .config import StableDiffusionConfig
+from .images import fit, mask_to_tensor, to_tensor
+from .schedulers import SCHEDULERS, Scheduler, make_scheduler
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
+Texts = str | Sequence[str]
+Pictures = Image.Image | Sequence[Image.Image]
+MAX_SEED = 2**63 - 1
+
+# A scheduler chosen by name takes these from the model's own: how it was trained, not how to sample.
+TRAINED_WITH = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type", "rescale_betas_zero_snr")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `pipe(...)`, `img2img`, `inpaint` and `stream` have in common.
+
+    negative_prompt    what to stay away from: one for all, or a list as long as that of the prompts
+    scheduler          a name, such as "ddim" or "euler_a", or an object; None: the model's own, `pipe.scheduler`
+    scheduler_options  settings for a scheduler given by name, such as {"eta": 1.0} or {"use_karras_sigmas": True}
+    steps              how many noise levels are visited, 1 ... 1000
+    guidance_scale     how strongly the prompt counts. 1: as it was trained, the U-Net is evaluated once a step instead of
+                       twice, and the negative prompt has no effect; 0: only the negative prompt counts
+    guidance_rescale   0 ... 1, against the excess contrast of high scales (`pipeline.guide`)
+    seed               a number: picture i is drawn with seed + i; a list: one per picture; None: a random number.
+                       One seed is the same noise on every device and in every batch
+    num_images         pictures per prompt, next to each other in the result
+    height, width      in pixels, multiples of the autoencoder's factor. None: those of the image or of the latents, else
+                       what the model was trained on. An image is scaled and its edges cut to fit
+    latents            noise of unit variance to start from instead of the seed's, (b, 4, height / f, width / f)
+    """
+
+    negative_prompt: Texts = ""
+    scheduler: str | Scheduler | None = None
+    scheduler_options: Mapping[str, Any] | None = None
+    steps: int = 25
+    guidance_scale: float = 7.5
+    guidance_rescale: float = 0.0
+    seed: int | Sequence[int] | None = 0
+    num_images: int = 1
+    height: int | None = None
+    width: int | None = None
+    latents: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        whole_number("steps", self.steps, 1)
+        real_number("guidance_scale", self.guidance_scale)
+        real_number("guidance_rescale", self.guidance_rescale, 0, 1)
+        whole_number("num_images", self.num_images, 1)
+        if self.latents is not None and not (isinstance(self.latents, Tensor) and self.latents.ndim == 4):
+            raise ValueError("latents must be a tensor (b, 4, h, w)")
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """One call of the pipeline, checked: everything that is known before a network runs."""
+
+    scheduler: Scheduler  # a copy for this call, so that two calls at once do not share its state
+    timesteps: Tensor  # those to visit: all, or the last of them when a picture is redrawn
+    shape: tuple[int, int, int, int]  # of the latents, (b, 4, h, w)
+    tokens: Tensor  # of the prompts, (b, 77) integers
+    negative_tokens: Tensor  # (b, 77)
+    seeds: list[int]
+    pixels: Tensor | None  # (b, 3, f h, f w) in [-1, 1]: the picture to redraw
+    mask: Tensor | None  # (b, 1, f h, f w): 1 where it is to be repainted, 0 where it stays
+    from_noise: bool  # False: start from the picture, with the noise of the first timestep added
+    options: Options
+    settings: list[dict[str, Any]]  # of each picture, for its file
+
+
+def read_inputs(
+    prompt: Texts,
+    options: Options,
+    image: Pictures | None,
+    mask: Pictures | None,
+    strength: float,
+    config: StableDiffusionConfig,
+    tokenizer: CLIPTokenizer,
+    own_scheduler: Scheduler,
+) -> Inputs:
+    """The arguments of one call, for a model of this configuration. Raises TypeError or ValueError for a wrong one."""
+    # 1. The prompt, seed and picture of each result: lists with one entry for each
+    each = one_per_picture(prompt, options, image, mask, strength)
+    length = config.text_encoder.max_position_embeddings
+    tokens = tokenize(tokenizer, each["prompt"], length)
+    negative_tokens = tokenize(tokenizer, each["negative_prompt"], length, "negative_prompt")
+
+    # 2. Sizes, and pictures as tensors
+    f = config.vae.downsampling
+    height, width = size_of(options, each["image"][0], f, config.unet.sample_size)
+    shape = (len(each["prompt"]), config.vae.latent_channels, height // f, width // f)
+    if options.latents is not None and tuple(options.latents.shape) != shape:
+        raise ValueError(f"latents have shape {tuple(options.latents.shape)}; the other arguments need {shape}")
+    resized = options.height is not None or options.width is not None
+    pixels = None if image is None else pixels_of("image", each["image"], width, height, resized, to_tensor)
+    painted = None if mask is None else pixels_of("mask", each["mask"], width, height, resized, mask_to_tensor)
+
+    # 3. The noise levels
+    scheduler = choose_scheduler(own_scheduler, options)
+    timesteps = timesteps_to_visit(scheduler, options.steps, strength)
+    settings = {
+        "scheduler": scheduler_name(scheduler),
+        "scheduler_options": changed_settings(scheduler),
+        "steps": int(options.steps),
+        "guidance_scale": float(options.guidance_scale),
+        "guidance_rescale": float(options.guidance_rescale),
+        **({} if image is None else {"strength": float(strength)}),
+        "width": width,
+        "height": height,
+    }
+    return Inputs(
+        scheduler,
+        timesteps,
+        shape,
+        tokens,
+        negative_tokens,
+        each["seed"],
+        pixels,
+        painted,
+        from_noise=image is None or (mask is not None and strength == 1),
+        options=options,
+        settings=[
+            {"prompt": text, "negative_prompt": negative, "seed": seed, **settings}
+            for text, negative, seed in zip(each["prompt"], each["negative_prompt"], each["seed"])
+        ],
+    )
+
+
+# ---- one value or a list
+
+
+def one_per_picture(prompt: Any, options: Options, image: Any, mask: Any, strength: float) -> dict[str, list[Any]]:
+    """ "prompt", "negative_prompt", "image", "mask", "seed": of each, a list with one entry per picture, checked."""
+    each = broadcast(options.num_images, prompt=prompt, negative_prompt=options.negative_prompt, image=image, mask=mask)
+    if len(each["prompt"]) == 1 and isinstance(options.seed, (list, tuple)) and options.seed:
+        each = {name: values * len(options.seed) for name, values in each.items()}  # one of all else, several seeds
+    each["seed"] = seeds_of(options.seed, len(each["prompt"]))
+    real_number("strength", strength, 0, 1)
+    if image is None and (mask is not None or strength != 1):
+        raise ValueError("mask needs an image to paint into" if mask is not None else f"strength={strength:g} needs an image")
+    for picture, painted in zip(each["image"], each["mask"]):
+        if isinstance(painted, Image.Image) and isinstance(picture, Image.Image) and painted.size != picture.size:
+            raise ValueError(f"mask is {painted.width}x{painted.height}, but image is {picture.width}x{picture.height}")
+    return each
+
+
+def listed(value: Any) -> list[Any]:
+    """The value as a list; a list or tuple as it is."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def broadcast(num_images: int, **arguments: Any) -> dict[str, list[Any]]:
+    """Bring arguments that are each one value or a list to one length, each entry `num_images` times in a row.
+
+    Raises ValueError for an empty list, and for lists of different lengths.
+    """
+    lists = {name: listed(value) for name, value in arguments.items()}
+    for name, values in lists.items():
+        if not values:
+            raise ValueError(f"{name} is an empty list; give at least one")
+    lengths = {name: len(values) for name, values in lists.items() if len(values) > 1}
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{name} {n}" for name, n in lengths.items())
+        raise ValueError(f"lists must have one length, or be one value; got {found}")
+    length = max(lengths.values(), default=1)
+    whole = {name: values if len(values) == length else values * length for name, values in lists.items()}
+    return {name: [v for v in values for _ in range(num_images)] for name, values in whole.items()}
+
+
+def seeds_of(seed: int | Sequence[int] | None, count: int) -> list[int]:
+    """One seed per picture: seed, seed + 1, ... for a number, a list as it is, and from a random start for None."""
+    if isinstance(seed, (list, tuple)):
+        if len(seed) != count:
+            raise ValueError(f"seed is a list of {len(seed)} for {count} pictures; give one per picture, or one number")
+        return [whole_number("seed", s, 0, MAX_SEED) for s in seed]
+    first = secrets.randbelow(2**32) if seed is None else whole_number("seed", seed, 0, MAX_SEED - count + 1)
+    return list(range(first, first + count))
+
+
+# ---- words
+
+
+def tokenize(tokenizer: CLIPTokenizer, prompts: Sequence[str], length: int = 77, argument: str = "prompt") -> Tensor:
+    """Start token, up to length - 2 tokens of the prompt, end token, and end tokens up to `length`: (b, length) integers.
+
+    Padding with the end token, not with 0, is what Stable Diffusion v1 was trained with (Radford et al. 2021 pad with 0). A
+    prompt that is too long is cut, its end token kept, and a UserWarning says what was cut.
+
+    Raises TypeError for a prompt that is not a string, ValueError for one that cannot be written as UTF-8.
+    """
+    rows = {}
+    for prompt in prompts:
+        check_prompt(prompt, argument)
+        if prompt in rows:
+            continue
+        tokens = tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids
+        kept, cut = tokens[: length - 2], tokens[length - 2 :]
+        if cut:
+            warn_of_cut(tokenizer.decode(cut), len(cut), length - 2, argument)
+        rows[prompt] = [tokenizer.bos_token_id, *kept, *[tokenizer.eos_token_id] * (length - 1 - len(kept))]
+    return torch.tensor([rows[prompt] for prompt in prompts])  # (b, length)
+
+
+def check_prompt(prompt: object, argument: str) -> None:
+    """Raises TypeError if it is not a string, ValueError if it cannot be written as UTF-8."""
+    if not isinstance(prompt, str):
+        raise TypeError(f"{argument} must be a string or a list of strings; got {type(prompt).__name__}: {prompt!r:.60}")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{argument} holds {prompt[error.start]!r} at position {error.start}, which is no character") from None
+
+
+def warn_of_cut(text: str, tokens: int, limit: int, argument: str) -> None:
+    """Say which words of a long prompt the text encoder does not read."""
+    words, start = len(text.split()), text if len(text) <= 60 else f"{text[:57]}..."
+    count = f"last {tokens} tokens ({words} word{'s' * (words != 1)}) are" if tokens > 1 else "last token is"
+    warn(f'{argument} is longer than the {limit} tokens that the text encoder reads; the {count} cut, from "{start}" on')
+
+
+# ---- pictures and sizes
+
+
+def size_of(options: Options, image: Any, factor: int, sample_size: int) -> tuple[int, int]:
+    """(height, width) in pixels: as asked for, else the image's, else that of the latents, else the model's own.
+
+    factor: pixels per latent; sample_size: latents, the model's own. Raises ValueError if it is no multiple of the factor.
+    """
+    if isinstance(image, Image.Image):
+        default = (image.height, image.width)
+    elif options.latents is not None:
+        default = (options.latents.shape[2] * factor, options.latents.shape[3] * factor)
+    else:
+        default = (sample_size * factor, sample_size * factor)
+    asked = (options.height, options.width)
+    height, width = (mine if given is None else given for given, mine in zip(asked, default))
+    try:
+        return side("height", height, factor), side("width", width, factor)
+    except ValueError as error:
+        if isinstance(image, Image.Image) and None in asked:
+            raise ValueError(f"{error} (the image is {image.width}x{image.height}: give height and width, too)") from None
+        raise
+
+
+def side(argument: str, value: object, factor: int) -> int:
+    """A width or height in pixels: a multiple of `factor`, the pixels that share one latent. Raises ValueError if not."""
+    number = whole_number(argument, value, 1)
+    if number % factor:
+        below, above = number // factor * factor, (number // factor + 1) * factor
+        nearest = f"the nearest are {below} and {above}" if below else f"the nearest is {above}"
+        raise ValueError(f"{argument}={number} must be a multiple of {factor}; {nearest}")
+    return number
+
+
+def pixels_of(
+    argument: str,
+    images: Sequence[Image.Image],
+    width: int,
+    height: int,
+    resized: bool,
+    convert: Callable[[Image.Image, str], Tensor],
+) -> Tensor:
+    """The pictures or masks as one tensor, (b, c, height, width). Raises ValueError for one of another size."""
+    tensors = []
+    for image in images:
+        x = convert(image, argument)  # checks it, too
+        if resized:
+            x = convert(fit(image, width, height), argument)
+        if x.shape[-2:] != (height, width):
+            raise ValueError(f"{argument} has {x.shape[-1]}x{x.shape[-2]} pixels, but must have {width}x{height}")
+        tensors.append(x)
+    return torch.cat(tensors)
+
+
+# ---- noise levels
+
+
+def timesteps_to_visit(scheduler: Scheduler, steps: int, strength: float) -> Tensor:
+    """The timesteps: all of them, or those of the last `steps * strength` steps where a picture is redrawn.
+
+    Meng et al. 2022 (arXiv:2108.01073) start part of the way down: the less noise, the more of the picture stays.
+    """
+    scheduler.set_timesteps(whole_number("steps", steps, 1, scheduler.num_train_timesteps))
+    taken = whole_part(steps, strength)
+    if taken == 0 < strength:
+        warn(f"strength={strength:g} of {steps} steps is less than one step: the picture stays")
+    return scheduler.timesteps[steps - taken :]
+
+
+def choose_scheduler(own: Scheduler, options: Options) -> Scheduler:
+    """A new scheduler, as the options ask, for a model that was trained as its own scheduler says."""
+    chosen, settings = options.scheduler, options.scheduler_options or {}
+    if isinstance(chosen, Scheduler):
+        if settings:
+            raise ValueError("scheduler_options need a scheduler given by name; set them on the object instead")
+        return copy.deepcopy(chosen)
+    if chosen is not None and not isinstance(chosen, str):
+        raise TypeError(f"scheduler={chosen!r:.60} must be one of {', '.join(map(repr, SCHEDULERS))}, or a scheduler object")
+    cls = type(own) if chosen is None else type(make_scheduler(chosen))
+    inherited = [field.name for field in dataclasses.fields(own)] if cls is type(own) else list(TRAINED_WITH)
+    if own.rescale_betas_zero_snr:
+        inherited.append("timestep_spacing")  # only from the last timestep on does such a model start from pure noise
+    return make_scheduler(cls.__name__, **{name: getattr(own, name) for name in inherited} | dict(settings))
+
+
+def scheduler_name(scheduler: Scheduler) -> str:
+    """Its name in `SCHEDULERS`, such as "ddim"; that of its class for one from elsewhere."""
+    names = [name for name, cls in SCHEDULERS.items() if type(scheduler) is cls]
+    return names[0] if names else type(scheduler).__name__
+
+
+def changed_settings(scheduler: Scheduler) -> dict[str, Any]:
+    """The settings that are not the defaults of the scheduler's class."""
+    values = {field.name: (getattr(scheduler, field.name), field.default) for field in dataclasses.fields(scheduler)}
+    return {name: value for name, (value, default) in values.items() if value != default}
