@@ -10,28 +10,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: object) -> bool:
     return type(value) is int and value >= 1  # True is no number here
 
 
-# By the type of a field: what it may be, in words and as a test.
-_ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "int": ("a whole number, 1 or more", _is_count),
-    "float": ("a finite number above 0", lambda v: type(v) in (int, float) and 0 < v < math.inf),
-    "tuple[int, ...]": (
-        "a tuple of whole numbers, 1 or more",
-        lambda v: isinstance(v, tuple) and len(v) > 0 and all(map(_is_count, v)),
-    ),
-    "tuple[bool, ...]": (
-        "a tuple of True and False",
-        lambda v: isinstance(v, tuple) and len(v) > 0 and all(type(x) is bool for x in v),
-    ),
-}
+def _kind_of(default: object) -> tuple[str, Callable[[Any], bool]]:
+    """What a field with this default may hold, in words and as a test: its default is an example of it."""
+    if isinstance(default, int):
+        low = min(default, 1)
+        return f"a whole number, {low} or more", lambda v: type(v) is int and v >= low
+    if isinstance(default, float):
+        return "a finite number above 0", lambda v: type(v) in (int, float) and 0 < v < math.inf
+    assert isinstance(default, tuple)
+    if isinstance(default[0], bool):
+        return "a tuple of True and False", lambda v: isinstance(v, tuple) and v != () and all(type(x) is bool for x in v)
+    return "a tuple of whole numbers, 1 or more", lambda v: isinstance(v, tuple) and v != () and all(map(_is_count, v))
 
 
+@dataclass(frozen=True)
 class _JSONConfig:
     """Shared by the three configurations: reading and writing `config.json`, and checking each field by itself.
 
@@ -42,21 +44,28 @@ class _JSONConfig:
 
     FIXED: ClassVar[dict[str, Any]] = {}
     # What older files leave out. Nothing else is guessed: a wrong number of heads would fit every weight.
-    MAY_BE_MISSING: ClassVar[tuple[str, ...]] = ("sample_size", "scaling_factor", "projection_dim")
+    MAY_BE_MISSING: ClassVar = ("sample_size", "scaling_factor", "projection_dim", "bos_token_id", "eos_token_id")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for f in fields(self):
-            value = getattr(self, f.name)
-            allowed, holds = _ALLOWED[f.type]
+            value, (allowed, holds) = getattr(self, f.name), _kind_of(f.default)
             if not holds(value):
                 raise ValueError(f"{type(self).__name__}: {f.name}={value!r} must be {allowed}")
+
+    def _check_divides(self, divisor: str, dimension: str) -> None:
+        """One field divides another, or each number in it. Raises ValueError."""
+        number, sizes = getattr(self, divisor), getattr(self, dimension)
+        for size in sizes if isinstance(sizes, tuple) else [sizes]:
+            if size % number:
+                which = f"{size}, one of {dimension}={sizes}" if isinstance(sizes, tuple) else f"{dimension}={size}"
+                raise ValueError(f"{type(self).__name__}: {divisor}={number} does not divide {which}")
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `config.json`."""
         return {**self.FIXED, **asdict(self)}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]):
+    def from_dict(cls, values: dict[str, Any]) -> Self:
         """Read the content of a `config.json`. Keys that do not change the arithmetic are ignored.
 
         Raises:
@@ -106,9 +115,9 @@ class AutoencoderConfig(_JSONConfig):
     }
     BLOCK_TYPES: ClassVar[dict[str, str]] = {"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
-        _check_channels(self)
+        self._check_divides("norm_num_groups", "block_out_channels")
 
     @property
     def downsampling(self) -> int:
@@ -180,9 +189,9 @@ class UNetConfig(_JSONConfig):
         "mid_block_only_cross_attention": None,
     }
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
-        _check_channels(self)
+        self._check_divides("norm_num_groups", "block_out_channels")
         if self.block_out_channels[0] % 2:
             raise ValueError(
                 f"UNetConfig: block_out_channels={self.block_out_channels} must begin with an even number: "
@@ -193,12 +202,7 @@ class UNetConfig(_JSONConfig):
                 f"UNetConfig: attention_levels={self.attention_levels} needs one entry for each of the "
                 f"{len(self.block_out_channels)} block_out_channels"
             )
-        for channels in self.block_out_channels:
-            if channels % self.num_attention_heads:
-                raise ValueError(
-                    f"UNetConfig: num_attention_heads={self.num_attention_heads} does not divide {channels}, "
-                    f"one of block_out_channels={self.block_out_channels}"
-                )
+        self._check_divides("num_attention_heads", "block_out_channels")
 
     def to_dict(self) -> dict[str, Any]:
         values = super().to_dict()
@@ -228,17 +232,24 @@ class UNetConfig(_JSONConfig):
         return {**values, "attention_levels": levels, "num_attention_heads": heads}
 
 
+CLIP_VOCABULARY = 49408  # entries, of which the last two begin and end every prompt
+
+
 @dataclass(frozen=True)
 class CLIPTextConfig(_JSONConfig):
     """The text encoder (Radford et al. 2021, section 2.4): a causal transformer over 77 tokens."""
 
-    vocab_size: int = 49408
+    vocab_size: int = CLIP_VOCABULARY
     hidden_size: int = 768
     intermediate_size: int = 3072
     num_hidden_layers: int = 12
     num_attention_heads: int = 12
     max_position_embeddings: int = 77
     projection_dim: int = 768  # of the contrastive head, which Stable Diffusion does not use
+    # The tokens that begin and end every prompt; the latter also fills it up to 77. -1: CLIP's own, 49406 and 49407, even where
+    # others were added behind them, or the last two of a smaller vocabulary
+    bos_token_id: int = -1
+    eos_token_id: int = -1
 
     FIXED: ClassVar[dict[str, Any]] = {
         "model_type": "clip_text_model",
@@ -247,35 +258,24 @@ class CLIPTextConfig(_JSONConfig):
         "attention_dropout": 0.0,
     }
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"CLIPTextConfig: num_attention_heads={self.num_attention_heads} does not divide hidden_size={self.hidden_size}"
-            )
-
-    @property
-    def bos_token_id(self) -> int:
-        return self.vocab_size - 2
-
-    @property
-    def eos_token_id(self) -> int:
-        """Ends every prompt, and fills it up to 77 tokens."""
-        return self.vocab_size - 1
+        self._check_divides("num_attention_heads", "hidden_size")
+        for name, from_the_end in (("bos_token_id", 2), ("eos_token_id", 1)):
+            if getattr(self, name) == -1:
+                object.__setattr__(self, name, max(min(self.vocab_size, CLIP_VOCABULARY) - from_the_end, 0))
+            elif getattr(self, name) >= self.vocab_size:
+                raise ValueError(f"CLIPTextConfig: {name}={getattr(self, name)} is not below vocab_size={self.vocab_size}")
 
     def to_dict(self) -> dict[str, Any]:
-        tokens = {"bos_token_id": self.bos_token_id, "eos_token_id": self.eos_token_id, "pad_token_id": self.eos_token_id}
-        return {"architectures": ["CLIPTextModel"], **super().to_dict(), **tokens}
+        return {"architectures": ["CLIPTextModel"], **super().to_dict(), "pad_token_id": self.eos_token_id}
 
-
-def _check_channels(config: AutoencoderConfig | UNetConfig) -> None:
-    name = type(config).__name__
-    for channels in config.block_out_channels:
-        if channels % config.norm_num_groups:
-            raise ValueError(
-                f"{name}: norm_num_groups={config.norm_num_groups} does not divide {channels}, "
-                f"one of block_out_channels={config.block_out_channels}"
-            )
+    @classmethod
+    def _from_file(cls, values: dict[str, Any]) -> dict[str, Any]:
+        # transformers wrote 0 and 2 for CLIP's vocabulary, too, until 2023: in the official file of v1.5, for one
+        size, never = values.get("vocab_size"), {"bos_token_id": 0, "eos_token_id": 2}
+        wrong = [key for key in never if values.get(key) == never[key] and _is_count(size) and size >= CLIP_VOCABULARY]
+        return {key: value for key, value in values.items() if key not in wrong}
 
 
 @dataclass(frozen=True)

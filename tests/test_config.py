@@ -154,6 +154,30 @@ def test_a_file_that_is_no_object_is_refused(cls, content):
         cls.from_dict(content)
 
 
+def test_the_file_says_which_tokens_begin_and_end_a_prompt():
+    config = CLIPTextConfig.from_dict(OFFICIAL_TEXT_ENCODER | {"vocab_size": 49500, "bos_token_id": 49498, "eos_token_id": 49499})
+    assert (config.bos_token_id, config.eos_token_id) == (49498, 49499)
+    assert CLIPTextConfig.from_dict(config.to_dict()) == config
+    small = CLIPTextConfig.from_dict(OFFICIAL_TEXT_ENCODER | {"vocab_size": 600})  # where 0 and 2 may well be meant
+    assert (small.bos_token_id, small.eos_token_id) == (0, 2)
+
+
+@pytest.mark.parametrize("said", [{}, {"bos_token_id": 49406, "eos_token_id": 49407}, {"bos_token_id": ..., "eos_token_id": ...}])
+def test_tokens_that_were_added_to_clips_vocabulary_do_not_end_a_prompt(said):
+    """As after a textual inversion: in a new file, in one with the wrong numbers of 2022, and in one that does not say."""
+    file = {k: v for k, v in (OFFICIAL_TEXT_ENCODER | {"vocab_size": 49409} | said).items() if v is not ...}
+    for config in (CLIPTextConfig.from_dict(file), CLIPTextConfig(vocab_size=49409)):
+        assert (config.bos_token_id, config.eos_token_id, config.vocab_size) == (49406, 49407, 49409)
+    assert dataclasses.replace(SD15.text_encoder, vocab_size=49410).eos_token_id == 49407
+
+
+def test_the_last_two_of_a_smaller_vocabulary_begin_and_end_a_prompt_unless_it_is_said():
+    assert (CLIPTextConfig(vocab_size=100).bos_token_id, CLIPTextConfig(vocab_size=100).eos_token_id) == (98, 99)
+    assert CLIPTextConfig(vocab_size=100, bos_token_id=0, eos_token_id=7).to_dict()["pad_token_id"] == 7
+    with pytest.raises(ValueError, match="CLIPTextConfig: eos_token_id=100 is not below vocab_size=100"):
+        CLIPTextConfig(vocab_size=100, eos_token_id=100)
+
+
 # ---- other models
 
 SD2_UNET = OFFICIAL_UNET | {
@@ -226,7 +250,7 @@ def test_another_architecture_is_refused_by_the_option_that_differs(cls, file, m
 
 
 def integers_of(cls):
-    return [f.name for f in dataclasses.fields(cls) if f.type == "int"]
+    return [f.name for f in dataclasses.fields(cls) if type(f.default) is int and f.default > 0]
 
 
 @pytest.mark.parametrize(
@@ -237,6 +261,14 @@ def test_a_number_of_things_must_be_a_positive_integer(cls, argument, value):
     with pytest.raises(ValueError) as error:
         cls(**{argument: value})
     assert f"{cls.__name__}: {argument}={value!r} must be a whole number, 1 or more" in str(error.value)
+
+
+@pytest.mark.parametrize("value", [-2, 2.5, "8", None, True, [8]])
+@pytest.mark.parametrize("argument", ["bos_token_id", "eos_token_id"])
+def test_a_token_must_be_a_whole_number(argument, value):
+    with pytest.raises(ValueError) as error:
+        CLIPTextConfig(**{argument: value})
+    assert f"CLIPTextConfig: {argument}={value!r} must be a whole number, -1 or more" in str(error.value)
 
 
 @pytest.mark.parametrize("value", [(), 320, "abc", None, (320, 0), (320, -32), (320.0,), (True,), [320, 640], ("320",)])

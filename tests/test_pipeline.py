@@ -716,8 +716,8 @@ def test_parts_that_do_not_belong_together_are_named(tiny_pipe, tiny_config):
     narrow = CLIPTextModel(replace(tiny_config.text_encoder, hidden_size=12))
     with pytest.raises(ValueError, match="the U-Net reads words of width 18, the text encoder writes 12"):
         StableDiffusion(p.unet, p.vae, narrow, p.tokenizer)
-    other = CLIPTextModel(replace(tiny_config.text_encoder, vocab_size=600))
-    with pytest.raises(ValueError, match="the tokenizer ends a prompt with token 553, the text encoder expects 599"):
+    other = CLIPTextModel(replace(tiny_config.text_encoder, eos_token_id=552))
+    with pytest.raises(ValueError, match="the tokenizer ends a prompt with token 553, the text encoder expects 552"):
         StableDiffusion(p.unet, p.vae, other, p.tokenizer)
 
 
