@@ -229,8 +229,8 @@ def generate(args: argparse.Namespace) -> None:
 
 
 def compare(args: argparse.Namespace) -> None:
+    from .figures.canvas import to_picture
     from .figures.gallery import draw_gallery
-    from .figures.grids import to_picture
     from .images import check_output, save_image
     from .schedulers import TITLES, make_scheduler
 
@@ -311,7 +311,8 @@ def describe(settings: dict[str, Any]) -> str:
 
 def sheet(pictures: list[Image], prompt: str) -> Image:
     """Several pictures of one prompt as one, in the order of their seeds."""
-    from .figures.grids import picture_grid, to_picture
+    from .figures.canvas import to_picture
+    from .figures.grids import picture_grid
     from .schedulers import TITLES
 
     columns = math.ceil(len(pictures) ** 0.5)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ldm_tutorial import load_pipeline
 from ldm_tutorial.checkpoints.atomic import write_atomically
+from ldm_tutorial.figures.canvas import to_picture
 from ldm_tutorial.figures.gallery import PROMPTS, draw_gallery
-from ldm_tutorial.figures.grids import to_picture
 
 ROOT = Path(__file__).resolve().parent.parent
 

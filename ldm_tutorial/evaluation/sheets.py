@@ -9,14 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure as Plot
 from matplotlib.ticker import NullLocator
 from PIL import Image
 from torch import Tensor
 
 from ..checkpoints.atomic import write_atomically
-from ..figures.grids import DPI, to_picture
+from ..figures.canvas import DPI, new_figure, to_picture
 from ..schedulers import TITLES
 from .report import Figure
 
@@ -44,8 +42,7 @@ def captioned_sheet(
     width, height = zoom * (w * len(cells[0]) + 2 * (len(cells[0]) - 1)), zoom * h
     rows, top = -(-len(cells) // columns), 2 * LINE if title else GAP
     canvas = np.full((top + rows * (height + lines * LINE + GAP), GAP + columns * (width + GAP), 3), 255, dtype=np.uint8)
-    figure = Plot(figsize=(canvas.shape[1] / DPI, canvas.shape[0] / DPI), dpi=DPI)
-    FigureCanvasAgg(figure)
+    figure = new_figure(canvas.shape[1] / DPI, canvas.shape[0] / DPI)
 
     def write(x: float, y: float, text: str, size: float, **style: object) -> None:
         figure.text(x / canvas.shape[1], 1 - y / canvas.shape[0], text, fontsize=size, va="top", parse_math=False, **style)
@@ -75,8 +72,7 @@ def save_sheet(sheet: Image.Image, path: Path) -> None:
 
 def quality_curves(curves: Mapping[str, Sequence[tuple[Figure, Figure]]], values: Sequence[float], name: str) -> Image.Image:
     """Shares of right subjects (left) and right styles (right) over a setting, with their 95 % intervals."""
-    figure = Plot(figsize=(9.6, 3.8), dpi=DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9.6, 3.8, "constrained")
     count = next(iter(curves.values()))[0][0].count
     figure.suptitle(f"Quality against {name}: {count} trained prompts a point, one seed each", fontsize=11)
     for side, title in enumerate(("right subject", "right style")):

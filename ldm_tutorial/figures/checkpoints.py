@@ -1,6 +1,6 @@
 """Figures of a checkpoint: how its bytes are laid out, and the two names that each block of the U-Net has.
 
-Every name and number in them is computed: by `ldm_format`, or from the file itself.
+Every name and number in them is computed: by `checkpoints.compvis`, or from the file itself.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ from matplotlib.figure import Figure
 from ..checkpoints.compvis import PREFIX, ldm_name
 from ..checkpoints.folder import build
 from ..config import UNetConfig
-from .grids import PART_COLORS
-from .machine_map import INK
-from .networks import WORDS, Drawing
+from .canvas import INK, PART_COLORS, Diagram
 
 OUR_LAYER = re.compile(r"conv_in|mid_block\.\w+\.\d+|\w+_blocks\.\d+\.\w+\.\d+")
-UNET, DATA = PART_COLORS["unet"], PART_COLORS["vae"]
+UNET, DATA, WORDS = PART_COLORS["unet"], PART_COLORS["vae"], PART_COLORS["text_encoder"]
 
 
 def block_names(config: UNetConfig) -> dict[str, dict[str, str]]:
@@ -45,7 +43,7 @@ def name_map(config: UNetConfig) -> Figure:
     top = 7 + step * rows  # center of the uppermost
     wide, wider = 62.0, 68.0
     left, right = 2 + wide / 2, 6 + wide + wider / 2
-    drawing = Drawing(8 + wide + wider, top + 8)
+    drawing = Diagram(8 + wide + wider, top + 8)
 
     def block(x: float, y: float, width: float, theirs: str, note: str = "") -> None:
         drawing.box(x, y, width, step - 0.9, UNET)
@@ -77,7 +75,7 @@ def file_layout(path: str | Path, shown: int = 3) -> Figure:
     tensors: Mapping[str, dict] = {name: entry for name, entry in header.items() if name != "__metadata__"}
     first = sorted(tensors.items(), key=lambda item: item[1]["data_offsets"])[:shown]
 
-    drawing = Drawing(128, 23 + 5 * shown)
+    drawing = Diagram(128, 23 + 5 * shown)
     y = 12 + 5 * shown
     drawing.box(9, y, 14, 7, WORDS, f"8 bytes\n{length:,}", 9)
     drawing.box(34, y, 34, 7, UNET, f"header: {length:,} bytes of JSON\n{len(tensors):,} names, types, shapes, places", 9)

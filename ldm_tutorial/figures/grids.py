@@ -1,33 +1,20 @@
-"""Figures: pure functions from pictures and numbers to matplotlib figures. None of them touches pyplot's global state."""
+"""Grids of pictures, and tensors made visible as pictures: latents, feature maps, attention maps."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
+import torch
 from matplotlib import colormaps
-from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 from torch import Tensor
 
-DPI = 100
+from .canvas import DPI, HEAT, new_figure
+
 GAP, LABEL, CHARACTER = 8, 26, 7.5  # pixels: between pictures, a line of text, the width of a letter
-
-# One color per part, in every picture of the series: the four of Okabe and Ito's palette that any eye tells apart best.
-PART_COLORS = {
-    "text_encoder": "#D55E00",  # vermilion
-    "unet": "#0072B2",  # blue
-    "scheduler": "#F0E442",  # yellow
-    "vae": "#009E73",  # green
-}
-
-# Lines on white, told apart by color and by style: blue, vermilion, green, black, purple.
-LINES = (("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#222222", ":"), ("#CC79A7", (0, (5, 1, 1, 1, 1, 1))))
 
 
 def picture_grid(
@@ -72,8 +59,7 @@ def picture_grid(
     top += LABEL * (bool(column_labels) + bool(column_groups))
     canvas_height = top + rows * (height + GAP)
 
-    figure = Figure(figsize=(canvas_width / DPI, canvas_height / DPI), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(canvas_width / DPI, canvas_height / DPI)
 
     def write(x: float, y: float, text: str, size: float, **style) -> None:
         # parse_math: a prompt may hold dollar signs
@@ -107,11 +93,23 @@ def picture_grid(
     return figure
 
 
-def to_picture(figure: Figure) -> Image.Image:
-    """The figure as a PIL image, at its own resolution."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+def maps_over(picture: Image.Image, maps: Sequence[Tensor], labels: Sequence[str], name: str = "drawn") -> Figure:
+    """The picture, under its name, and beside it, in gray, once for each map, (h, w).
+
+    The lighter, the larger, each map on its own scale.
+    """
+    figure = new_figure(1.45 * (len(maps) + 1), 1.95, "constrained")
+    first, *others = figure.subplots(1, len(maps) + 1)
+    extent = (0, picture.width, picture.height, 0)
+    first.imshow(picture, extent=extent)
+    first.set_title(name, fontsize=9)
+    for axes, values, label in zip(others, maps, labels):
+        axes.imshow(np.asarray(picture.convert("L")), cmap="gray", vmin=0, vmax=255, extent=extent)
+        axes.imshow(values.detach().float().cpu().numpy(), cmap=HEAT, alpha=0.7, interpolation="nearest", extent=extent)
+        axes.set_title(label, fontsize=9, parse_math=False)
+    for axes in (first, *others):
+        axes.set_axis_off()
+    return figure
 
 
 def channel_pictures(latents: Tensor, limit: float | None = None) -> list[Image.Image]:
@@ -128,83 +126,17 @@ def channel_pictures(latents: Tensor, limit: float | None = None) -> list[Image.
     return [Image.fromarray((255 * channel[..., :3]).round().astype(np.uint8)) for channel in colors]
 
 
-def curves_over_steps(curves: Mapping[str, Sequence[float]], title: str = "") -> Figure:
-    """One line each, a value for every step, on a logarithmic scale. Lines differ in marker as well as in color."""
-    figure = Figure(figsize=(6.4, 3.2), dpi=DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for (name, values), marker, color in zip(curves.items(), "osD^", PART_COLORS.values()):
-        axes.plot(range(1, len(values) + 1), values, color=color, marker=marker, markersize=4, linewidth=1.5, label=name)
-    axes.set(xlabel="step", yscale="log", title=title)
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    return figure
+def feature_picture(features: Tensor, side: int = 64) -> Image.Image:
+    """A feature map, (c, h, w), as one picture: its three principal components are red, green and blue, each on its own scale.
 
-
-class Panel(NamedTuple):
-    """One pair of axes: lines by their names, each (x, y) of equal lengths, and what the axes mean.
-
-    markers: a point at each value as well; points: nothing but points.
+    Where two positions have one color, the network says much the same about them. Raises ValueError for another shape.
     """
-
-    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
-    xlabel: str
-    ylabel: str
-    title: str = ""
-    xscale: str = "linear"
-    yscale: str = "linear"
-    markers: bool = False
-    points: bool = False
-
-
-def line_panels(*panels: Panel, height: float = 3.2) -> Figure:
-    """Panels side by side, `height` inches high. Lines differ in style as well as in color; one line needs no legend."""
-    figure = Figure(figsize=(3.4 * len(panels) + (1.6 if len(panels) == 1 else 0), height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    figure.set_layout_engine("constrained")
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
-        for (name, (x, y)), (color, style), marker in zip(panel.lines.items(), LINES, "os^Dv"):
-            marked = marker if panel.markers or panel.points else None
-            axes.plot(
-                np.asarray(x),
-                np.asarray(y),
-                color=color,
-                label=name,
-                linestyle="none" if panel.points else style,
-                linewidth=1.6,
-                marker=marked,
-                markersize=2.5 if panel.points else 4,
-            )
-        axes.set(xlabel=panel.xlabel, ylabel=panel.ylabel, title=panel.title, xscale=panel.xscale, yscale=panel.yscale)
-        for axis, scale in ((axes.xaxis, panel.xscale), (axes.yaxis, panel.yscale)):
-            if scale == "log":
-                plain_log_ticks(axis)
-        axes.grid(alpha=0.3)
-        if len(panel.lines) > 1:
-            axes.legend(frameon=False, fontsize=8)
-    return figure
-
-
-def plain_log_ticks(axis: Axis) -> None:
-    """Numbers at 1, 2, 5, 10, 20, ... of a logarithmic axis that spans less than two decades, else at 1, 10, 100, ..."""
-    low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter(NullFormatter())
-
-
-def density_over_time(density: np.ndarray, x: Sequence[float], t: Sequence[float], paths: np.ndarray, title: str = "") -> Figure:
-    """How the density of a number, (len(x), len(t)), changes with time, in grays; over it some paths, (n, len(t)).
-
-    Each moment is scaled to its own largest density, so that flat and peaked ones are seen alike.
-    """
-    figure = Figure(figsize=(7.2, 3.2), dpi=DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot(title=title, xlabel="timestep t", ylabel="x")
-    extent = (t[0], t[-1], x[0], x[-1])
-    axes.imshow(density / density.max(0), extent=extent, origin="lower", aspect="auto", cmap="Greys", vmax=1.4)
-    for path, (color, _) in zip(paths, LINES):
-        axes.plot(t, path, color=color, linewidth=0.9)
-    axes.set_ylim(x[0], x[-1])
-    return figure
+    if features.ndim != 3:
+        raise ValueError(f"features must be those of one picture, (c, h, w); got {tuple(features.shape)}")
+    x = features.detach().double().cpu().flatten(1).T  # (h * w, c)
+    u, s, _ = torch.linalg.svd(x - x.mean(0), full_matrices=False)
+    parts = u[:, :3] * s[:3]  # (h * w, 3)
+    parts = parts * parts.gather(0, parts.abs().argmax(0, keepdim=True)).sign()  # a component's sign is chance
+    low, high = parts.min(0).values, parts.max(0).values
+    levels = (255 * (parts - low) / (high - low).clamp(min=1e-12)).round().to(torch.uint8)
+    return Image.fromarray(levels.view(*features.shape[1:], 3).numpy()).resize((side, side), Image.Resampling.NEAREST)

@@ -1,7 +1,6 @@
 """Figures of guidance in a plane where the perfect answers are known: the arrow, the field of arrows, and where points end.
 
-Pure functions to matplotlib figures, like those of `plotting`. In all of them gray is everything there is, and the lines in
-green are what is asked for: one class of it.
+In all of them gray is everything there is, and the lines in green are what is asked for: one class of it.
 """
 
 from __future__ import annotations
@@ -10,14 +9,13 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..lessons.toy import GaussianMixture
-from .grids import DPI, PART_COLORS
+from .canvas import INK, PART_COLORS, new_figure
 
-WITHOUT, WITH, ASKED, INK = PART_COLORS["unet"], PART_COLORS["text_encoder"], PART_COLORS["vae"], "#222222"
+WITHOUT, WITH, ASKED = PART_COLORS["unet"], PART_COLORS["text_encoder"], PART_COLORS["vae"]
 
 
 def grid(limit: float, count: int) -> Tensor:
@@ -49,8 +47,7 @@ def guidance_arrow(
 
     On its extension, the guess that each scale gives.
     """
-    figure = Figure(figsize=(size, size), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(size, size)
     axes = figure.add_axes((0.005, 0.005, 0.99, 0.99))
     clouds(axes, everything, asked, limit)
     without, with_words = (m.denoised(x[None].double(), alpha_bar)[0] for m in (everything, asked))  # (2,) each
@@ -79,8 +76,7 @@ def guidance_fields(
     fields: Mapping[str, Tensor], everything: GaussianMixture, asked: GaussianMixture, alpha_bar: float, limit: float = 3.0
 ) -> Figure:
     """One panel for each field of arrows on `grid(limit, n)`, (n * n, 2); each is drawn to its own scale."""
-    figure = Figure(figsize=(2.7 * len(fields), 3.0), dpi=DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(2.7 * len(fields), 3.0, "constrained")
     for axes, (name, arrows) in zip(figure.subplots(1, len(fields), squeeze=False)[0], fields.items()):
         clouds(axes, everything, asked, limit, alpha_bar)
         points = grid(limit, round(len(arrows) ** 0.5))
@@ -93,8 +89,7 @@ def ends_in_the_plane(
     ends: Mapping[str, Tensor], everything: GaussianMixture, asked: GaussianMixture, limit: float = 3.0
 ) -> Figure:
     """One panel for each method: where its points, (b, 2), end. What lies outside the square is drawn at its edge."""
-    figure = Figure(figsize=(2.7 * len(ends), 3.0), dpi=DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(2.7 * len(ends), 3.0, "constrained")
     for axes, (name, points) in zip(figure.subplots(1, len(ends), squeeze=False)[0], ends.items()):
         clouds(axes, everything, asked, limit)
         axes.plot(*points.clamp(-limit, limit).T, ".", color=WITHOUT, markersize=2.5, alpha=0.4, clip_on=False)

@@ -1,6 +1,6 @@
 """The map of the whole machine, drawn from the two configurations: the sizes on it are computed, never typed.
 
-One color per part in every picture of the series: `plotting.PART_COLORS`.
+One color per part in every picture of the series: `canvas.PART_COLORS`.
 """
 
 from __future__ import annotations
@@ -8,18 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from PIL import Image
 
 from ..config import EMOJI, SD15, StableDiffusionConfig
-from .grids import DPI, PART_COLORS
+from .canvas import FAINT, PART_COLORS, Diagram, Point
 
 MODELS = {"emoji": EMOJI, "sd15": SD15}
-INK, FAINT = "#222222", "#B5B5B5"
-WIDTH, HEIGHT = 148, 58  # of the drawing, in units of which 12.8 are an inch
 
 
 def shapes(config: StableDiffusionConfig) -> dict[str, tuple[int, ...]]:
@@ -49,69 +45,36 @@ def machine_map(
     """
     if lit is not None and lit not in PART_COLORS:
         raise ValueError(f"lit={lit!r} must be one of {', '.join(map(repr, PART_COLORS))}, or None")
-    figure = Figure(figsize=(WIDTH / 12.8, (HEIGHT - 3) / 12.8), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(3, HEIGHT))
-    axes.set_axis_off()
+    drawing = Diagram(148, 55)
     sizes = {name: shapes(config) for name, config in models.items()}
-
-    def write(x: float, y: float, text: str, size: float = 9.5, color: str = INK, **style) -> None:
-        axes.text(x, y, text, fontsize=size, color=color, va="center", **{"ha": "center", "parse_math": False, **style})
+    write = drawing.write
 
     def box(x: float, y: float, width: float, height: float, part: str, title: str, text: str, style: str = "-") -> None:
         """A part, around its center."""
         color = to_rgb(PART_COLORS[part] if lit in (None, part) else FAINT)
         fill = 1 - (0.55 if lit == part else 0.22) * (1 - np.array(color))  # a tint, so that black text is readable
-        corner = (x - width / 2, y - height / 2)
-        shape = FancyBboxPatch(
-            corner,
-            width,
-            height,
-            boxstyle="round,pad=0,rounding_size=1.6",
-            facecolor=fill,
-            edgecolor=color,
-            linewidth=2.4,
-            linestyle=style,
-        )
-        axes.add_patch(shape)
+        rounded = "round,pad=0,rounding_size=1.6"
+        drawing.box(x, y, width, height, color, facecolor=fill, linewidth=2.4, linestyle=style, boxstyle=rounded)
         write(x, y + 1.9, title, 11.5, weight="bold")
         write(x, y - 2.2, text, 8.5)
 
-    def arrow(start: tuple[float, float], end: tuple[float, float], bend: str = "arc3", style: str = "-") -> None:
-        axes.add_patch(
-            FancyArrowPatch(
-                start,
-                end,
-                arrowstyle="-|>",
-                mutation_scale=14,
-                connectionstyle=bend,
-                linestyle=style,
-                shrinkA=0,
-                shrinkB=0,
-                linewidth=1.6,
-                color=INK,
-            )
-        )
+    def arrow(start: Point, end: Point, bend: str = "arc3", style: str = "-") -> None:
+        drawing.arrow(start, end, bend, mutation_scale=14, linewidth=1.6, linestyle=style, zorder=2.5)
 
     def flow(x: float, y: float, what: str, **style) -> None:
         """The name of what flows, and its shape for each model below."""
         write(x, y, what, 9.5, weight="bold", **style)
         for i, (model, values) in enumerate(sizes.items()):
             shape = ", ".join(map(str, values[what]))
-            write(x, y - 2.7 * (i + 1), f"{model} ({shape})", 8, "#444444", **style)
+            write(x, y - 2.7 * (i + 1), f"{model} ({shape})", 8, color="#444444", **style)
 
     def thumbnail(x: float, y: float, side: float, image: Image.Image | None) -> None:
-        extent = (x - side / 2, x + side / 2, y - side / 2, y + side / 2)
         pixels = np.full((1, 1, 3), 0.93) if image is None else np.asarray(image.convert("RGB").resize((96, 96), Image.LANCZOS))
-        axes.imshow(pixels, extent=extent, aspect="auto", interpolation="nearest", zorder=1)
-        axes.plot(
-            [extent[0], extent[1], extent[1], extent[0], extent[0]],
-            [extent[2], extent[2], extent[3], extent[3], extent[2]],
-            color="#888888",
-            linewidth=1,
-        )
+        drawing.image(x, y, side, pixels, zorder=1)
+        left, right, low, high = x - side / 2, x + side / 2, y - side / 2, y + side / 2
+        drawing.axes.plot([left, right, right, left, left], [low, low, high, high, low], color="#888888", linewidth=1)
 
-    top, middle = 48, 22
+    top, middle = 45, 19
 
     # 1. The words, above the U-Net that reads them
     write(13, top + 2, "the prompt", 9.5, weight="bold")
@@ -132,7 +95,7 @@ def machine_map(
     flow(75.5, middle + 8.5, "predicted noise")
     box(96, middle, 20, 12, "scheduler", "Scheduler", "takes some of it away")
     arrow((96, middle - 6), (53, middle - 6), "arc,angleA=-90,angleB=-90,armA=52,armB=52,rad=14")
-    write(74.5, 7.4, "latents with less noise, and the next timestep: 25 times around", 9.5, weight="bold")
+    write(74.5, 4.4, "latents with less noise, and the next timestep: 25 times around", 9.5, weight="bold")
 
     # 3. The picture
     arrow((106, middle), (112, middle))
@@ -147,7 +110,7 @@ def machine_map(
     arrow((112, top), (103, top), style="--")
     write(102, top + 1.5, "in training, and to", 8.5, ha="right")
     write(102, top - 1.5, "start from a picture", 8.5, ha="right")
-    return figure
+    return drawing.figure
 
 
 def markov_chain(pictures: Sequence[Image.Image]) -> Figure:
@@ -157,42 +120,22 @@ def markov_chain(pictures: Sequence[Image.Image]) -> Figure:
     """
     if len(pictures) != 4:
         raise ValueError(f"pictures must be four, for x_T, x_t, x_(t-1) and x_0; got {len(pictures)}")
-    figure = Figure(figsize=(9.6, 3.6), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 96), ylim=(0, 36), aspect="equal")
-    axes.set_axis_off()
+    drawing = Diagram(96, 36, unit=10)
     places, y, side = (10, 36, 60, 86), 18, 13
-    sampling, noising = PART_COLORS["unet"], PART_COLORS["text_encoder"]
+    sampling, noising, noising_text = PART_COLORS["unet"], PART_COLORS["text_encoder"], "#B04A00"
 
     for x, picture, name in zip(places, pictures, ("$x_T$", "$x_t$", "$x_{t-1}$", "$x_0$")):
-        pixels = np.asarray(picture.convert("RGB").resize((128, 128), Image.NEAREST))
-        axes.imshow(pixels, extent=(x - side / 2, x + side / 2, y - side / 2, y + side / 2), interpolation="nearest")
-        axes.text(x, y - side / 2 - 2.2, name, fontsize=14, ha="center", va="center", color=INK)
-
-    def arrow(start: float, end: float, height: float, color: str, style: str) -> None:
-        axes.add_patch(
-            FancyArrowPatch(
-                (start, height),
-                (end, height),
-                arrowstyle="-|>",
-                mutation_scale=16,
-                linestyle=style,
-                linewidth=1.8,
-                color=color,
-                shrinkA=0,
-                shrinkB=0,
-            )
-        )
+        drawing.image(x, y, side, np.asarray(picture.convert("RGB").resize((128, 128), Image.NEAREST)))
+        drawing.write(x, y - side / 2 - 2.2, name, 14, parse_math=True)
 
     for i, (left, right) in enumerate(zip(places, places[1:])):
         start, end = left + side / 2 + 0.8, right - side / 2 - 0.8
-        arrow(start, end, y + 2, sampling, "-" if i == 1 else ":")
-        arrow(end, start, y - 2, noising, "--" if i == 1 else ":")
+        look = {"mutation_scale": 16, "linewidth": 1.8}
+        drawing.arrow((start, y + 2), (end, y + 2), color=sampling, linestyle="-" if i == 1 else ":", **look)
+        drawing.arrow((end, y - 2), (start, y - 2), color=noising, linestyle="--" if i == 1 else ":", **look)
     middle = (places[1] + places[2]) / 2
-    axes.text(middle, y + 4.6, r"$p_\theta(x_{t-1}\,|\,x_t)$", fontsize=12, ha="center", va="center", color=sampling)
-    axes.text(middle, y - 4.6, r"$q(x_t\,|\,x_{t-1})$", fontsize=12, ha="center", va="center", color="#B04A00")
-    centered = {"fontsize": 11, "ha": "center", "va": "center"}
-    axes.text(48, 32.5, "sampling: take noise away. Learned, step by step  →", color=sampling, **centered)
-    axes.text(48, 3.2, "←  adding noise: a little in each step. Known exactly", color="#B04A00", **centered)
-    axes.set(xlim=(0, 96), ylim=(0, 36))
-    return figure
+    drawing.write(middle, y + 4.6, r"$p_\theta(x_{t-1}\,|\,x_t)$", 12, color=sampling, parse_math=True)
+    drawing.write(middle, y - 4.6, r"$q(x_t\,|\,x_{t-1})$", 12, color=noising_text, parse_math=True)
+    drawing.write(48, 32.5, "sampling: take noise away. Learned, step by step  →", 11, color=sampling)
+    drawing.write(48, 3.2, "←  adding noise: a little in each step. Known exactly", 11, color=noising_text)
+    return drawing.figure

@@ -1,6 +1,6 @@
 """The insides of the networks, drawn from their configurations: blocks, encoder, decoder, discriminator, U-Net.
 
-Every size in these pictures is computed. One color per part, as everywhere: `plotting.PART_COLORS`.
+Every size in these pictures is computed. One color per part, as everywhere: `canvas.PART_COLORS`.
 """
 
 from __future__ import annotations
@@ -9,82 +9,22 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from torch import nn
 
 from ..config import AutoencoderConfig, UNetConfig
 from ..training.discriminator import PatchDiscriminator
 from ..unet import channel_plan
-from .grids import DPI, PART_COLORS
-from .machine_map import INK
+from .canvas import PART_COLORS, PURPLE, Diagram
 
-UNIT = 12.8  # units of a drawing are an inch
 WORDS = PART_COLORS["text_encoder"]
 TIME = PART_COLORS["scheduler"]
-ONLY_IN_TRAINING = "#CC79A7"  # purple: no part of the machine
-
-Point = tuple[float, float]
-
-
-class Drawing:
-    """A white page of `width` x `height` units, with rounded boxes, arrows and words on it."""
-
-    def __init__(self, width: float, height: float):
-        self.figure = Figure(figsize=(width / UNIT, height / UNIT), dpi=DPI, facecolor="white")
-        FigureCanvasAgg(self.figure)
-        self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
-        self.axes.set_axis_off()
-
-    def write(self, x: float, y: float, text: str, size: float = 9, **style) -> None:
-        look = {"ha": "center", "va": "center", "color": INK, "parse_math": False, "zorder": 5, **style}
-        self.axes.text(x, y, text, fontsize=size, **look)
-
-    def box(self, x: float, y: float, width: float, height: float, color: str, text: str = "", size: float = 9, **style) -> None:
-        """Around its center, in a tint of the color, so that black text on it is readable."""
-        fill = 1 - 0.25 * (1 - np.array(to_rgb(color)))
-        corner, rounded = (x - width / 2, y - height / 2), "round,pad=0,rounding_size=0.8"
-        look = {"facecolor": fill, "edgecolor": color, "linewidth": 1.8, "zorder": 2.5, **style}
-        self.axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=rounded, **look))
-        self.write(x, y, text, size, linespacing=1.25)
-
-    def arrow(self, start: Point, end: Point, bend: str = "arc3", color: str = INK, **style) -> None:
-        look = {"arrowstyle": "-|>", "mutation_scale": 11, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0, **style}
-        self.axes.add_patch(FancyArrowPatch(start, end, connectionstyle=bend, color=color, **look))
-
-    def plus(self, x: float, y: float) -> None:
-        self.axes.plot(x, y, "o", markersize=15, markerfacecolor="white", markeredgecolor=INK, markeredgewidth=1.3, zorder=3)
-        self.axes.plot(x, y, "+", markersize=9, markeredgecolor=INK, markeredgewidth=1.3, zorder=4)
-
-    def chain(self, start: Point, parts: Sequence[tuple[str, float, str]], gap: float = 2.6) -> list[float]:
-        """Boxes in a row, arrows between them; ("+", 0, "") is a sum. Returns where each has its center."""
-        x, y = start
-        centers = []
-        for text, width, color in parts:
-            half = 1.4 if text == "+" else width / 2
-            self.arrow((x, y), (x + gap, y))
-            x += gap + half
-            centers.append(x)
-            if text == "+":
-                self.plus(x, y)
-            else:
-                self.box(x, y, width, 7, color, text)
-            x += half
-        self.arrow((x, y), (x + gap, y))
-        return centers
-
-    def around(self, start: float, end: float, y: float, height: float) -> None:
-        """A residual connection: up from the arrow at `start`, along, and down into the sum at `end`."""
-        self.axes.plot([start, start, end], [y, y + height, y + height], color=INK, linewidth=1.3)
-        self.arrow((end, y + height), (end, y + 1.4))
 
 
 def resnet_block_figure(time: bool) -> Figure:
     """The residual block; with `time`, as in the U-Net, where the timestep enters between the two convolutions."""
     color = PART_COLORS["unet" if time else "vae"]
-    drawing = Drawing(110 if time else 100, 32 if time else 24)
+    drawing = Diagram(110 if time else 100, 32 if time else 24)
     y = 8
     norm, activation, conv = ("GroupNorm", 13, color), ("SiLU", 7.5, color), ("conv 3x3", 12, color)
     plus = [("+", 0, "")]
@@ -108,7 +48,7 @@ def resnet_block_figure(time: bool) -> Figure:
 
 def spatial_transformer_figure(channels: int = 320, size: int = 64, words: int = 77, width: int = 768, heads: int = 8) -> Figure:
     """From a feature map to a sequence and back, and the transformer block between; the defaults are v1.5's first level."""
-    color, drawing = PART_COLORS["unet"], Drawing(128, 58)
+    color, drawing = PART_COLORS["unet"], Diagram(128, 58)
     n, y = size * size, 46
     parts = [
         ("GroupNorm", 13, color),
@@ -128,8 +68,7 @@ def spatial_transformer_figure(channels: int = 320, size: int = 64, words: int =
         drawing.write(place, y + 5.2, shape, 8)
 
     # What is inside the block, on a panel of its own
-    look = {"facecolor": "#F5F8FB", "edgecolor": color, "linestyle": "--"}
-    drawing.axes.add_patch(FancyBboxPatch((2, 3), 124, 29, boxstyle="round,pad=0,rounding_size=1.2", **look))
+    drawing.panel(2, 3, 124, 29, facecolor="#F5F8FB", edgecolor=color)
     drawing.axes.plot([x[3] - 10.5, 2.4], [y - 3.5, 32], color=color, linestyle=":", linewidth=1)
     drawing.axes.plot([x[3] + 10.5, 125.6], [y - 3.5, 32], color=color, linestyle=":", linewidth=1)
     y, norm = 15, ("LayerNorm", 11.5, color)
@@ -147,7 +86,7 @@ def spatial_transformer_figure(channels: int = 320, size: int = 64, words: int =
     return drawing.figure
 
 
-def _levels(drawing: Drawing, columns: Sequence[tuple[str, str, int, str]], largest: int, color: str, y: float = 30) -> None:
+def _levels(drawing: Diagram, columns: Sequence[tuple[str, str, int, str]], largest: int, color: str, y: float = 30) -> None:
     """A row of boxes: (title, what is in it, side of the feature map, what flows out of it). The height shows the side."""
     x, smallest = 9.0, min(side for _, _, side, _ in columns)
     for title, inside, side, flow in columns:
@@ -211,14 +150,14 @@ def discriminator_figure(channels: int = 64, size: int = 256) -> Figure:
         else:
             columns[-1][1].append(type(layer).__name__.removesuffix("2d"))
     drawn = [(title, "\n".join(inside), before, flow) for title, inside, before, flow in columns]
-    return _row(drawn, f"picture\n{layers[0].in_channels}", "real?\n\na verdict\nfor each\npatch", largest, ONLY_IN_TRAINING)
+    return _row(drawn, f"picture\n{layers[0].in_channels}", "real?\n\na verdict\nfor each\npatch", largest, PURPLE)
 
 
 def _row(
     columns: Sequence[tuple[str, str, int, str]], begin: str, end: str, largest: int, color: str = PART_COLORS["vae"]
 ) -> Figure:
     width = sum(2.2 + (12.5 if len(inside) > 10 else 9) for _, inside, _, _ in columns)
-    drawing = Drawing(width + 22, 58)
+    drawing = Diagram(width + 22, 58)
     drawing.write(4.5, 30, begin, 9, weight="bold")
     _levels(drawing, columns, largest, color)
     drawing.write(width + 16.5, 30, end, 9, weight="bold")
@@ -230,7 +169,7 @@ def unet_figure(config: UNetConfig) -> Figure:
     channels, layers, attention = config.block_out_channels, config.layers_per_block, config.attention_levels
     down, up = channel_plan(config)
     color, levels = PART_COLORS["unet"], len(channels)
-    drawing = Drawing(130, 14 + 15 * levels)
+    drawing = Diagram(130, 14 + 15 * levels)
     left, right, width, height = 34, 96, 30, 9.5
     y = [14 + 15 * (levels - 1 - i) + 1 for i in range(levels)]
 

@@ -1,7 +1,4 @@
-"""Figures of the notebooks on schedulers: paths through noise levels, errors against cost, and what a step conditions on.
-
-Pure functions to matplotlib figures, like those of `plotting`.
-"""
+"""Figures of the notebooks on schedulers: paths through noise levels, errors against cost, and what a step conditions on."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
 from matplotlib.ticker import NullFormatter, NullLocator
@@ -21,11 +17,8 @@ from ..lessons.toy import GaussianMixture
 from ..schedulers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler
 from ..schedulers.noise_schedule import karras_sigmas
 from ..schedulers.spaces import VPScheduler
-from .grids import DPI, PART_COLORS, plain_log_ticks
-
-INK, FAINT = "#222222", "#B5B5B5"
-COLORS = [PART_COLORS["unet"], PART_COLORS["text_encoder"], PART_COLORS["vae"], "#CC79A7", INK]  # lines that any eye tells apart
-MARKERS = "osD^v"
+from .canvas import FAINT, INK, MARKERS, PART_COLORS, POINT_COLORS, blank_page, new_figure
+from .plots import plain_log_ticks
 
 
 def paths_in_the_plane(
@@ -35,16 +28,15 @@ def paths_in_the_plane(
 
     paths: name -> (steps + 1, b, 2), from noise to the end. Behind them, in gray, the density of the mixture.
     """
-    figure = Figure(figsize=(size * len(paths), size + 0.3), dpi=DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(size * len(paths), size + 0.3, "constrained")
     ticks = torch.linspace(-limit, limit, 80, dtype=torch.float64)
     grid = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), -1)  # (80, 80, 2)
     density = mixture.log_prob(grid.view(-1, 2)).exp().view(80, 80)
     for axes, (name, path) in zip(figure.subplots(1, len(paths), squeeze=False)[0], paths.items()):
         axes.contourf(ticks, ticks, density, levels=8, cmap="Greys", alpha=0.55)
-        axes.plot(*path[-1].T, ".", color=COLORS[0], markersize=2.5, alpha=0.35)
+        axes.plot(*path[-1].T, ".", color=POINT_COLORS[0], markersize=2.5, alpha=0.35)
         for k in range(min(shown, path.shape[1])):
-            axes.plot(*path[:, k].T, "-", color=COLORS[1], linewidth=0.9, marker=".", markersize=2.5)
+            axes.plot(*path[:, k].T, "-", color=POINT_COLORS[1], linewidth=0.9, marker=".", markersize=2.5)
             axes.plot(*path[0, k], "o", markersize=4, markerfacecolor="white", markeredgecolor=INK)
             axes.plot(*path[-1, k], "o", markersize=4.5, color=INK)
         axes.set(title=name, xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[])
@@ -63,10 +55,9 @@ def errors_against_cost(
 
     costs: one list for all curves, or one for each. slopes: label -> p, thin lines to compare with.
     """
-    figure = Figure(figsize=(6.4, 3.4), dpi=DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(6.4, 3.4, "constrained")
     axes = figure.add_subplot(xscale="log", yscale="log")
-    for (name, values), marker, color in zip(curves.items(), MARKERS, COLORS):
+    for (name, values), marker, color in zip(curves.items(), MARKERS, POINT_COLORS):
         cost = costs[name] if isinstance(costs, Mapping) else costs
         axes.plot(cost, values, color=color, marker=marker, markersize=5, linewidth=1.6, label=name)
     low, high = (np.array(axes.get_xlim()) * [1.1, 0.9]).tolist()
@@ -88,10 +79,7 @@ def errors_against_cost(
 
 def chains() -> Figure:
     """What each x is drawn from: in DDPM's noise, in DDIM's, and when DDIM leaves steps out. After 2010.02502, fig. 1, 2."""
-    figure = Figure(figsize=(9.6, 6.0), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 96), ylim=(0, 60), aspect="equal")
-    axes.set_axis_off()
+    figure, axes = blank_page(9.6, 6.0, (0, 96), (0, 60), "equal")
     places = dict(zip([4, 3, 2, 1, 0], (14, 31, 48, 65, 82)))
 
     def node(t: int, y: float, on: bool = True) -> None:
@@ -148,11 +136,10 @@ def chains() -> Figure:
 
 def starts_by_end(paths: Mapping[str, Tensor], mixture: GaussianMixture, limit: float = 3.0, size: float = 3.4) -> Figure:
     """One panel for each method: the starting points, in the color and marker of the component nearest to their end."""
-    figure = Figure(figsize=(size * len(paths), size + 0.3), dpi=DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(size * len(paths), size + 0.3, "constrained")
     for axes, (name, path) in zip(figure.subplots(1, len(paths), squeeze=False)[0], paths.items()):
         nearest = torch.cdist(path[-1].double(), mixture.means).argmin(1)  # (b,)
-        for k, (color, marker) in enumerate(zip(COLORS, MARKERS)):
+        for k, (color, marker) in enumerate(zip(POINT_COLORS, MARKERS)):
             axes.plot(*path[0, nearest == k].T, marker, color=color, markersize=2.5, alpha=0.7, markeredgewidth=0)
         axes.set(title=name, xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[])
         axes.title.set_size(11)
@@ -161,14 +148,13 @@ def starts_by_end(paths: Mapping[str, Tensor], mixture: GaussianMixture, limit: 
 
 def noise_triangle(sigma: float, splits: Sequence[tuple[float, float]], names: Sequence[str]) -> Figure:
     """How ancestral sampling reaches the next noise level: splits are (σ_up, σ_down), all with the same root of squares."""
-    figure = Figure(figsize=(5.2, 3.4), dpi=DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(5.2, 3.4, "constrained")
     axes = figure.add_subplot(aspect="equal")
     level = float(np.hypot(*splits[0]))
     angles = np.linspace(0, np.pi / 2, 90)
     axes.plot(level * np.cos(angles), level * np.sin(angles), color="0.6", linewidth=1.2)
     axes.text(0.25 * level, 1.0 * level, f"$σ_{{next}}$ = {level:g}", color="0.4", fontsize=10)
-    for (up, down), name, color, style in zip(splits, names, COLORS, ["-", "--", "-."]):
+    for (up, down), name, color, style in zip(splits, names, POINT_COLORS, ["-", "--", "-."]):
         label = f"{name}: down to {down:.3g}, up {up:.3g}"
         axes.plot([0, down, down], [0, 0, up], color=color, linewidth=2.2, linestyle=style, label=label)
         axes.plot([0, down], [0, up], color=color, linewidth=0.9, linestyle=style)
@@ -205,8 +191,7 @@ def score_strips(*panels: Strips, height: float = 3.4) -> Figure:
     """
     columns = [len(panel.scores) for panel in panels]
     width = 0.5 + sum(1.1 + 1.15 * n for n in columns)
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, height, "constrained")
     one_kind = len({panel.ylabel for panel in panels}) == 1
     axes_of = figure.subplots(1, len(panels), squeeze=False, sharey=one_kind, width_ratios=[0.6 + n for n in columns])[0]
     for axes, panel in zip(axes_of, panels):
@@ -214,7 +199,7 @@ def score_strips(*panels: Strips, height: float = 3.4) -> Figure:
             for values in zip(*panel.scores.values()):
                 axes.plot(range(len(values)), values, color="0.75", linewidth=0.8, zorder=1)
         for i, (name, values) in enumerate(panel.scores.items()):
-            color, values = COLORS[i % len(COLORS)], np.asarray(values)
+            color, values = POINT_COLORS[i % len(POINT_COLORS)], np.asarray(values)
             axes.plot([i] * len(values), values, MARKERS[i % len(MARKERS)], color=color, alpha=0.55, markersize=5, zorder=2)
             if name in panel.intervals:
                 low, high = panel.intervals[name]
@@ -285,10 +270,7 @@ def design_choices(steps: int = 10) -> dict[str, dict[str, str]]:
 def design_figure(choices: Mapping[str, Mapping[str, str]]) -> Figure:
     """The table of `design_choices`: sampling above, in the scheduler's color; the network below, in the U-Net's."""
     rows = list(next(iter(choices.values())))
-    figure = Figure(figsize=(9.6, 0.34 * (len(rows) + 2)), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 96), ylim=(-len(rows) - 0.6, 1.4))
-    axes.set_axis_off()
+    figure, axes = blank_page(9.6, 0.34 * (len(rows) + 2), (0, 96), (-len(rows) - 0.6, 1.4))
     columns = dict(zip(choices, (22, 41, 59, 77)))
     of_sampling = rows.index("the network gets")
     for top, bottom, part, name in ((0, of_sampling, "scheduler", "sampling"), (of_sampling, len(rows), "unet", "network")):

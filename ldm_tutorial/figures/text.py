@@ -1,7 +1,4 @@
-"""Figures of the text encoder: a prompt's 77 tokens, the encoder from its configuration, how alike pictures and prompts are.
-
-Pure functions to matplotlib figures, like those of `plotting`.
-"""
+"""Figures of the text encoder: a prompt's 77 tokens, the encoder from its configuration, how alike pictures and prompts are."""
 
 from __future__ import annotations
 
@@ -9,19 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch, Rectangle
+from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor
 
 from ..config import CLIPTextConfig
-from .features import COLORS
-from .grids import DPI, PART_COLORS
-from .machine_map import INK
-from .networks import WORDS, Drawing
+from ..training.tokenizer import WORD_END
+from .canvas import HEAT, INK, PART_COLORS, Diagram, blank_page, new_figure
 
-WORD_END = "</w>"
+WORDS = PART_COLORS["text_encoder"]
 PICTURES = "#888888"  # what is used in training only
 CELL = 0.82  # inches: a token's cell is so wide
 
@@ -37,10 +31,7 @@ def token_grid(tokens: Sequence[str], lost: Sequence[str] = (), columns: int = 1
     end = list(tokens).index("<|endoftext|>")
     rows, more = -(-len(tokens) // columns), -(-len(lost) // columns)
     height = rows + (more + 0.7 if more else 0)
-    figure = Figure(figsize=(CELL * columns + 0.1, 0.4 * height + 0.1), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(-0.05, columns + 0.05), ylim=(height + 0.1, -0.1))
-    axes.set_axis_off()
+    figure, axes = blank_page(CELL * columns + 0.1, 0.4 * height + 0.1, (-0.05, columns + 0.05), (height + 0.1, -0.1))
     for i, token in enumerate(tokens):
         kind = "start" if i == 0 else "word" if i < end else "end" if i == end else "padding"
         shown = {"start": "start", "end": "end", "padding": "end"}.get(kind) or readable(token)
@@ -80,7 +71,7 @@ def _cell(axes: Axes, x: float, y: float, text: str, position: int | None, kind:
 def text_encoder_figure(config: CLIPTextConfig) -> Figure:
     """The text encoder, from a prompt to what the U-Net reads; a layer's inside; and what is there in training only."""
     m, d, layers = config.max_position_embeddings, config.hidden_size, config.num_hidden_layers
-    drawing, y = Drawing(128, 61), 39
+    drawing, y = Diagram(128, 61), 39
     parts = [
         (f"byte-pair\nencoding\n{config.vocab_size:,} tokens", 17, WORDS),
         ("token +\nposition\nembedding", 14, WORDS),
@@ -108,8 +99,7 @@ def text_encoder_figure(config: CLIPTextConfig) -> Figure:
     drawing.write(2, above, "in training only", 8.5, ha="left", style="italic")
 
     # What is inside of a layer, on a panel of its own
-    panel = {"facecolor": "#FDF7F3", "edgecolor": WORDS, "linestyle": "--"}
-    drawing.axes.add_patch(FancyBboxPatch((2, 2.5), 124, 24.5, boxstyle="round,pad=0,rounding_size=1.2", **panel))
+    drawing.panel(2, 2.5, 124, 24.5, facecolor="#FDF7F3", edgecolor=WORDS)
     for side, corner in ((-7, 2.6), (7, 125.4)):
         drawing.axes.plot([x[2] + side, corner], [y - 3.5, 27], color=WORDS, linestyle=":", linewidth=1, zorder=1)
     y, wide = 13, config.intermediate_size
@@ -147,8 +137,7 @@ def likeness(
     gap, top = 0.3, 0.3
     width = words + len(cosines) * (columns * side + gap)
     height = top + (rows + 1) * side + 0.1
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, height)
     for k, (table, title) in enumerate(zip(cosines, titles)):
         left = words + k * (columns * side + gap)
         for j, picture in enumerate(pictures):
@@ -157,7 +146,7 @@ def likeness(
             thumbnail.imshow(np.asarray(picture.convert("RGB")), interpolation="bilinear", aspect="auto")
             thumbnail.set_axis_off()
         axes = figure.add_axes((left / width, 0.1 / height, columns * side / width, rows * side / height))
-        axes.imshow(table.detach().float().cpu().numpy(), cmap=COLORS, vmin=-1, vmax=1, aspect="auto")
+        axes.imshow(table.detach().float().cpu().numpy(), cmap=HEAT, vmin=-1, vmax=1, aspect="auto")
         for i, row in enumerate(table.tolist()):
             for j, value in enumerate(row):
                 color = "k" if value > 0.1 else "w"
@@ -174,8 +163,7 @@ def nearest_prompts(
 ) -> Figure:
     """Each picture, and beside it bars for its nearest prompts, which are written on them: as long as the cosine is large."""
     rows = len(pictures)
-    figure = Figure(figsize=(7.0, 0.1 + 1.05 * rows), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7.0, 0.1 + 1.05 * rows)
     for i, (picture, near, values) in enumerate(zip(pictures, prompts, cosines)):
         bottom = 1 - (i + 1) / rows + 0.03 / rows
         thumbnail = figure.add_axes((0.01, bottom, 0.14, 0.94 / rows))

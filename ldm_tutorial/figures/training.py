@@ -1,16 +1,15 @@
-"""Figures of a training: its log over the steps. Pure functions to matplotlib figures, like those of `plotting`."""
+"""Figures of a training: its log over the steps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from ..training.logs import band
-from .grids import DPI, LINES
+from .canvas import LINES, new_figure
 
 
 def training_curves(
@@ -30,8 +29,7 @@ def training_curves(
     for name in columns:
         if name not in log:
             raise ValueError(f"columns: the log has no {name!r}; it has {', '.join(map(repr, log))}")
-    figure = Figure(figsize=(7.2, 3.4 if rates is None else 4.4), dpi=DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7.2, 3.4 if rates is None else 4.4, "constrained")
     heights = [3] if rates is None else [3, 1]
     axes, *below = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     steps = log["step"]

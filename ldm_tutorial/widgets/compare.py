@@ -9,7 +9,8 @@ from typing import Any
 import ipywidgets as w
 from PIL import Image
 
-from ..figures.grids import picture_grid, to_picture
+from ..figures.canvas import to_picture
+from ..figures.grids import picture_grid
 from ..pipeline import StableDiffusion, load_pipeline
 from ..schedulers import TITLES
 from . import panel

@@ -12,7 +12,8 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..figures.grids import picture_grid, to_picture
+from ..figures.canvas import to_picture
+from ..figures.grids import picture_grid
 from . import panel
 from .runner import ONE_AT_A_TIME
 

@@ -11,12 +11,11 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from torch import Tensor
 
-from ..figures.grids import DPI
+from ..figures.canvas import new_figure
 from ..lessons.toy import GaussianMixture
 from ..schedulers import TITLES, Scheduler, make_scheduler, randn
 
@@ -54,8 +53,7 @@ def levels(scheduler: Scheduler) -> tuple[np.ndarray, np.ndarray]:
 
 def level_figure(found: Mapping[str, Scheduler]) -> Figure:
     """Timesteps on the left, noise levels on the right. Lines that lie on each other can be told by marker and dash."""
-    figure = Figure(figsize=(8.4, 3.4), dpi=DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8.4, 3.4, "constrained")
     left, right = figure.subplots(1, 2)
     for i, (name, scheduler) in enumerate(found.items()):
         look = {**LOOKS[name], "markersize": 8 - 1.6 * i, "linewidth": 3 - 0.6 * i, "markerfacecolor": "none"}
@@ -99,8 +97,7 @@ def plane() -> tuple[np.ndarray, Tensor]:
 
 def path_figure(walked: Mapping[str, tuple[Tensor, list[float]]], index: int) -> Figure:
     """All points at level `index` (0: the noise), the way that some of them came, and the density they should have."""
-    figure = Figure(figsize=(8.8, 2.45), dpi=DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8.8, 2.45, "constrained")
     ticks, grid = plane()
     for axes, (name, (x, alpha_bars)) in zip(np.atleast_1d(figure.subplots(1, len(walked))), walked.items()):
         i = min(index, len(x) - 1)
@@ -166,8 +163,7 @@ def error_curves(spacing: str = "", karras: bool = False, steps: Sequence[int] =
 
 
 def error_figure(curves: Mapping[str, Mapping[str, Sequence[float]]], steps: Sequence[int] = STEPS) -> Figure:
-    figure = Figure(figsize=(8.4, 3.4), dpi=DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8.4, 3.4, "constrained")
     titles = {"path": "distance from the exact path's end", "distribution": "energy distance from the mixture"}
     for axes, (kind, lines) in zip(figure.subplots(1, 2), curves.items()):
         for i, (name, errors) in enumerate(lines.items()):

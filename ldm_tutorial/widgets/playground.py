@@ -14,7 +14,8 @@ import ipywidgets as w
 from PIL import Image
 
 from ..checkpoints.hub import local_models
-from ..figures.grids import picture_grid, to_picture
+from ..figures.canvas import to_picture
+from ..figures.grids import picture_grid
 from ..pipeline import StableDiffusion, load_pipeline
 from . import panel
 from .drawing import Frame, as_code, describe, draw, png_url

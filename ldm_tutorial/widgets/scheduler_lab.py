@@ -10,7 +10,7 @@ import ipywidgets as w
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..figures.grids import to_picture
+from ..figures.canvas import to_picture
 from ..schedulers.noise_schedule import SPACINGS
 from . import lab, panel
 

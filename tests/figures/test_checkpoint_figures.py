@@ -8,8 +8,7 @@ import torch
 from ldm_tutorial.checkpoints.tensors import write_tensors
 from ldm_tutorial.config import EMOJI, SD15
 from ldm_tutorial.figures.checkpoints import block_names, file_layout, name_map
-from ldm_tutorial.figures.memory import memory_bars
-from ldm_tutorial.figures.precision import TYPES, float_bits, number_ranges, smallest
+from ldm_tutorial.figures.hardware import TYPES, float_bits, memory_bars, number_ranges, smallest
 from ldm_tutorial.lessons.memory import GIB
 from ldm_tutorial.lessons.notebook import png
 

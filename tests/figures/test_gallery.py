@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from ldm_tutorial.data import EmojiDataset, canonical_caption
+from ldm_tutorial.figures.canvas import to_picture
 from ldm_tutorial.figures.gallery import PROMPTS, Gallery, count_calls, draw_gallery, in_words
-from ldm_tutorial.figures.grids import to_picture
 from ldm_tutorial.schedulers import DDIMScheduler
 
 CAT, DOG = "a cat in the style of noto", "a dog in the style of fluent"

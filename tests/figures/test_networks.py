@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from ldm_tutorial.config import EMOJI, SD15
-from ldm_tutorial.figures.features import feature_picture, maps_over, matrices, stacked_bars
+from ldm_tutorial.figures.grids import feature_picture, maps_over
 from ldm_tutorial.figures.networks import (
     decoder_figure,
     discriminator_figure,
@@ -14,6 +14,7 @@ from ldm_tutorial.figures.networks import (
     spatial_transformer_figure,
     unet_figure,
 )
+from ldm_tutorial.figures.plots import matrices, stacked_bars
 from ldm_tutorial.lessons.notebook import png
 from ldm_tutorial.training.discriminator import PatchDiscriminator
 from ldm_tutorial.unet import UNet

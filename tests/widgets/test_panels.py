@@ -7,8 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from ldm_tutorial.figures.grids import LINES, Panel, density_over_time, line_panels, picture_grid
+from ldm_tutorial.figures.canvas import LINES
+from ldm_tutorial.figures.grids import picture_grid
 from ldm_tutorial.figures.machine_map import markov_chain
+from ldm_tutorial.figures.plots import Panel, density_over_time, line_panels
 from ldm_tutorial.lessons.notebook import png
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ldm_tutorial.figures.grids import picture_grid, to_picture
+from ldm_tutorial.figures.canvas import to_picture
+from ldm_tutorial.figures.grids import picture_grid
 
 COLORS = [["red", "lime", "blue"], ["yellow", "cyan", "magenta"]]
 
@@ -75,7 +76,7 @@ def test_any_prompt_can_be_the_title(title):
 
 
 def test_pyplot_is_not_needed():
-    code = "import sys, ldm_tutorial.figures.grids; assert 'matplotlib.pyplot' not in sys.modules"
+    code = "import sys, ldm_tutorial.figures.grids, ldm_tutorial.figures.plots; assert 'matplotlib.pyplot' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -1,4 +1,4 @@
-"""ldm_tutorial.figures.grids and ldm_tutorial.figures.machine_map: sizes, what is drawn, and what is refused."""
+"""Grids of pictures, the map of the machine, curves over steps: sizes, what is drawn, and what is refused."""
 
 from itertools import combinations
 
@@ -9,8 +9,10 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from ldm_tutorial.config import EMOJI, SD15
-from ldm_tutorial.figures.grids import PART_COLORS, channel_pictures, curves_over_steps, picture_grid, to_picture
+from ldm_tutorial.figures.canvas import PART_COLORS, to_picture
+from ldm_tutorial.figures.grids import channel_pictures, picture_grid
 from ldm_tutorial.figures.machine_map import machine_map, shapes
+from ldm_tutorial.figures.plots import curves_over_steps
 
 
 def colored(color, size=(64, 64)):
