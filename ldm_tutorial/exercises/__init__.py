@@ -11,10 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-MODULES = {  # number of the notebook -> module of this folder that holds its checks
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..pipeline import StableDiffusion
+
+CHECK_MODULES = {  # number of the notebook -> module of this folder that holds its checks
     "00": "start_here",
     "01": "noise",
     "02": "autoencoder",
@@ -36,6 +42,8 @@ MODULES = {  # number of the notebook -> module of this folder that holds its ch
 
 @dataclass(frozen=True)
 class Exercise:
+    """A check: what looks at an answer, and the hint that goes with each mistake."""
+
     examine: Callable[[Any], str | None]
     hint: str
 
@@ -59,11 +67,11 @@ def exercise(name: str, hint: str) -> Callable:
 
 def verdict(name: str, answer: Any) -> str:
     """What `check` prints. Raises ValueError for an exercise that does not exist."""
-    module = MODULES.get(str(name).split(".")[0])
+    module = CHECK_MODULES.get(str(name).split(".")[0])
     if module:
         import_module(f"{__name__}.{module}")
     if name not in EXERCISES:
-        known = ", ".join(sorted(EXERCISES)) or f"those of notebooks {', '.join(MODULES)}"
+        known = ", ".join(sorted(EXERCISES)) or f"those of notebooks {', '.join(CHECK_MODULES)}"
         raise ValueError(f"there is no exercise {name!r}; there are {known}")
     hint = EXERCISES[name].hint
     try:
@@ -90,3 +98,16 @@ def call(function: Callable, *arguments: Any) -> Any:
     if result is None or result is ...:
         raise NotDone
     return result
+
+
+def close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
+    """Of one shape, and equal to rounding: the largest difference is at most `tolerance` of the largest number in b."""
+    return a.shape == b.shape and bool((a.double() - b.double()).abs().max() <= tolerance * b.abs().max().clamp(min=1e-6))
+
+
+@lru_cache(maxsize=1)
+def shipped_model() -> StableDiffusion:
+    """The emoji model on the CPU, loaded once."""
+    from ..pipeline import load_pipeline
+
+    return load_pipeline("emoji", device="cpu")

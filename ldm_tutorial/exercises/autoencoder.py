@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import call, exercise
+from . import call, close, exercise
 
 # ---- 1. Peak signal-to-noise ratio
 
 
 @exercise("02.1", hint="10 * log10(peak^2 / mean squared error), where the peak is the whole range, from -1 to 1")
-def psnr(answer: Callable) -> str | None:
+def decibels(answer: Callable) -> str | None:
     generator = torch.Generator().manual_seed(0)
     for noise in (0.02, 0.5):
         a = torch.rand(2, 3, 5, 7, generator=generator) * 2 - 1
         b = a + noise * torch.randn(a.shape, generator=generator)
-        found = number(call(answer, a, b))
+        found = as_float(call(answer, a, b))
         if found is None:
             return "the answer must be one number of decibels for the two tensors"
         error, absolute = (a - b).square().mean().item(), (a - b).abs().mean().item()
@@ -52,7 +52,7 @@ def latent_scale(answer: Callable) -> str | None:
     generator = torch.Generator().manual_seed(0)
     widths = torch.tensor([1.0, 6.0, 2.0, 4.0]).view(1, 4, 1, 1)
     batches = [3 + size * widths * torch.randn(size, 4, 6, 5, generator=generator) for size in (7, 7, 2)]
-    found = number(call(answer, iter(batches)))
+    found = as_float(call(answer, iter(batches)))
     if found is None:
         return "the answer must be one number"
     values = torch.cat([batch.flatten() for batch in batches]).double()
@@ -127,12 +127,8 @@ def gaussian_kl(answer: Callable) -> str | None:
     return "these are other numbers. For N(1, 1) and N(0, 1) each latent must give 1/2"
 
 
-def number(found: Any) -> float | None:
+def as_float(found: Any) -> float | None:
     """A number, or a tensor that holds one, as a number."""
     if isinstance(found, Tensor) and found.numel() == 1:
         found = found.item()
     return float(found) if isinstance(found, (int, float)) else None
-
-
-def close(a: Tensor, b: Tensor) -> bool:
-    return bool((a - b).abs().max() <= 1e-4 * b.abs().max())

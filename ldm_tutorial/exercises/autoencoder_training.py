@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import call, exercise
+from . import call, close, exercise
 
 # ---- 1. How many pixels has a number seen?
 
@@ -65,7 +65,7 @@ def receptive_field(answer: Callable) -> str | None:
 # ---- 2. The perceptual distance
 
 
-def distance(
+def lpips_distance(
     xs: list[Tensor],
     ys: list[Tensor],
     heads: list[Tensor],
@@ -95,7 +95,7 @@ def perceptual_distance(answer: Callable) -> str | None:
     shapes = [(2, 3, 6, 4), (2, 5, 3, 2)]
     xs, ys = ([torch.randn(s, generator=generator) for s in shapes] for _ in range(2))
     heads = [3 * torch.rand(s[1], generator=generator) for s in shapes]
-    right, found = distance(xs, ys, heads), call(answer, list(xs), list(ys), list(heads))
+    right, found = lpips_distance(xs, ys, heads), call(answer, list(xs), list(ys), list(heads))
     if not isinstance(found, Tensor) or found.shape not in (right.shape, torch.Size([])):
         shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         return f"the result must have one number for each picture, (2,); yours is {shape}"
@@ -114,10 +114,10 @@ def perceptual_distance(answer: Callable) -> str | None:
         "you average over the channels; the distance of two vectors is a sum": {"channels": "mean"},
         "you average over the levels; equation 1 sums them": {"levels": "mean"},
     }.items():
-        if close(found, distance(xs, ys, heads, **switches)):
+        if close(found, lpips_distance(xs, ys, heads, **switches)):
             return mistake
     for i in range(len(xs)):
-        if close(found, distance(xs[i : i + 1], ys[i : i + 1], heads[i : i + 1])):
+        if close(found, lpips_distance(xs[i : i + 1], ys[i : i + 1], heads[i : i + 1])):
             return f"that is level {i} alone: add up all levels"
     if close(found, right.sqrt()):
         return "no root: equation 1 is a sum of *squared* distances"
@@ -197,8 +197,3 @@ def two_gradients(answer: Callable) -> str | None:
     if not close(theirs, judged):
         return "the discriminator's gradients are not those of the hinge loss"
     return None
-
-
-def close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
-    """Equal to rounding, relative to the size of b."""
-    return a.shape == b.shape and bool((a - b).abs().max() <= tolerance * b.abs().max().clamp(min=1e-6))

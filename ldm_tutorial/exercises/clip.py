@@ -71,7 +71,7 @@ MERGES = [
     ("o", "th"),
     ("th", "a"),
 ]
-WORDS = ("that", "chat", "catch", "bother", "hoooot", "a", "zoo", "attat")
+_WORDS = ("that", "chat", "catch", "bother", "hoooot", "a", "zoo", "attat")
 
 
 def merged(symbols: Sequence[str], pair: tuple[str, str], once: bool = False) -> list[str]:
@@ -120,7 +120,7 @@ def longest_first(word: str, merges: Sequence[tuple[str, str]]) -> list[str]:
 
 @exercise("05.2", hint="letters, </w> on the last; then for each pair of merges, in that order, make one of every occurrence")
 def word_in_pieces(answer: Callable) -> str | None:
-    for word in WORDS:
+    for word in _WORDS:
         found, right = call(answer, word, list(MERGES)), pieces(word, MERGES)
         if isinstance(found, str) or not isinstance(found, (list, tuple)):
             return f"the answer must be a list of pieces; yours is {type(found).__name__}"
@@ -208,9 +208,9 @@ def doubles(answer: Callable) -> str | None:
         return f"the answer must be one number, in a tensor; yours is {shape}"
     if not (torch.equal(logits, kept[0]) and torch.equal(same, kept[1])):
         return "your function changes its inputs"
-    if not close(found, right):
+    if not losses_agree(found, right):
         for mistake, value in mistaken_losses(logits, same).items():
-            if close(found, value):
+            if losses_agree(found, value):
                 return mistake
         return f"the loss should be {right:.4f}, and yours is {found.item():.4f}"
     large = call(answer, 100 * logits, same)
@@ -219,5 +219,5 @@ def doubles(answer: Callable) -> str | None:
     return None
 
 
-def close(a: Tensor, b: Tensor) -> bool:
+def losses_agree(a: Tensor, b: Tensor) -> bool:
     return bool((a.detach().reshape(()) - b).abs() <= 1e-4 * (1 + b.abs()))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..lessons.toy import GaussianMixture
 from ..schedulers import DDIMScheduler
-from . import call, exercise
+from . import call, close, exercise
 
 # ---- 1. The new noise
 
@@ -99,12 +99,13 @@ def sphere(answer: Callable) -> str | None:
 
 # ---- 3. Inversion
 
-MIXTURE = GaussianMixture([[1.6, 0.0], [-0.9, 1.3], [-0.9, -1.3]], [0.35, 0.25, 0.3])
+CLOUDS = GaussianMixture([[1.6, 0.0], [-0.9, 1.3], [-0.9, -1.3]], [0.35, 0.25, 0.3])
 
 
-def ddim_step(x: Tensor, eps: Tensor, here: float, there: float) -> Tensor:
+def ddim_step(x: Tensor, eps: Tensor, here: float, there: float, noise: Tensor | None = None) -> Tensor:
+    """From the level ᾱ `here` to `there` with the predicted noise; with another, if one is given, which is a mistake."""
     x0 = (x - (1 - here) ** 0.5 * eps) / here**0.5
-    return there**0.5 * x0 + (1 - there) ** 0.5 * eps
+    return there**0.5 * x0 + (1 - there) ** 0.5 * (eps if noise is None else noise)
 
 
 def inversion(
@@ -133,12 +134,12 @@ def inverted(answer: Callable) -> str | None:
     scheduler = DDIMScheduler()
     scheduler.set_timesteps(10)
     levels = scheduler.alpha_bars.flip(0).tolist()
-    x = MIXTURE.sample(7, torch.Generator().manual_seed(0))  # (7, 2)
-    found = call(answer, MIXTURE.epsilon, x.clone(), list(levels))
+    x = CLOUDS.sample(7, torch.Generator().manual_seed(0))  # (7, 2)
+    found = call(answer, CLOUDS.epsilon, x.clone(), list(levels))
     if not isinstance(found, Tensor) or found.shape != x.shape:
         shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         return f"return the noise alone, a tensor {tuple(x.shape)}; yours is {shape}"
-    if close(found, inversion(MIXTURE.epsilon, x, levels)):
+    if close(found, inversion(CLOUDS.epsilon, x, levels)):
         return None
     for mistake, switches in {
         "that is the inversion of the text: ε from the wrong end. Ask again at the trial": {"corrected": False},
@@ -146,19 +147,14 @@ def inverted(answer: Callable) -> str | None:
         "the trial is at the level `there`, but you tell the model `here`": {"level_of_trial": False},
         "you average both ε. That is Heun's method, and good; but sampling asks at `there` only": {"average": True},
     }.items():
-        if close(found, inversion(MIXTURE.epsilon, x, levels, **switches)):
+        if close(found, inversion(CLOUDS.epsilon, x, levels, **switches)):
             return mistake
-    if close(found, inversion(MIXTURE.epsilon, x, levels[::-1])):
+    if close(found, inversion(CLOUDS.epsilon, x, levels[::-1])):
         return "you go through the levels backward: that is sampling; the first level is the clean one"
-    if close(found, inversion(MIXTURE.epsilon, x, levels[:-1])):
+    if close(found, inversion(CLOUDS.epsilon, x, levels[:-1])):
         return "you stop one level early: zip(levels, levels[1:]) has every step"
     return "these are other points. Print x.std() in the loop: it should end near 1"
 
 
 def norm(x: Tensor) -> Tensor:
     return x.square().sum((1, 2, 3), keepdim=True).sqrt()
-
-
-def close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
-    """Equal to rounding, relative to the size of b."""
-    return a.shape == b.shape and bool((a - b).abs().max() <= tolerance * b.abs().max())

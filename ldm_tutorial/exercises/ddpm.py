@@ -11,12 +11,7 @@ from torch import Tensor
 from ..lessons.toy import GaussianMixture
 from ..schedulers import DDPMScheduler
 from ..schedulers.ddpm import posterior
-from . import call, exercise
-
-
-def close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
-    """Equal to rounding, relative to the size of b."""
-    return a.shape == b.shape and bool((a.double() - b.double()).abs().max() <= tolerance * b.abs().max())
+from . import call, close, exercise
 
 
 def shape_of(found: Any) -> str:
@@ -104,10 +99,10 @@ def ddpm_step(answer: Callable) -> str | None:
 # ---- 3. The whole way back
 
 
-MIXTURE = GaussianMixture([[1.0, 0.5], [-0.9, 0.8], [0.0, -1.0]], [0.2, 0.3, 0.25], [0.5, 0.3, 0.2])
+_MIXTURE = GaussianMixture([[1.0, 0.5], [-0.9, 0.8], [0.0, -1.0]], [0.2, 0.3, 0.25], [0.5, 0.3, 0.2])
 
 
-def sample(
+def ancestral_sample(
     timesteps: Sequence[int],
     seed: int,
     last_level: float | None = 1.0,
@@ -119,7 +114,7 @@ def sample(
 ) -> list[Tensor]:
     """DDPM on the mixture: x after each step, (5, 2). Each switch makes a mistake that the check names."""
     scheduler, generator = DDPMScheduler(), torch.Generator().manual_seed(seed)
-    model, x = MIXTURE.as_model(scheduler), torch.randn(5, 2, generator=torch.Generator().manual_seed(9))
+    model, x = _MIXTURE.as_model(scheduler), torch.randn(5, 2, generator=torch.Generator().manual_seed(9))
     alpha_bars, visited = scheduler.alphas_cumprod.tolist(), []
     last = alpha_bars[0] if last_level is None else last_level
     for i, t in enumerate(timesteps):
@@ -137,7 +132,7 @@ def sample(
     return visited
 
 
-MISTAKES: list[tuple[str, dict[str, Any]]] = [
+_MISTAKES: list[tuple[str, dict[str, Any]]] = [
     ("there are no dice: add sqrt(variance) * z in every step but the last", {"dice": False}),
     ("ᾱ behind the last timestep is 1, the clean picture; you use alphas_cumprod[0]", {"last_level": None, "dice_at_end": True}),
     ("ᾱ behind the last timestep is 1, the clean picture; you use alphas_cumprod[0]", {"last_level": None}),
@@ -159,7 +154,7 @@ class Rising(Exception):
 @exercise("08.3", hint="for i, t in enumerate(timesteps): ᾱ_prev = alphas_cumprod[timesteps[i + 1]], or 1 behind the last")
 def ancestral(answer: Callable) -> str | None:
     scheduler, timesteps, seed = DDPMScheduler(), [901, 640, 402, 200, 75, 30], 4
-    x, exact, told = torch.randn(5, 2, generator=torch.Generator().manual_seed(9)), MIXTURE.as_model(scheduler), []
+    x, exact, told = torch.randn(5, 2, generator=torch.Generator().manual_seed(9)), _MIXTURE.as_model(scheduler), []
 
     def model(x: Tensor, t: Tensor | float) -> Tensor:
         told.append(int(t))
@@ -174,11 +169,11 @@ def ancestral(answer: Callable) -> str | None:
         return "you visit the timesteps in rising order: take them as they are given"
     if not isinstance(found, Tensor) or found.shape != x.shape:
         return f"return x after the last step, a tensor {tuple(x.shape)}; yours is {shape_of(found)}"
-    visited = sample(timesteps, seed)
+    visited = ancestral_sample(timesteps, seed)
     for count, right in enumerate(visited, start=1):
         if close(found, right, 1e-3):
             return None if count == len(timesteps) else f"you return x after {count} of {len(timesteps)} steps: visit all of them"
-    for mistake, switches in MISTAKES:
-        if close(found, sample(timesteps, seed, **switches)[-1], 1e-3):
+    for mistake, switches in _MISTAKES:
+        if close(found, ancestral_sample(timesteps, seed, **switches)[-1], 1e-3):
             return mistake
     return "these are other points. Print x.std() in the loop: it should stay near 1 at first, and end near 0.9"

@@ -68,7 +68,7 @@ def weighted(answer: Callable) -> str | None:
         if not isinstance(found, Tensor) or found.shape != right.shape:
             shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             return f"{asked} there must be a weight for each ᾱ, a tensor {tuple(right.shape)}; yours is {shape}"
-        if close(found, right):
+        if each_close(found, right):
             continue
         per_x0 = snr.clamp(max=gamma)
         divisor = per_x0 / right
@@ -88,7 +88,7 @@ def weighted(answer: Callable) -> str | None:
             "nothing is capped: min(SNR, γ)": snr / divisor,
             "your γ is always 5; it is an argument": weight(alpha_bar, 5.0, prediction),
         }.items():
-            if close(found, wrong):
+            if each_close(found, wrong):
                 return f"{asked}: {mistake}"
         i = int((found - right).abs().argmax())
         return f"{asked}, where the SNR is {snr[i]:.3g}, the weight should be {right[i]:.3g}, and yours is {found[i]:.3g}"
@@ -161,9 +161,9 @@ def velocity_loss(answer: Callable) -> str | None:
         return "the network must be told the timesteps as they are"
     if words is not context and not torch.equal(words, context):
         return "the network must hear the context as it is"
-    if not close(x, right):
+    if not each_close(x, right):
         for name, mistake in FORWARD.items():
-            if close(x, noisy_and_target(latents, noise, alpha_bar, forward=name)[0]):
+            if each_close(x, noisy_and_target(latents, noise, alpha_bar, forward=name)[0]):
                 return mistake
         return "what the network gets is not sqrt(ᾱ) x0 + sqrt(1 - ᾱ) ε"
     if not isinstance(found, Tensor):
@@ -173,19 +173,19 @@ def velocity_loss(answer: Callable) -> str | None:
         if found.ndim == 0:
             return "the loss must be one number for each latent, (3,): the weights come after it; yours is one for the batch"
         return f"the loss must be one number for each latent, (3,); yours is {tuple(found.shape)}"
-    if close(found, error.mean((1, 2, 3))):
+    if each_close(found, error.mean((1, 2, 3))):
         return None
-    if close(found, error.sum((1, 2, 3))):
+    if each_close(found, error.sum((1, 2, 3))):
         return "that is the sum: take the mean, so that it does not grow with the picture"
-    if close(found, (guess - target).abs().mean((1, 2, 3))):
+    if each_close(found, (guess - target).abs().mean((1, 2, 3))):
         return "that is the mean *absolute* error; square it"
     for name, mistake in TARGET.items():
         wrong = noisy_and_target(latents, noise, alpha_bar, target=name)[1]
-        if close(found, ((guess - wrong) ** 2).mean((1, 2, 3))):
+        if each_close(found, ((guess - wrong) ** 2).mean((1, 2, 3))):
             return mistake
     return f"the loss of the first latent should be {error.mean((1, 2, 3))[0]:.3f}, and yours is {float(found[0]):.3f}"
 
 
-def close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
+def each_close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
     """Equal to rounding, number by number: the weights span five orders of magnitude."""
     return a.shape == b.shape and bool(((a - b).abs() <= tolerance * (b.abs() + 1e-3)).all())

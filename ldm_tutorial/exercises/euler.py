@@ -10,15 +10,15 @@ from torch import Tensor
 
 from ..lessons.toy import GaussianMixture
 from ..schedulers.noise_schedule import karras_sigmas
-from . import call, exercise
+from . import call, close, exercise
 
-MIXTURE = GaussianMixture([[1.0, 0.0], [-0.5, 0.8], [-0.5, -0.8]], [0.8, 0.7, 0.6], [0.5, 0.3, 0.2])
+_MIXTURE = GaussianMixture([[1.0, 0.0], [-0.5, 0.8], [-0.5, -0.8]], [0.8, 0.7, 0.6], [0.5, 0.3, 0.2])
 
 
 def denoised(x: Tensor, sigma: float) -> Tensor:
     """D(x; σ), (b, 2)."""
     alpha_bar = 1 / (sigma**2 + 1)
-    return MIXTURE.denoised(x * alpha_bar**0.5, alpha_bar)
+    return _MIXTURE.denoised(x * alpha_bar**0.5, alpha_bar)
 
 
 def points(sigma: float) -> Tensor:
@@ -29,7 +29,7 @@ def points(sigma: float) -> Tensor:
 
 
 @exercise("10.1", hint="np.linspace(sigma_max**(1/rho), sigma_min**(1/rho), n) ** rho, and a 0 behind")
-def levels(answer: Callable) -> str | None:
+def karras_levels(answer: Callable) -> str | None:
     for high, low, n, rho in ((9.0, 1.0, 3, 2.0), (14.6, 0.03, 10, 7.0)):
         found = call(answer, high, low, n, rho)
         asked = f"my_levels({high:g}, {low:g}, {n}, {rho:g})"
@@ -89,14 +89,14 @@ def midpoint(
 
 
 @exercise("10.2", hint="d here; x_middle = x + (middle - sigma) * d; its slope; x = x + (sigma_next - sigma) * that slope")
-def middle(answer: Callable) -> str | None:
+def midpoint_step(answer: Callable) -> str | None:
     sigmas = [8.0, 3.0, 1.0, 0.3]
     x = points(8.0)
     found = call(answer, denoised, x.clone(), list(sigmas))
     if not isinstance(found, Tensor) or found.shape != x.shape:
         shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         return f"the result must be a tensor {tuple(x.shape)}, as x is; yours is {shape}"
-    if close(found, midpoint(denoised, x, sigmas)):
+    if close(found, midpoint(denoised, x, sigmas), 1e-6):
         return None
     for mistake, switches in {
         "that is Euler's method: the slope of the middle is not used": {"only_euler": True},
@@ -106,7 +106,7 @@ def middle(answer: Callable) -> str | None:
         "you stop in the middle: with its slope, go all the way to sigma_next": {"half": True},
         "you took the middle in log σ; asked is (sigma + sigma_next) / 2": {"geometric": True},
     }.items():
-        if close(found, midpoint(denoised, x, sigmas, **switches)):
+        if close(found, midpoint(denoised, x, sigmas, **switches), 1e-6):
             return mistake
     return "these are other points: compare your first step with one done by hand"
 
@@ -162,7 +162,7 @@ def whole_algorithm(answer: Callable) -> str | None:
             return f"the result must be a tensor {tuple(x.shape)}, as x is; yours is {shape}"
         if not found.isfinite().all():
             return "there are NaNs: at sigma_next = 0 there is no slope, so the last step has no correction"
-        if close(found, algorithm_2(denoised, x, sigmas, *options, torch.Generator().manual_seed(1))):
+        if close(found, algorithm_2(denoised, x, sigmas, *options, torch.Generator().manual_seed(1)), 1e-6):
             continue
         for mistake, switches in {
             "nothing is churned: raise x before each step": {"churn": False},
@@ -174,12 +174,7 @@ def whole_algorithm(answer: Callable) -> str | None:
             "you draw noise where gamma is 0, too: nothing is added, but the generator moves on": {"always_draw": True},
             "N is the number of steps, len(sigmas) - 1": {"count": 0},
         }.items():
-            if close(found, algorithm_2(denoised, x, sigmas, *options, torch.Generator().manual_seed(1), **switches)):
+            if close(found, algorithm_2(denoised, x, sigmas, *options, torch.Generator().manual_seed(1), **switches), 1e-6):
                 return mistake
         return "these are other points. With s_churn = 0 it should be Heun's method: is it?"
     return None
-
-
-def close(a: Tensor, b: Tensor, tolerance: float = 1e-6) -> bool:
-    """Equal to rounding, relative to the size of b."""
-    return bool((a - b).abs().max() <= tolerance * b.abs().max())

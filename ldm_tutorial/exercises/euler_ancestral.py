@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from . import call, exercise
-from .euler import close, denoised, points
+from . import call, close, exercise
+from .euler import denoised, points
 
 # ---- 1. Two notations
 
@@ -24,15 +24,15 @@ def notation(answer: Callable) -> str | None:
         if not isinstance(found[0], Tensor) or found[0].shape != x.shape:
             return f"the first must be x in σ-space, a tensor {tuple(x.shape)}; the second σ, a number"
         scaled, level = found[0], float(found[1])
-        if close(scaled, x / root) and abs(level - sigma) < 1e-6:
+        if close(scaled, x / root, 1e-6) and abs(level - sigma) < 1e-6:
             continue
-        if close(scaled, x * root):
+        if close(scaled, x * root, 1e-6):
             return "you multiply by sqrt(ᾱ): it stands before x0, so divide it away"
-        if close(scaled, x / alpha_bar):
+        if close(scaled, x / alpha_bar, 1e-6):
             return "divide by the root of ᾱ, not by ᾱ"
-        if close(scaled, x):
+        if close(scaled, x, 1e-6):
             return "x is unchanged: at unit scale the picture has shrunk to sqrt(ᾱ) of its size"
-        if not close(scaled, x / root):
+        if not close(scaled, x / root, 1e-6):
             return f"at ᾱ = {alpha_bar}, x should be {1 / root:.3f} times as large as at unit scale"
         if abs(level - (1 - alpha_bar) ** 0.5) < 1e-6:
             return "that σ is the noise at unit scale, sqrt(1 - ᾱ): it was divided by sqrt(ᾱ), too"
@@ -48,7 +48,7 @@ def notation(answer: Callable) -> str | None:
 
 
 @exercise("11.2", hint="mean = x0 + (sigma_next / sigma)² (x - x0); before z, sigma_next sqrt(sigma² - sigma_next²) / sigma")
-def posterior(answer: Callable) -> str | None:
+def step_of_posterior(answer: Callable) -> str | None:
     x, x0, z = torch.randn(3, 7, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)  # (7, 2) each
     for sigma, sigma_next in ((5.0, 3.0), (0.8, 0.0)):
         variance, weight = sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2, sigma_next**2 / sigma**2
@@ -57,7 +57,7 @@ def posterior(answer: Callable) -> str | None:
         if not isinstance(found, Tensor) or found.shape != x.shape:
             shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             return f"the result must be a tensor {tuple(x.shape)}, as x is; yours is {shape}"
-        if close(found, right):
+        if close(found, right, 1e-6):
             continue
         for mistake, wrong in {
             "z is multiplied by the variance: take its root": x0 + weight * (x - x0) + variance * z,
@@ -70,7 +70,7 @@ def posterior(answer: Callable) -> str | None:
                 x0 + weight * (x - x0) + sigma_next * z
             ),
         }.items():
-            if close(found, wrong):
+            if close(found, wrong, 1e-6):
                 return mistake
         return f"from σ = {sigma:g} to {sigma_next:g} the numbers are not the posterior's"
     return None
@@ -121,7 +121,7 @@ def four_in_one(answer: Callable) -> str | None:
             return f"the result must be a tensor {tuple(x.shape)}, as x is; yours is {shape}"
         if not found.isfinite().all():
             return f"at η = {eta:g} there are NaNs: sigma_up must not exceed sigma_next"
-        if close(found, one_sampler(denoised, x, sigmas, eta, torch.Generator().manual_seed(1))):
+        if close(found, one_sampler(denoised, x, sigmas, eta, torch.Generator().manual_seed(1)), 1e-6):
             continue
         for mistake, switches in {
             "no new noise arrives: add sigma_up times noise": {"new_noise": False},
@@ -130,9 +130,9 @@ def four_in_one(answer: Callable) -> str | None:
             "the noise is multiplied by sigma_up²: it needs sigma_up": {"squared": True},
             "the noise has unit size: multiply it by sigma_up": {"unit": True},
         }.items():
-            if close(found, one_sampler(denoised, x, sigmas, eta, torch.Generator().manual_seed(1), **switches)):
+            if close(found, one_sampler(denoised, x, sigmas, eta, torch.Generator().manual_seed(1), **switches), 1e-6):
                 return f"at η = {eta:g}: {mistake}"
-        if close(found, one_sampler(denoised, x, sigmas, 1.0, torch.Generator().manual_seed(1))):
+        if close(found, one_sampler(denoised, x, sigmas, 1.0, torch.Generator().manual_seed(1)), 1e-6):
             return f"at η = {eta:g} you do what η = 1 asks for: eta is not used"
         return f"at η = {eta:g} these are other points" + (": this is Euler's method, is it?" if eta == 0 else "")
     return None

@@ -13,7 +13,7 @@ from ..attention import attention_weights
 from ..checkpoints.tensors import write_tensors
 from ..lessons.first_difference import first_difference, results
 from ..lessons.memory import peak_bytes, whole
-from . import NotDone, call, exercise
+from . import NotDone, call, close, exercise
 
 # ---- 1. The header
 
@@ -103,7 +103,7 @@ def sliced_attention(answer: Callable) -> str | None:
 # ---- 3. The first layer that differs
 
 
-def network(seed: int = 0) -> nn.Module:
+def small_network(seed: int = 0) -> nn.Module:
     """Small, nested, with a part that is used twice."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -129,7 +129,7 @@ class Nested(nn.Module):
 )
 def first_layer(answer: Callable) -> str | None:
     x = torch.randn(2, 4, 5, 7, generator=torch.Generator().manual_seed(1))
-    theirs = network()
+    theirs = small_network()
 
     def scaled(name: str, factor: float) -> Callable:
         def change(net: nn.Module) -> None:
@@ -153,7 +153,7 @@ def first_layer(answer: Callable) -> str | None:
         "out.2 changed": (scaled("out.2", 2.0), "out.2"),
     }
     for case, (change, expected) in cases.items():
-        ours = network()
+        ours = small_network()
         change(ours)
         found = first_difference(ours, theirs, x)
         assert (found and found.name) == expected
@@ -185,10 +185,6 @@ def first_layer(answer: Callable) -> str | None:
 
 def silent(answer: Callable, change: Callable, x: Tensor) -> bool:
     """Whether it finds nothing where there is something."""
-    ours = network()
+    ours = small_network()
     change(ours)
-    return answer(ours, network(), x) in (None, ...)
-
-
-def close(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and bool((a - b).abs().max() <= 1e-4)
+    return answer(ours, small_network(), x) in (None, ...)

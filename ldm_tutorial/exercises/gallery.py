@@ -14,14 +14,14 @@ from . import call, exercise
 # ---- 1. The same number of network calls
 
 
-def cost(steps: int, method: str, guided: bool) -> int:
+def calls_of(steps: int, method: str, guided: bool) -> int:
     """Calls for one picture. Heun looks twice a step, and once in the last."""
     looks = 2 * steps - 1 if method == "heun" else steps
     return (1 + guided) * looks
 
 
 def affordable(budget: int, method: str, guided: bool) -> int:
-    return max(n for n in range(budget + 1) if n == 0 or cost(n, method, guided) <= budget)
+    return max(n for n in range(budget + 1) if n == 0 or calls_of(n, method, guided) <= budget)
 
 
 BUDGETS = (
@@ -43,7 +43,7 @@ def steps_for(answer: Callable) -> str | None:
             return f"{asked}: a number of steps is an int; yours is {found!r}: use // instead of /"
         if found == right:
             continue
-        looks, price = budget // (1 + guided), cost(right, method, guided)
+        looks, price = budget // (1 + guided), calls_of(right, method, guided)
         if guided and found == affordable(budget, method, False):
             return f"{asked}: each look shows the network the picture twice, without and with the prompt"
         if found == affordable(budget, method, not guided):
@@ -53,7 +53,7 @@ def steps_for(answer: Callable) -> str | None:
         if method == "heun" and found == looks // 2 and found < right:
             return f"{asked}: Heun's last step looks once only, so that {right} steps cost {price}: one more fits"
         if found > right:
-            return f"{asked}: {found} steps cost {cost(found, method, guided)}, more than there is; round down"
+            return f"{asked}: {found} steps cost {calls_of(found, method, guided)}, more than there is; round down"
         return f"{asked}: {right} steps cost {price} and fit; yours are {found}"
     return None
 
@@ -66,7 +66,7 @@ def means_of(values: Tensor, resamples: int = 20_000, seed: int = 1) -> Tensor:
     return values[torch.randint(len(values), (resamples, len(values)), generator=generator)].mean(dim=1)
 
 
-def middle(means: Tensor, part: float = 0.95) -> tuple[float, float]:
+def central(means: Tensor, part: float = 0.95) -> tuple[float, float]:
     ends = torch.tensor([(1 - part) / 2, (1 + part) / 2], dtype=means.dtype)
     low, high = means.quantile(ends).tolist()
     return low, high
@@ -89,7 +89,7 @@ def paired_interval(answer: Callable) -> str | None:
     low, high = found
     d = a - b
     means = means_of(d)
-    right = middle(means)
+    right = central(means)
     width, wanted = high - low, right[1] - right[0]
     if near(found, right, 0.05 * wanted):
         return None
@@ -99,12 +99,12 @@ def paired_interval(answer: Callable) -> str | None:
         return "the sign: asked is a - b, positive where a is better"
     if width < 1e-6:
         return "your interval has no width: draw with replacement. A permutation has the same mean each time"
-    unpaired = middle(means_of(a, seed=2) - means_of(b, seed=3))
+    unpaired = central(means_of(a, seed=2) - means_of(b, seed=3))
     if width > 0.6 * (unpaired[1] - unpaired[0]):
         return f"yours is {width:.1f} wide: you draw a and b apart from each other, and that throws the pairs away"
-    if near(found, middle(d), 0.15 * (middle(d)[1] - middle(d)[0])):
+    if near(found, central(d), 0.15 * (central(d)[1] - central(d)[0])):
         return "those are quantiles of the single differences: where the next *picture* lies. Resample, and average first"
-    if near(found, middle(means, 0.9), 0.04 * wanted):
+    if near(found, central(means, 0.9), 0.04 * wanted):
         return "your interval is one of 90 %: 2.5 % belong outside at each end, not 5 %"
     error = d.std().item() / len(d) ** 0.5
     if abs(width - 2 * error) < 0.12 * error and abs((low + high) / 2 - d.mean().item()) < 0.2 * error:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..lessons.toy import GaussianMixture
 from ..schedulers import DDIMScheduler
-from . import call, exercise
+from . import call, close, exercise
+from .ddim import CLOUDS, ddim_step
 
 # ---- 1. What it costs
 
@@ -20,7 +20,7 @@ def evaluations(steps: int, strength: float, guidance_scale: float) -> int:
 
 
 @exercise("12.1", hint="the steps that are taken, int(steps * strength), times 1 at scale 1 and times 2 at every other")
-def cost(answer: Callable) -> str | None:
+def evaluations_of_run(answer: Callable) -> str | None:
     for steps, strength, scale in (
         (25, 1.0, 7.5),
         (25, 0.6, 7.5),
@@ -122,14 +122,6 @@ def rescaled(answer: Callable) -> str | None:
 
 # ---- 3. Looking twice
 
-MIXTURE = GaussianMixture([[1.6, 0.0], [-0.9, 1.3], [-0.9, -1.3]], [0.35, 0.25, 0.3])
-
-
-def ddim_step(x: Tensor, eps: Tensor, here: float, there: float, noise: Tensor | None = None) -> Tensor:
-    """To the level `there`, with the predicted noise; with another, if one is given, which is a mistake."""
-    x0 = (x - (1 - here) ** 0.5 * eps) / here**0.5
-    return there**0.5 * x0 + (1 - there) ** 0.5 * (eps if noise is None else noise)
-
 
 def repainted(
     model: Callable,
@@ -176,7 +168,7 @@ def looks_twice(answer: Callable) -> str | None:
         def draw() -> Tensor:
             return torch.randn(7, 2, generator=generator, dtype=torch.float64)
 
-        return call(function, MIXTURE.epsilon, known.clone(), mask.clone(), list(levels), turns, draw, *switches.values())
+        return call(function, CLOUDS.epsilon, known.clone(), mask.clone(), list(levels), turns, draw, *switches.values())
 
     for turns in (1, 3):
         found = run(answer, turns)
@@ -203,8 +195,3 @@ def looks_twice(answer: Callable) -> str | None:
             return "each level is visited once, whatever `turns` says"
         return f"with turns={turns} these are other points; draw() is called in the order of the comment"
     return None
-
-
-def close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
-    """Equal to rounding, relative to the size of b."""
-    return a.shape == b.shape and bool((a - b).abs().max() <= tolerance * b.abs().max())

@@ -8,13 +8,7 @@ import torch
 from torch import Tensor
 
 from ..schedulers.noise_schedule import linear_betas, scaled_linear_betas
-from . import call, exercise
-
-
-def close(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> bool:
-    """Equal to rounding, relative to the size of b."""
-    return a.shape == b.shape and bool((a.double() - b.double()).abs().max() <= tolerance * b.abs().max())
-
+from . import call, close, exercise
 
 # ---- 1. Noise for a batch
 
@@ -32,7 +26,7 @@ def noisy_batch(answer: Callable) -> str | None:
             shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             return f"the result must be a tensor {tuple(x0.shape)}, as x0 is; yours is {shape}"
         a = alpha_bar.view(-1, 1, 1, 1)
-        if close(found, a.sqrt() * x0 + (1 - a).sqrt() * noise):
+        if close(found, a.sqrt() * x0 + (1 - a).sqrt() * noise, 1e-5):
             continue
         mistakes = {
             "the weights are variances: take the square root of both": a * x0 + (1 - a) * noise,
@@ -44,10 +38,10 @@ def noisy_batch(answer: Callable) -> str | None:
             + (1 - a.sqrt()) * noise,
         }
         for mistake, wrong in mistakes.items():
-            if close(found, wrong):
+            if close(found, wrong, 1e-5):
                 return mistake
         one = alpha_bar[0]
-        if close(found, one.sqrt() * x0 + (1 - one).sqrt() * noise):
+        if close(found, one.sqrt() * x0 + (1 - one).sqrt() * noise, 1e-5):
             return "all pictures get the noise of the first: alpha_bar has one number for each"
         return "these are not alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise, with picture i at alpha_bar[i]"
     return None

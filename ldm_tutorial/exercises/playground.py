@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..pipeline import StableDiffusion, load_pipeline
-from . import NotDone, call, exercise
+from ..pipeline import StableDiffusion
+from . import NotDone, call, exercise, shipped_model
 
 # ---- 1. What differs between the columns of a comparison
 
@@ -56,11 +55,6 @@ def what_differs(answer: Callable) -> str | None:
 PROMPT, OPTIONS = "a rocket in the style of fluent", {"scheduler": "ddim", "steps": 7, "seed": 5}
 
 
-@lru_cache(maxsize=1)
-def emoji() -> StableDiffusion:
-    return load_pipeline("emoji", device="cpu")
-
-
 def pictures_of(answer: Callable, pipe: StableDiffusion, every: int) -> list[Image.Image]:
     if not callable(answer):
         raise TypeError(f"the answer must be a generator function; it is {type(answer).__name__}")
@@ -74,7 +68,7 @@ def pictures_of(answer: Callable, pipe: StableDiffusion, every: int) -> list[Ima
 
 @exercise("14.2", hint="preview when (step.index + 1) % every == 0; after the loop, decode the step.latents of the last step")
 def previews(answer: Callable) -> str | None:
-    pipe = emoji()
+    pipe = shipped_model()
     steps = list(pipe.stream(PROMPT, **OPTIONS))
     guesses = [pipe.decode(step.denoised)[0] for step in steps]
     noisy = [pipe.decode(step.latents)[0] for step in steps]

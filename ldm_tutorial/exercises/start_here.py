@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..config import EMOJI, SD15
-from ..pipeline import StableDiffusion, guide, load_pipeline
+from ..pipeline import StableDiffusion, guide
 from ..schedulers import EulerDiscreteScheduler, randn
-from . import call, exercise
+from . import call, close, exercise, shipped_model
 
 # ---- 1. The shape of latents
 
@@ -87,7 +86,7 @@ PROMPT, SEED, STEPS = "a rocket in the style of fluent", 3, 8
 
 
 @torch.no_grad()
-def sample(
+def latents_by_step(
     pipe: StableDiffusion,
     prompt: str,
     seed: int,
@@ -119,7 +118,7 @@ def sample(
     return visited
 
 
-MISTAKES: list[tuple[str, dict[str, Any]]] = [
+_MISTAKES: list[tuple[str, dict[str, Any]]] = [
     ("your noise has unit variance: multiply it by scheduler.init_noise_sigma before the loop", {"scaled_start": False}),
     ("the U-Net gets x as it is: give it scheduler.scale_model_input(x, t)", {"scaled_input": False}),
     (
@@ -133,15 +132,10 @@ MISTAKES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@lru_cache(maxsize=1)
-def emoji() -> StableDiffusion:
-    return load_pipeline("emoji", device="cpu")
-
-
 @exercise("00.3", hint="before the loop: words, noise, set_timesteps(steps). In it: scale, ask the U-Net, step(...).prev_sample")
 def loop(answer: Callable) -> str | None:
-    pipe = emoji()
-    visited = sample(pipe, PROMPT, SEED, STEPS)
+    pipe = shipped_model()
+    visited = latents_by_step(pipe, PROMPT, SEED, STEPS)
     with torch.no_grad():
         found = call(answer, pipe, PROMPT, SEED, STEPS)
     if not isinstance(found, Tensor):
@@ -152,15 +146,10 @@ def loop(answer: Callable) -> str | None:
     for count, x in enumerate(visited, start=1):
         if close(found, x, 1e-3):
             return None if count == STEPS else f"you return x after {count} of {STEPS} steps: visit all of scheduler.timesteps"
-    for mistake, switches in MISTAKES:
-        if close(found, sample(pipe, PROMPT, SEED, STEPS, **switches)[-1], 1e-3):
+    for mistake, switches in _MISTAKES:
+        if close(found, latents_by_step(pipe, PROMPT, SEED, STEPS, **switches)[-1], 1e-3):
             return mistake
     for seed in (0, SEED + 1):
-        if close(found, sample(pipe, PROMPT, seed, STEPS)[-1], 1e-3):
+        if close(found, latents_by_step(pipe, PROMPT, seed, STEPS)[-1], 1e-3):
             return f"that is the picture of seed {seed}; torch.Generator().manual_seed(seed) should give that of seed {SEED}"
     return "these are other latents. Print x.std() in the loop: it should fall from about 14.6 to about 1"
-
-
-def close(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> bool:
-    """Equal to rounding, relative to the size of b."""
-    return bool((a - b).abs().max() <= tolerance * b.abs().max())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 
-from ldm_tutorial.exercises import MODULES, verdict
+from ldm_tutorial.exercises import CHECK_MODULES, verdict
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 SOLUTIONS = NOTEBOOKS / "solutions"
@@ -30,7 +30,7 @@ def exercises_of(notebook: str) -> dict[str, str]:
     return {call[1]: call[2] for call in calls if call}
 
 
-ALL = [exercise for number in MODULES for exercise in exercises_of(file_of(number))]
+ALL = [exercise for number in CHECK_MODULES for exercise in exercises_of(file_of(number))]
 
 
 def imports_of(cells: list[str]) -> str:
