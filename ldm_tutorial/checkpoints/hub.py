@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..weights import EMOJI
+from ..weights import EMOJI_FOLDER
 from .folder import PARTS, find_weights, holds_tokenizer, read_tokenizer
 from .tensors import CheckpointError
 
@@ -49,7 +49,7 @@ KNOWN = {
             name="emoji",
             title="the small model that this project trained",
             license="see README.md beside it",
-            folder=EMOJI,
+            folder=EMOJI_FOLDER,
         ),
         KnownModel(
             name="sd15",

@@ -16,6 +16,7 @@ from . import call, close, exercise
 
 @exercise("04.1", hint="each head has one weight for every pair of positions; how many positions are there?")
 def weights_memory(answer: Callable) -> str | None:
+    """04.1: the bytes of all attention weights, from height, width, heads and the bytes of a number."""
     for height, width, heads, size in ((5, 7, 3, 2), (64, 64, 8, 4)):
         n = height * width
         right, found = heads * n * n * size, call(answer, height, width, heads, size)
@@ -61,6 +62,7 @@ def attend(
 
 @exercise("04.2", hint="exp of what is 0? Give the word that score, before the softmax. Or leave it out of k and v altogether")
 def without_word(answer: Callable) -> str | None:
+    """04.2: attention in which nothing comes from one word, for q, k, v and its place."""
     n, m, d, e, silent = 5, 7, 4, 3, 2
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(*shape, generator=generator) for shape in ((n, d), (m, d), (m, e)))
@@ -133,6 +135,7 @@ class Watch(TorchFunctionMode):
     "When a new block has a larger score, multiply the two old sums by exp(old largest - new largest)",
 )
 def attention_in_blocks(answer: Callable) -> str | None:
+    """04.3: attention over some keys at a time, never holding all scores at once."""
     n, m, d, e, size = 5, 11, 4, 3, 4
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(*shape, generator=generator) for shape in ((n, d), (m, d), (m, e)))

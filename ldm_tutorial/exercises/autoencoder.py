@@ -15,7 +15,8 @@ from . import call, close, exercise
 
 
 @exercise("02.1", hint="10 * log10(peak^2 / mean squared error), where the peak is the whole range, from -1 to 1")
-def decibels(answer: Callable) -> str | None:
+def signal_to_noise(answer: Callable) -> str | None:
+    """02.1: the peak signal-to-noise ratio of two tensors in [-1, 1], in decibels."""
     generator = torch.Generator().manual_seed(0)
     for noise in (0.02, 0.5):
         a = torch.rand(2, 3, 5, 7, generator=generator) * 2 - 1
@@ -49,6 +50,7 @@ def decibels(answer: Callable) -> str | None:
 
 @exercise("02.2", hint="add up, over all batches, how many numbers there are, their sum, and the sum of their squares")
 def latent_scale(answer: Callable) -> str | None:
+    """02.2: one over the standard deviation of all numbers of several batches of latents."""
     generator = torch.Generator().manual_seed(0)
     widths = torch.tensor([1.0, 6.0, 2.0, 4.0]).view(1, 4, 1, 1)
     batches = [3 + size * widths * torch.randn(size, 4, 6, 5, generator=generator) for size in (7, 7, 2)]
@@ -90,6 +92,7 @@ def divergence(m1: Tensor, l1: Tensor, m2: Tensor, l2: Tensor) -> Tensor:
 
 @exercise("02.3", hint="log(s2 / s1) + (s1^2 + (m1 - m2)^2) / (2 s2^2) - 1/2, of each number; then sum over channels, positions")
 def gaussian_kl(answer: Callable) -> str | None:
+    """02.3: the KL divergence between two diagonal Gaussians, (b,), from their means and log variances."""
     generator = torch.Generator().manual_seed(0)
     m1, m2, l1, l2 = torch.randn(4, 2, 3, 5, 4, generator=generator)  # (2, 3, 5, 4) each
     each = divergence(m1, l1, m2, l2)

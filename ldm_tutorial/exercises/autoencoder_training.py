@@ -38,6 +38,7 @@ STACKS = (
 
 @exercise("03.1", hint="a layer adds (kernel - 1) * apart, where apart is the product of the strides of the layers *before* it")
 def receptive_field(answer: Callable) -> str | None:
+    """03.1: how many pixels along a side a number has seen, from the (kernel, stride) of each layer."""
     for layers in STACKS:
         found, right = call(answer, list(layers)), field(layers)
         if isinstance(found, float) and found.is_integer():
@@ -91,6 +92,7 @@ def lpips_distance(
 
 @exercise("03.2", hint="each level: F.normalize(dim=1), difference, square, times head, sum over channels, mean over positions")
 def perceptual_distance(answer: Callable) -> str | None:
+    """03.2: the perceptual distance, (b,), from the features of two batches and the head of each level."""
     generator = torch.Generator().manual_seed(0)
     shapes = [(2, 3, 6, 4), (2, 5, 3, 2)]
     xs, ys = ([torch.randn(s, generator=generator) for s in shapes] for _ in range(2))
@@ -150,6 +152,7 @@ def left(module: nn.Module) -> Tensor | None:
 
 @exercise("03.3", hint="the generator's loss first, backward; then discriminator.zero_grad(); then the hinge, on fake.detach()")
 def two_gradients(answer: Callable) -> str | None:
+    """03.3: after one call, the gradients of the generator's and of the discriminator's loss, each where it belongs."""
     made, judge, noise, real = networks()
     before = copy.deepcopy([*made.state_dict().values(), *judge.state_dict().values()])
     fake = made(noise)

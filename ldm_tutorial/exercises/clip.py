@@ -14,12 +14,14 @@ from . import call, exercise
 
 
 def token_row(tokens: Sequence[int], start: int, end: int, length: int) -> list[int]:
+    """Start, tokens, end, and further ends up to `length`; tokens that do not fit are cut."""
     kept = list(tokens[: length - 2])
     return [start, *kept, *[end] * (length - 1 - len(kept))]
 
 
 @exercise("05.1", hint="keep at most length - 2 tokens; then the start before, one end behind, and more ends up to the length")
 def row_of_tokens(answer: Callable) -> str | None:
+    """05.1: a row of fixed length from the tokens of a prompt."""
     start, end, length = 98, 99, 7
     for n in (3, 5, 6, 12, 0):  # some, all that fit, one too many, far too many, none
         tokens = list(range(11, 11 + n))
@@ -120,6 +122,7 @@ def longest_first(word: str, merges: Sequence[tuple[str, str]]) -> list[str]:
 
 @exercise("05.2", hint="letters, </w> on the last; then for each pair of merges, in that order, make one of every occurrence")
 def word_in_pieces(answer: Callable) -> str | None:
+    """05.2: the pieces of a word, from the merges in the order in which they were learned."""
     for word in _WORDS:
         found, right = call(answer, word, list(MERGES)), pieces(word, MERGES)
         if isinstance(found, str) or not isinstance(found, (list, tuple)):
@@ -158,6 +161,7 @@ def one_way(logits: Tensor, same: Tensor) -> Tensor:
 
 
 def loss_with_doubles(logits: Tensor, same: Tensor) -> Tensor:
+    """The mean of both directions: captions over pictures and pictures over captions."""
     same = same.to(logits.dtype)
     return (one_way(logits, same).mean() + one_way(logits.T, same.T).mean()) / 2
 
@@ -197,6 +201,7 @@ def mistaken_losses(logits: Tensor, same: Tensor) -> dict[str, Tensor]:
 
 @exercise("05.3", hint="target = same / same.sum(1, keepdim=True); -(target * logits.log_softmax(1)).sum(1).mean(); then for .T")
 def doubles(answer: Callable) -> str | None:
+    """05.3: the contrastive loss where some captions of a batch are the same, from logits and `same`, (b, b) both."""
     generator = torch.Generator().manual_seed(0)
     same = torch.eye(5, dtype=torch.bool)
     same[0, 3] = same[0, 4] = same[3, 4] = True  # caption 4, "cat", fits pictures 0 and 3, too; not symmetric
@@ -220,4 +225,5 @@ def doubles(answer: Callable) -> str | None:
 
 
 def losses_agree(a: Tensor, b: Tensor) -> bool:
+    """Two losses, numbers or tensors with one number, are equal to rounding."""
     return bool((a.detach().reshape(()) - b).abs() <= 1e-4 * (1 + b.abs()))

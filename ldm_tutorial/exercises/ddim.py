@@ -27,6 +27,7 @@ def is_root_of(found: float, variance: float, alpha_bar_prev: float) -> bool:
 
 @exercise("09.1", hint="first the variance of eq. 16, then min with 1 - alpha_bar_prev, then the root")
 def new_noise(answer: Callable) -> str | None:
+    """09.1: σ of 2010.02502, eq. 16, for ᾱ, ᾱ_prev and η."""
     for a, prev, eta in ((0.36, 0.64, 0.5), (0.2, 0.9, 0.8), (0.36, 0.64, 0.0), (0.36, 0.64, 3.0)):
         right, uncapped = sigma(a, prev, eta), sigma(a, prev, 1.0) * eta
         found = call(answer, a, prev, eta)
@@ -55,7 +56,7 @@ def new_noise(answer: Callable) -> str | None:
 # ---- 2. The sphere
 
 
-def slerp(a: Tensor, b: Tensor, fraction: float) -> Tensor:
+def slerp_pairs(a: Tensor, b: Tensor, fraction: float) -> Tensor:
     """2010.02502, eq. 67, for each pair of the batch: a, b (b, ...)."""
     axes = tuple(range(1, a.ndim))
     norms = [x.square().sum(axes, keepdim=True).sqrt() for x in (a, b)]  # (b, 1, 1, 1) each
@@ -65,6 +66,7 @@ def slerp(a: Tensor, b: Tensor, fraction: float) -> Tensor:
 
 @exercise("09.2", hint="one angle per pair: (a * b).sum((1, 2, 3), keepdim=True), over the product of the two norms, then acos")
 def sphere(answer: Callable) -> str | None:
+    """09.2: spherical interpolation, a pair of the batch at a time."""
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, 3, 4, 5, 6, generator=generator)  # (3, 4, 5, 6) each
     b[0] = 0.8 * a[0] + 0.6 * b[0]  # pairs with different angles
@@ -77,13 +79,13 @@ def sphere(answer: Callable) -> str | None:
             return f"the result must be a tensor {tuple(a.shape)}, as a and b are; yours is {shape}"
         if not (torch.equal(a, kept[0]) and torch.equal(b, kept[1])):
             return "your function changes its inputs: x *= y writes into x; use x * y"
-        if close(found, slerp(a, b, fraction)):
+        if close(found, slerp_pairs(a, b, fraction)):
             continue
-        whole = slerp(a[None], b[None], fraction)[0]
+        whole = slerp_pairs(a[None], b[None], fraction)[0]
         cosine = (a * b).sum((1, 2, 3), keepdim=True) / (norm(a) * norm(b))
         no_acos = (torch.sin((1 - fraction) * cosine) * a + torch.sin(fraction * cosine) * b) / torch.sin(cosine)
         angle = torch.acos(cosine)
-        if close(found, slerp(a, b, 1 - fraction)):
+        if close(found, slerp_pairs(a, b, 1 - fraction)):
             return "the two are swapped: fraction 0 must give a, fraction 1 gives b"
         if close(found, (1 - fraction) * a + fraction * b):
             return "that is the straight line: halfway, two independent noises have a standard deviation of 0.71"
@@ -91,7 +93,7 @@ def sphere(answer: Callable) -> str | None:
             return "one angle for the whole batch: each pair has its own, so sum over all axes but the first"
         if close(found, no_acos):
             return "you use the cosine as if it were the angle: torch.acos is missing"
-        if close(found, slerp(a, b, fraction) * torch.sin(angle)):
+        if close(found, slerp_pairs(a, b, fraction) * torch.sin(angle)):
             return "divide by sin(angle): at fraction 0 the result must be a itself"
         return f"at fraction {fraction:g} the numbers are not those of eq. 67"
     return None
@@ -131,6 +133,7 @@ def inversion(
 
 @exercise("09.3", hint="trial = step(x, model(x, here)); then x = step(x, model(trial, there)): the same start, the better ε")
 def inverted(answer: Callable) -> str | None:
+    """09.3: from a picture to its noise, each step taken twice."""
     scheduler = DDIMScheduler()
     scheduler.set_timesteps(10)
     levels = scheduler.alpha_bars.flip(0).tolist()
@@ -157,4 +160,5 @@ def inverted(answer: Callable) -> str | None:
 
 
 def norm(x: Tensor) -> Tensor:
+    """Of each tensor of the batch, (b, 1, 1, 1)."""
     return x.square().sum((1, 2, 3), keepdim=True).sqrt()

@@ -15,6 +15,7 @@ from . import call, close, exercise
 
 
 def shape_of(found: Any) -> str:
+    """A tensor's shape, or the type of what is no tensor, in words."""
     return str(tuple(found.shape)) if isinstance(found, Tensor) else type(found).__name__
 
 
@@ -23,6 +24,7 @@ def shape_of(found: Any) -> str:
 
 @exercise("08.1", hint="take the noise out first: x - (1 - alpha_bar) ** 0.5 * eps; then bring the picture back to full strength")
 def guess_x0(answer: Callable) -> str | None:
+    """08.1: the clean picture, from x, the predicted noise and ᾱ."""
     generator = torch.Generator().manual_seed(0)
     x, eps = torch.randn(2, 2, 3, 4, generator=generator)  # (2, 3, 4) each
     for a in (0.36, 0.8, 0.01):
@@ -57,6 +59,7 @@ def guess_x0(answer: Callable) -> str | None:
 
 @exercise("08.2", hint="alpha = alpha_bar / alpha_bar_prev, beta = 1 - alpha; the mean is equation 11, the variance equation 7")
 def ddpm_step(answer: Callable) -> str | None:
+    """08.2: one step of 2006.11239, Algorithm 2, between any two timesteps."""
     generator = torch.Generator().manual_seed(1)
     x, eps, z = torch.randn(3, 2, 3, 4, generator=generator)  # (2, 3, 4) each
     for a, prev in ((0.36, 0.72), (0.05, 0.2), (0.5, 0.95)):
@@ -153,6 +156,7 @@ class Rising(Exception):
 
 @exercise("08.3", hint="for i, t in enumerate(timesteps): ᾱ_prev = alphas_cumprod[timesteps[i + 1]], or 1 behind the last")
 def ancestral(answer: Callable) -> str | None:
+    """08.3: the whole loop over a list of timesteps."""
     scheduler, timesteps, seed = DDPMScheduler(), [901, 640, 402, 200, 75, 30], 4
     x, exact, told = torch.randn(5, 2, generator=torch.Generator().manual_seed(9)), _MIXTURE.as_model(scheduler), []
 

@@ -15,6 +15,7 @@ from . import call, exercise
 
 @exercise("07.1", hint="clone chosen; then write 0 wherever torch.rand(len(chosen), generator=generator) < p")
 def dropped(answer: Callable) -> str | None:
+    """07.1: captions replaced by the empty one, each with probability p; the input stays as it was."""
     p, chosen = 0.2, torch.arange(5, 17)  # (12,): numbers of captions; 0 is the empty one
     counts, drawn = [], []
     for seed in range(200):
@@ -59,6 +60,7 @@ def weight(alpha_bar: Tensor, gamma: float, prediction: str) -> Tensor:
 
 @exercise("07.2", hint="min(SNR, gamma), divided by 1 for sample, by SNR for epsilon, by SNR + 1 for v_prediction")
 def weighted(answer: Callable) -> str | None:
+    """07.2: the weight of min-SNR, (b,), for each kind of prediction."""
     alpha_bar = torch.tensor([0.998, 0.9, 0.8, 0.5, 0.1, 0.005])  # SNR of about 499, 9, 4, 1, 0.1 and 0.005
     snr = alpha_bar / (1 - alpha_bar)
     for prediction, gamma in (("sample", 5.0), ("epsilon", 5.0), ("v_prediction", 5.0), ("epsilon", 1.5)):
@@ -140,6 +142,7 @@ TARGET = {
 
 @exercise("07.3", hint="x_t as always; v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x0, with ᾱ as (b, 1, 1, 1); mean over (1, 2, 3)")
 def velocity_loss(answer: Callable) -> str | None:
+    """07.3: the loss of v-prediction for each picture, (b,)."""
     generator = torch.Generator().manual_seed(0)
     latents, noise = torch.randn(2, 3, 4, 5, 6, generator=generator)  # (3, 4, 5, 6) each
     context = torch.randn(3, 7, 2, generator=generator)

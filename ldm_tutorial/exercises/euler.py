@@ -22,6 +22,7 @@ def denoised(x: Tensor, sigma: float) -> Tensor:
 
 
 def points(sigma: float) -> Tensor:
+    """Fixed points at noise level σ, (7, 2) float64."""
     return sigma * torch.randn(7, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
@@ -30,6 +31,7 @@ def points(sigma: float) -> Tensor:
 
 @exercise("10.1", hint="np.linspace(sigma_max**(1/rho), sigma_min**(1/rho), n) ** rho, and a 0 behind")
 def karras_levels(answer: Callable) -> str | None:
+    """10.1: the n + 1 noise levels of Karras et al. 2022, eq. 5, the last of them 0."""
     for high, low, n, rho in ((9.0, 1.0, 3, 2.0), (14.6, 0.03, 10, 7.0)):
         found = call(answer, high, low, n, rho)
         asked = f"my_levels({high:g}, {low:g}, {n}, {rho:g})"
@@ -90,6 +92,7 @@ def midpoint(
 
 @exercise("10.2", hint="d here; x_middle = x + (middle - sigma) * d; its slope; x = x + (sigma_next - sigma) * that slope")
 def midpoint_step(answer: Callable) -> str | None:
+    """10.2: one step of the midpoint method."""
     sigmas = [8.0, 3.0, 1.0, 0.3]
     x = points(8.0)
     found = call(answer, denoised, x.clone(), list(sigmas))
@@ -152,6 +155,7 @@ def algorithm_2(
 
 @exercise("10.3", hint="gamma = min(s_churn / N, sqrt(2) - 1) in the window, else 0; raise x; then Heun's step from sigma_hat")
 def whole_algorithm(answer: Callable) -> str | None:
+    """10.3: Algorithm 2 of Karras et al. 2022, with churn."""
     sigmas = [8.0, 4.0, 1.5, 0.5, 0.1, 0.0]
     x = points(8.0)
     for s_churn in (1.0, 40.0):

@@ -15,6 +15,7 @@ from .euler import denoised, points
 
 @exercise("11.1", hint="x = sqrt(ᾱ) x0 + sqrt(1 - ᾱ) ε: divide by sqrt(ᾱ), and read off what stands before ε")
 def notation(answer: Callable) -> str | None:
+    """11.1: x, at unit scale, and its ᾱ as x0 + σ ε and its σ."""
     x = points(1.0)
     for alpha_bar in (0.36, 0.9):
         root, sigma = alpha_bar**0.5, ((1 - alpha_bar) / alpha_bar) ** 0.5
@@ -49,6 +50,7 @@ def notation(answer: Callable) -> str | None:
 
 @exercise("11.2", hint="mean = x0 + (sigma_next / sigma)² (x - x0); before z, sigma_next sqrt(sigma² - sigma_next²) / sigma")
 def step_of_posterior(answer: Callable) -> str | None:
+    """11.2: a draw from q(x_next | x, x0) in terms of σ."""
     x, x0, z = torch.randn(3, 7, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)  # (7, 2) each
     for sigma, sigma_next in ((5.0, 3.0), (0.8, 0.0)):
         variance, weight = sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2, sigma_next**2 / sigma**2
@@ -113,6 +115,7 @@ def real_only(x: Tensor, sigma: float) -> Tensor:
 
 @exercise("11.3", hint="sigma_up, then sigma_down = sqrt(sigma_next² - sigma_up²); Euler to sigma_down; + sigma_up times noise")
 def four_in_one(answer: Callable) -> str | None:
+    """11.3: one loop that is Euler, ancestral, or between them, by η."""
     sigmas, x = [8.0, 4.0, 1.5, 0.5, 0.0], points(8.0)
     for eta in (0.0, 0.6, 1.0, 3.0):
         found = call(answer, real_only, x.clone(), list(sigmas), eta, torch.Generator().manual_seed(1))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..attention import attention_weights
 from ..checkpoints.tensors import write_tensors
 from ..lessons.first_difference import first_difference, results
-from ..lessons.memory import peak_bytes, whole
+from ..lessons.memory import peak_bytes, whole_maps
 from . import NotDone, call, close, exercise
 
 # ---- 1. The header
@@ -20,6 +20,7 @@ from . import NotDone, call, close, exercise
 
 @exercise("13.1", hint="length = int.from_bytes(raw[:8], 'little'), then json.loads(raw[8 : 8 + length])")
 def header(answer: Callable) -> str | None:
+    """13.1: the header of a safetensors file, from its bytes."""
     tensors = {"a.weight": torch.zeros(3, 5), "a.bias": torch.zeros(300, dtype=torch.float16), "scale": torch.zeros(())}
     right = {"a.weight": ("F32", (3, 5)), "a.bias": ("F16", (300,)), "scale": ("F32", ())}
     with tempfile.TemporaryDirectory() as folder:
@@ -66,10 +67,11 @@ def sliced_wrongly(q: Tensor, k: Tensor, v: Tensor, slices: int) -> Tensor:
 
 @exercise("13.2", hint="for each slice of rows: out[:, :, start:stop] = attention_weights(q[:, :, start:stop], k) @ v")
 def sliced_attention(answer: Callable) -> str | None:
+    """13.2: attention some rows at a time."""
     generator = torch.Generator().manual_seed(0)
     for n, m, slices in ((12, 7, 4), (13, 7, 4), (5, 9, 8)):
         q, k, v = (torch.randn(2, 3, rows, 6, generator=generator) for rows in (n, m, m))
-        kept, right = [x.clone() for x in (q, k, v)], whole(q, k, v)
+        kept, right = [x.clone() for x in (q, k, v)], whole_maps(q, k, v)
         found = call(answer, q, k, v, slices)
         if not isinstance(found, Tensor):
             return f"the result must be a tensor; yours is {type(found).__name__}"
@@ -93,7 +95,7 @@ def sliced_attention(answer: Callable) -> str | None:
         return f"{asked}: these are other numbers than those of attention_weights(q, k) @ v"
 
     q, k, v = (torch.randn(1, 2, 512, 4, generator=generator) for _ in range(3))
-    found, all_at_once = peak_bytes(answer, q, k, v, 16), peak_bytes(whole, q, k, v)
+    found, all_at_once = peak_bytes(answer, q, k, v, 16), peak_bytes(whole_maps, q, k, v)
     if found > 0.3 * all_at_once:
         much = f"it holds {found / all_at_once:.1f} times the memory of all maps at once"
         return f"the numbers are right, but with 16 slices {much}: of each slice, keep its result and not its map"
@@ -112,6 +114,8 @@ def small_network(seed: int = 0) -> nn.Module:
 
 
 class Nested(nn.Module):
+    """Blocks by name around a part that is used twice."""
+
     def __init__(self, inside: nn.Module, block: nn.ModuleDict, out: nn.Module):
         super().__init__()
         self.out, self.block, self.inside = out, block, inside  # not in the order of use
@@ -128,6 +132,7 @@ class Nested(nn.Module):
     "Then walk through the two lists together, and remove the hooks",
 )
 def first_layer(answer: Callable) -> str | None:
+    """13.3: the name of the first module in which two networks differ, or None."""
     x = torch.randn(2, 4, 5, 7, generator=torch.Generator().manual_seed(1))
     theirs = small_network()
 

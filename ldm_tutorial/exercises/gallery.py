@@ -21,6 +21,7 @@ def calls_of(steps: int, method: str, guided: bool) -> int:
 
 
 def affordable(budget: int, method: str, guided: bool) -> int:
+    """The largest number of steps within a budget of calls."""
     return max(n for n in range(budget + 1) if n == 0 or calls_of(n, method, guided) <= budget)
 
 
@@ -36,6 +37,7 @@ BUDGETS = (
 
 @exercise("15.1", hint="first the looks that the budget pays for, half with guidance; then the largest n with 2 n - 1 <= looks")
 def steps_for(answer: Callable) -> str | None:
+    """15.1: the steps that a budget of network calls pays for."""
     for budget, method, guided in BUDGETS:
         found, right = call(answer, budget, method, guided), affordable(budget, method, guided)
         asked = f"{budget} calls, {method}, with{'' if guided else 'out'} guidance"
@@ -62,11 +64,13 @@ def steps_for(answer: Callable) -> str | None:
 
 
 def means_of(values: Tensor, resamples: int = 20_000, seed: int = 1) -> Tensor:
+    """Bootstrap means, (resamples,), of values (n,)."""
     generator = torch.Generator().manual_seed(seed)
     return values[torch.randint(len(values), (resamples, len(values)), generator=generator)].mean(dim=1)
 
 
 def central(means: Tensor, part: float = 0.95) -> tuple[float, float]:
+    """The ends of the interval that leaves equal shares out on either side."""
     ends = torch.tensor([(1 - part) / 2, (1 + part) / 2], dtype=means.dtype)
     low, high = means.quantile(ends).tolist()
     return low, high
@@ -82,6 +86,7 @@ def scores_of_two() -> tuple[Tensor, Tensor]:
 
 @exercise("15.2", hint="d = a - b, (n,); rows of n numbers 0 ... n - 1 by torch.randint; d[rows].mean(1), then its quantiles")
 def paired_interval(answer: Callable) -> str | None:
+    """15.2: the 95 % interval of a mean difference, pairs kept together."""
     a, b = scores_of_two()
     found = as_pair(call(answer, a.clone(), b.clone()))
     if found is None:
@@ -115,6 +120,7 @@ def paired_interval(answer: Callable) -> str | None:
 
 
 def as_pair(found: Any) -> tuple[float, float] | None:
+    """Two numbers, from a tuple, list, array or tensor; None for anything else."""
     values = found.tolist() if isinstance(found, Tensor) else found
     if not isinstance(values, (tuple, list)) or len(values) != 2:
         return None
@@ -122,6 +128,7 @@ def as_pair(found: Any) -> tuple[float, float] | None:
 
 
 def near(a: Sequence[float], b: Sequence[float], tolerance: float) -> bool:
+    """Each number within `tolerance` of the other."""
     return all(abs(x - y) < tolerance for x, y in zip(a, b))
 
 
@@ -135,6 +142,7 @@ def expected_best(scores: Sequence[float], k: int) -> float:
 
 
 def with_replacement(scores: Sequence[float], k: int) -> float:
+    """A mistake: the same sample may be chosen more than once."""
     ranked, n = sorted(scores), len(scores)
     return sum(x * (((i + 1) / n) ** k - (i / n) ** k) for i, x in enumerate(ranked))
 
@@ -144,6 +152,7 @@ SCORES = [0.3, 0.8, 0.1, 0.4, 0.9, 0.2, 0.75]
 
 @exercise("15.3", hint="sort rising; with i from 0, the i-th is the best in math.comb(i, k - 1) of all math.comb(n, k) choices")
 def best_of(answer: Callable) -> str | None:
+    """15.3: the expected best score of k, exactly."""
     for k in (3, 1, 7, 2):
         scores = list(SCORES)
         found, right = float(call(answer, scores, k)), expected_best(SCORES, k)

@@ -21,6 +21,7 @@ def evaluations(steps: int, strength: float, guidance_scale: float) -> int:
 
 @exercise("12.1", hint="the steps that are taken, int(steps * strength), times 1 at scale 1 and times 2 at every other")
 def evaluations_of_run(answer: Callable) -> str | None:
+    """12.1: how many noisy pictures the U-Net is shown for one result of image-to-image."""
     for steps, strength, scale in (
         (25, 1.0, 7.5),
         (25, 0.6, 7.5),
@@ -80,6 +81,7 @@ def guided_by_picture(
 
 
 def guided_by_noise(uncond: Tensor, cond: Tensor, scale: float, rescale: float) -> Tensor:
+    """Guidance rescaled by the spread of the noise, a mistake: 2305.08891 rescales the guess of the picture."""
     guided = uncond + scale * (cond - uncond)
     stds = [e.std(dim=(1, 2, 3), keepdim=True) for e in (cond, guided)]
     return rescale * guided * stds[0] / stds[1] + (1 - rescale) * guided
@@ -90,6 +92,7 @@ def guided_by_noise(uncond: Tensor, cond: Tensor, scale: float, rescale: float) 
     hint="x0 = (x - sqrt(1 - ᾱ) ε) / sqrt(ᾱ) for both answers; guide and rescale x0; then ε = (x - sqrt(ᾱ) x0) / sqrt(1 - ᾱ)",
 )
 def rescaled(answer: Callable) -> str | None:
+    """12.2: guidance rescaled as in 2305.08891, section 3.4."""
     generator = torch.Generator().manual_seed(0)
     size = torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1, 1)  # pictures with different contrast
     uncond, cond = (size * torch.randn(2, 3, 4, 5, 6, generator=generator)).unbind(0)  # (3, 4, 5, 6) each
@@ -157,6 +160,7 @@ def repainted(
     hint="step; put the known part back at `there`; unless it was the last turn: sqrt(r) x + sqrt(1 - r) z, r = here / there",
 )
 def looks_twice(answer: Callable) -> str | None:
+    """12.3: inpainting that takes each step several times, after RePaint (2201.09865)."""
     scheduler = DDIMScheduler(timestep_spacing="trailing", set_alpha_to_one=True)
     scheduler.set_timesteps(8)
     levels = scheduler.alpha_bars.tolist()

@@ -15,6 +15,7 @@ from . import call, close, exercise
 
 @exercise("01.1", hint="alpha_bar.view(-1, 1, 1, 1); then alpha_bar.sqrt() weighs the picture, (1 - alpha_bar).sqrt() the noise")
 def noisy_batch(answer: Callable) -> str | None:
+    """01.1: pictures of a batch, each at its own noise level."""
     generator = torch.Generator().manual_seed(0)
     x0, noise = torch.randn(2, 3, 2, 4, 5, generator=generator)  # (3, 2, 4, 5) each
     for alpha_bar in (torch.tensor([0.9, 0.5, 0.1]), torch.tensor([0.36, 1.0, 0.04])):
@@ -52,6 +53,7 @@ def noisy_batch(answer: Callable) -> str | None:
 
 @exercise("01.2", hint="alpha = (1 - betas[s + 1 : t + 1]).prod(), or the ratio of two ᾱ; then as equation 4")
 def jump(answer: Callable) -> str | None:
+    """01.2: from x_s to the noisier x_t in one go."""
     generator = torch.Generator().manual_seed(1)
     x_s, noise = torch.randn(2, 2, 3, 4, generator=generator)  # (2, 3, 4) each
     betas = linear_betas(20, 0.01, 0.2)
@@ -95,6 +97,7 @@ def jump(answer: Callable) -> str | None:
 
 @exercise("01.3", hint="ᾱ = (1 - betas).cumprod(0); snr = ᾱ / (1 - ᾱ) / k**2; ᾱ' = snr / (1 + snr); β = 1 - ᾱ'_t / ᾱ'_{t-1}")
 def betas_for_larger_pictures(answer: Callable) -> str | None:
+    """01.3: a schedule whose signal-to-noise ratio is k² times smaller everywhere."""
     for betas, k in ((scaled_linear_betas(50, 0.01, 0.2), 3.0), (scaled_linear_betas(1000, 0.00085, 0.012), 8.0)):
         found = call(answer, betas.clone(), k)
         if not isinstance(found, Tensor) or found.shape != betas.shape:
@@ -133,4 +136,5 @@ def shift(snr: Tensor) -> Tensor:
 
 
 def to_betas(alpha_bar: Tensor) -> Tensor:
+    """The schedule, (n,), that has these ᾱ."""
     return 1 - alpha_bar / torch.cat([torch.ones_like(alpha_bar[:1]), alpha_bar[:-1]])

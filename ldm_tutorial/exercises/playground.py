@@ -26,6 +26,7 @@ COLUMNS: list[tuple[list[dict[str, Any]], set[str]]] = [
 
 @exercise("14.1", hint="for each name in columns[0]: are the values of this name in all columns the same?")
 def what_differs(answer: Callable) -> str | None:
+    """14.1: the names of the settings that are not the same in all columns."""
     for columns, right in COLUMNS:
         found = call(answer, [dict(column) for column in columns])
         shown = " | ".join(", ".join(f"{n}={c[n]!r}" for n in right or ("seed",)) for c in columns)
@@ -56,6 +57,7 @@ PROMPT, OPTIONS = "a rocket in the style of fluent", {"scheduler": "ddim", "step
 
 
 def pictures_of(answer: Callable, pipe: StableDiffusion, every: int) -> list[Image.Image]:
+    """What the answer yields for the prompt. Raises TypeError for anything but a generator of pictures."""
     if not callable(answer):
         raise TypeError(f"the answer must be a generator function; it is {type(answer).__name__}")
     made = answer(pipe, PROMPT, every, **OPTIONS)
@@ -68,6 +70,7 @@ def pictures_of(answer: Callable, pipe: StableDiffusion, every: int) -> list[Ima
 
 @exercise("14.2", hint="preview when (step.index + 1) % every == 0; after the loop, decode the step.latents of the last step")
 def previews(answer: Callable) -> str | None:
+    """14.2: a generator of a preview every so many steps, and of the result."""
     pipe = shipped_model()
     steps = list(pipe.stream(PROMPT, **OPTIONS))
     guesses = [pipe.decode(step.denoised)[0] for step in steps]
@@ -129,6 +132,7 @@ CANDIDATES = (2, 4, 8, 16, 32)
 
 @exercise("14.3", hint="64 steps once; then 2, 4, 8, 16, 32, each compared by np.abs(np.float32(a) - np.float32(b)).mean()")
 def enough_steps(answer: Callable) -> str | None:
+    """14.3: the smallest number of steps whose picture is near enough to that of 64."""
     recorder = Recorder(GRAY)
     reference = recorder("p", steps=64)[0]
     apart = {n: np.float32(recorder("p", steps=n)[0]) - np.float32(reference) for n in CANDIDATES}

@@ -18,6 +18,7 @@ from . import call, close, exercise, shipped_model
 
 @exercise("00.1", hint="config.vae.downsampling pixels share one latent along each side; see config.vae.latent_channels, too")
 def latent_shape(answer: Callable) -> str | None:
+    """00.1: the shape of the latents, from the configuration and the size of the pictures."""
     for name, config, height, width in (("SD15", SD15, 512, 768), ("EMOJI", EMOJI, 64, 96)):
         f, channels = config.vae.downsampling, config.vae.latent_channels
         right = (channels, height // f, width // f)
@@ -52,6 +53,7 @@ def latent_shape(answer: Callable) -> str | None:
 
 @exercise("00.2", hint="start at uncond, and walk `scale` times the way from uncond to cond")
 def guidance(answer: Callable) -> str | None:
+    """00.2: classifier-free guidance."""
     generator = torch.Generator().manual_seed(0)
     uncond, cond = torch.randn(2, 1, 4, 3, 5, generator=generator)  # (1, 4, 3, 5) each
     kept = uncond.clone(), cond.clone()
@@ -134,6 +136,7 @@ _MISTAKES: list[tuple[str, dict[str, Any]]] = [
 
 @exercise("00.3", hint="before the loop: words, noise, set_timesteps(steps). In it: scale, ask the U-Net, step(...).prev_sample")
 def loop(answer: Callable) -> str | None:
+    """00.3: the whole denoising loop; the answer returns the latents."""
     pipe = shipped_model()
     visited = latents_by_step(pipe, PROMPT, SEED, STEPS)
     with torch.no_grad():

@@ -23,6 +23,7 @@ def stack_of(config: UNetConfig) -> list[int]:
 
 @exercise("06.1", hint="conv_in's result comes first; then, level by level, one a block, and one for the downsampling, if any")
 def skip_channels(answer: Callable) -> str | None:
+    """06.1: the channels of all skip connections, in the order in which they are pushed."""
     three = UNetConfig(block_out_channels=(96, 160, 224), attention_levels=(True, True, False), layers_per_block=3)
     for name, config in (("SD15.unet", SD15.unet), ("EMOJI.unet", EMOJI.unet), ("three levels of 3 blocks", three)):
         channels, layers = config.block_out_channels, config.layers_per_block
@@ -81,6 +82,7 @@ def u_shaped(
 
 @exercise("06.2", hint="down: x = down(x), push x, pool. Up, last level first: pop, interpolate to its size, join, up")
 def u_shape(answer: Callable) -> str | None:
+    """06.2: down and up again, with the skip connections joined."""
     generator = torch.Generator().manual_seed(0)
 
     def layer(inputs: int) -> Callable:
@@ -144,6 +146,7 @@ def resnet_parameters(
     "where in != out",
 )
 def count_resnets(answer: Callable) -> str | None:
+    """06.3: the parameters of all residual blocks, from the configuration alone."""
     for name, config in (("EMOJI.unet", EMOJI.unet), ("SD15.unet", SD15.unet)):
         found = call(answer, config)
         if not isinstance(found, int):
@@ -171,6 +174,7 @@ def count_resnets(answer: Callable) -> str | None:
 
 
 def total(config: UNetConfig, middle: bool = True, up: bool = True, skips: bool = True, **switches: bool) -> int:
+    """The sum over all residual blocks. The switches leave some out, which are mistakes."""
     channels, time = config.block_out_channels, 4 * config.block_out_channels[0]
     going_down, going_up = channel_plan(config)
     blocks = [(i, o) for inputs, o in zip(going_down, channels) for i in inputs]

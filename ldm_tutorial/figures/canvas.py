@@ -25,6 +25,7 @@ PART_COLORS = {
     "scheduler": "#F0E442",  # yellow
     "vae": "#009E73",  # green
 }
+TEXT_COLOR = PART_COLORS["text_encoder"]
 PURPLE = "#CC79A7"  # of the same palette: what is no part of the machine
 
 # Lines on white, told apart by color and by style: blue, vermilion, green, black, purple.

@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from ..checkpoints.compvis import PREFIX, ldm_name
 from ..checkpoints.folder import build
 from ..config import UNetConfig
-from .canvas import INK, PART_COLORS, Diagram
+from .canvas import INK, PART_COLORS, TEXT_COLOR, Diagram
 
 OUR_LAYER = re.compile(r"conv_in|mid_block\.\w+\.\d+|\w+_blocks\.\d+\.\w+\.\d+")
-UNET, DATA, WORDS = PART_COLORS["unet"], PART_COLORS["vae"], PART_COLORS["text_encoder"]
+UNET, DATA = PART_COLORS["unet"], PART_COLORS["vae"]
 
 
 def block_names(config: UNetConfig) -> dict[str, dict[str, str]]:
@@ -51,7 +51,7 @@ def name_map(config: UNetConfig) -> Figure:
         drawing.write(start, y, theirs, 9, ha="left", weight="bold")
         for k, (number, ours) in enumerate(blocks[theirs].items()):
             short = re.sub(r"^(down|up)_blocks\.\d+\.|^mid_block\.", "", ours)
-            color = WORDS if "sampler" in ours else INK
+            color = TEXT_COLOR if "sampler" in ours else INK
             drawing.write(start + (17.5, 32, 49)[k], y, f".{number}  {short}", 8.5, ha="left", color=color)
         drawing.write(x + width / 2 - 1.2, y, note, 8.5, ha="right", color=UNET, weight="bold")
 
@@ -77,7 +77,7 @@ def file_layout(path: str | Path, shown: int = 3) -> Figure:
 
     drawing = Diagram(128, 23 + 5 * shown)
     y = 12 + 5 * shown
-    drawing.box(9, y, 14, 7, WORDS, f"8 bytes\n{length:,}", 9)
+    drawing.box(9, y, 14, 7, TEXT_COLOR, f"8 bytes\n{length:,}", 9)
     drawing.box(34, y, 34, 7, UNET, f"header: {length:,} bytes of JSON\n{len(tensors):,} names, types, shapes, places", 9)
     drawing.box(89, y, 74, 7, DATA, f"numbers: {size - 8 - length:,} bytes, one tensor after the other", 9)
     for x, where, side in (

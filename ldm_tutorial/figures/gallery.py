@@ -26,7 +26,7 @@ from .grids import picture_grid
 if TYPE_CHECKING:
     from ..pipeline import StableDiffusion
 
-STEPS = (25, 50, 75)
+GALLERY_STEPS = (25, 50, 75)
 PROMPTS = {  # by the model that they are meant for; for `emoji` the same subjects, and styles instead of painters
     "emoji": (
         "a cat in the style of noto",
@@ -72,6 +72,7 @@ class Gallery:
         return [self.pictures[prompt, scheduler, steps, seed] for prompt in self.prompts for seed in self.seeds]
 
     def values(self, axis: str) -> tuple[Any, ...]:
+        """What an axis has: "prompt", "scheduler", "steps" or "seed"."""
         return {"prompt": self.prompts, "scheduler": self.schedulers, "steps": self.steps, "seed": self.seeds}[axis]
 
     def figure(
@@ -100,11 +101,11 @@ class Gallery:
 
         down, places = self.values(rows), list(product(*map(self.values, across)))
         grid = [[self._at({**fixed, rows: value, **dict(zip(across, place))}, shown) for place in places] for value in down]
-        groups = [in_words(across[0], value) for value in self.values(across[0])] if len(across) == 2 else None
+        groups = [label_of(across[0], value) for value in self.values(across[0])] if len(across) == 2 else None
         return picture_grid(
             grid,
-            [in_words(across[-1], place[-1]) for place in places],
-            [in_words(rows, value) for value in down] if len(down) > 1 else None,
+            [label_of(across[-1], place[-1]) for place in places],
+            [label_of(rows, value) for value in down] if len(down) > 1 else None,
             title,
             self._describe(fixed if len(down) > 1 else {**fixed, rows: down[0]}),
             shown,
@@ -129,14 +130,14 @@ class Gallery:
         info = next(iter(self.pictures.values())).info
         words = [info["model"], f"guidance {info['guidance_scale']:g}"]
         words += [f'not "{info["negative_prompt"]}"'] if info["negative_prompt"] else []
-        return ", ".join(words + [in_words(axis, fixed[axis]) for axis in AXES[1:] if axis in fixed])
+        return ", ".join(words + [label_of(axis, fixed[axis]) for axis in AXES[1:] if axis in fixed])
 
 
 def draw_gallery(
     pipe: StableDiffusion,
     prompts: str | Sequence[str],
     schedulers: Sequence[str] | Mapping[str, str | Scheduler] = tuple(TITLES),
-    steps: int | Sequence[int] = STEPS,
+    steps: int | Sequence[int] = GALLERY_STEPS,
     seeds: int | Sequence[int] = 0,
     batch_size: int | None = None,
     progress: bool = True,
@@ -211,7 +212,7 @@ def title_of(name: str) -> str:
     return TITLES[scheduler_name(make_scheduler(name))]
 
 
-def in_words(axis: str, value: Any) -> str:
+def label_of(axis: str, value: Any) -> str:
     """A label: prompts over several lines, for they can be long."""
     if axis == "prompt":
         return "\n".join(textwrap.wrap(value, 20, max_lines=4, placeholder=" ..."))

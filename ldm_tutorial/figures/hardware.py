@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from ..lessons.memory import GIB
+from ..lessons.machine import GIB
 from .canvas import INK, LINES, PART_COLORS, blank_page, new_figure
 
 TYPES = {torch.float32: (1, 8, 23), torch.float16: (1, 5, 10), torch.bfloat16: (1, 8, 7)}  # bits of sign, exponent, fraction
@@ -18,6 +18,7 @@ BIT_COLORS = (INK, PART_COLORS["text_encoder"], PART_COLORS["unet"])  # of sign,
 
 
 def type_name(dtype: torch.dtype) -> str:
+    """ "float16" of `torch.float16`."""
     return str(dtype).removeprefix("torch.")
 
 

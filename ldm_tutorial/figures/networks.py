@@ -15,9 +15,8 @@ from torch import nn
 from ..config import AutoencoderConfig, UNetConfig
 from ..training.discriminator import PatchDiscriminator
 from ..unet import channel_plan
-from .canvas import PART_COLORS, PURPLE, Diagram
+from .canvas import PART_COLORS, PURPLE, TEXT_COLOR, Diagram
 
-WORDS = PART_COLORS["text_encoder"]
 TIME = PART_COLORS["scheduler"]
 
 
@@ -79,7 +78,7 @@ def spatial_transformer_figure(channels: int = 320, size: int = 64, words: int =
         drawing.around(start, x[3 * i + 2], y, 7.5)
     for place, text in ((x[1], "listens to\nthe picture"), (x[7], "each position\nby itself")):
         drawing.write(place, y - 7, text, 8)
-    drawing.arrow((x[4], 26.5), (x[4], y + 3.5), color=WORDS)
+    drawing.arrow((x[4], 26.5), (x[4], y + 3.5), color=TEXT_COLOR)
     drawing.write(x[4], 28.5, f"states of the words: {words} x {width}", 9, weight="bold")
     drawing.write(x[4], y - 7, "listens to\nthe words", 8)
     drawing.write(123, 5.5, f"{heads} heads of {channels // heads} channels", 8, ha="right")

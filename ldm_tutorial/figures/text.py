@@ -13,9 +13,8 @@ from torch import Tensor
 
 from ..config import CLIPTextConfig
 from ..training.tokenizer import WORD_END
-from .canvas import HEAT, INK, PART_COLORS, Diagram, blank_page, new_figure
+from .canvas import HEAT, INK, PART_COLORS, TEXT_COLOR, Diagram, blank_page, new_figure
 
-WORDS = PART_COLORS["text_encoder"]
 PICTURES = "#888888"  # what is used in training only
 CELL = 0.82  # inches: a token's cell is so wide
 
@@ -48,17 +47,17 @@ def readable(token: str) -> str:
     return token.removesuffix(WORD_END) if token.endswith(WORD_END) else f"{token}-"
 
 
-LOOKS = {  # of a token's cell: fill, edge, color of the text
-    "start": ("#FBE3D5", WORDS, INK),
+CELL_LOOKS = {  # of a token's cell: fill, edge, color of the text
+    "start": ("#FBE3D5", TEXT_COLOR, INK),
     "word": ("#D9E8F5", PART_COLORS["unet"], INK),
-    "end": ("#FBE3D5", WORDS, INK),
+    "end": ("#FBE3D5", TEXT_COLOR, INK),
     "padding": ("#F2F2F2", "#B5B5B5", "#595959"),
     "lost": ("#FFFFFF", "#B5B5B5", "#595959"),
 }
 
 
 def _cell(axes: Axes, x: float, y: float, text: str, position: int | None, kind: str) -> None:
-    fill, edge, color = LOOKS[kind]
+    fill, edge, color = CELL_LOOKS[kind]
     style = {"linestyle": "--"} if kind == "lost" else {}
     axes.add_patch(Rectangle((x + 0.03, y + 0.06), 0.94, 0.88, facecolor=fill, edgecolor=edge, linewidth=1.1, **style))
     bold = "bold" if kind in ("start", "end") else "normal"
@@ -73,10 +72,10 @@ def text_encoder_figure(config: CLIPTextConfig) -> Figure:
     m, d, layers = config.max_position_embeddings, config.hidden_size, config.num_hidden_layers
     drawing, y = Diagram(128, 61), 39
     parts = [
-        (f"byte-pair\nencoding\n{config.vocab_size:,} tokens", 17, WORDS),
-        ("token +\nposition\nembedding", 14, WORDS),
-        (f"{layers} x\nlayer", 14, WORDS),
-        ("LayerNorm", 13, WORDS),
+        (f"byte-pair\nencoding\n{config.vocab_size:,} tokens", 17, TEXT_COLOR),
+        ("token +\nposition\nembedding", 14, TEXT_COLOR),
+        (f"{layers} x\nlayer", 14, TEXT_COLOR),
+        ("LayerNorm", 13, TEXT_COLOR),
     ]
     x = drawing.chain((16, y), parts, gap=7.5)
     drawing.write(8.5, y, "a prompt", 10, weight="bold")
@@ -99,18 +98,18 @@ def text_encoder_figure(config: CLIPTextConfig) -> Figure:
     drawing.write(2, above, "in training only", 8.5, ha="left", style="italic")
 
     # What is inside of a layer, on a panel of its own
-    drawing.panel(2, 2.5, 124, 24.5, facecolor="#FDF7F3", edgecolor=WORDS)
+    drawing.panel(2, 2.5, 124, 24.5, facecolor="#FDF7F3", edgecolor=TEXT_COLOR)
     for side, corner in ((-7, 2.6), (7, 125.4)):
-        drawing.axes.plot([x[2] + side, corner], [y - 3.5, 27], color=WORDS, linestyle=":", linewidth=1, zorder=1)
+        drawing.axes.plot([x[2] + side, corner], [y - 3.5, 27], color=TEXT_COLOR, linestyle=":", linewidth=1, zorder=1)
     y, wide = 13, config.intermediate_size
     row = [
-        ("LayerNorm", 13, WORDS),
-        ("causal self-\nattention", 17, WORDS),
+        ("LayerNorm", 13, TEXT_COLOR),
+        ("causal self-\nattention", 17, TEXT_COLOR),
         ("+", 0, ""),
-        ("LayerNorm", 13, WORDS),
-        (f"Linear\n{d} → {wide}", 15, WORDS),
-        ("quick-\nGELU", 10, WORDS),
-        (f"Linear\n{wide} → {d}", 15, WORDS),
+        ("LayerNorm", 13, TEXT_COLOR),
+        (f"Linear\n{d} → {wide}", 15, TEXT_COLOR),
+        ("quick-\nGELU", 10, TEXT_COLOR),
+        (f"Linear\n{wide} → {d}", 15, TEXT_COLOR),
         ("+", 0, ""),
     ]
     inside = drawing.chain((5, y), row, gap=3.0)

@@ -32,7 +32,7 @@ def first_difference(ours: nn.Module, theirs: nn.Module, *inputs: Any, tolerance
         raise ValueError(f"{type(ours).__name__} and {type(theirs).__name__} have no modules of the same name to compare")
     found, expected = results(ours, *inputs), results(theirs, *inputs)
     for place, tensors in expected.items():
-        size = size_of(found[place], tensors) if place in found else 0.0
+        size = relative_difference(found[place], tensors) if place in found else 0.0
         if not size <= tolerance:  # NaN is a difference
             return Difference(*place, size)
     return None
@@ -71,7 +71,8 @@ def tensors_in(output: Any) -> Iterator[Tensor]:
             yield from tensors_in(part)
 
 
-def size_of(found: list[Tensor], expected: list[Tensor]) -> float:
+def relative_difference(found: list[Tensor], expected: list[Tensor]) -> float:
+    """The largest difference as a share of the largest number expected; inf for other shapes, NaN where there is one."""
     if [x.shape for x in found] != [x.shape for x in expected]:
         return math.inf
     sizes = [

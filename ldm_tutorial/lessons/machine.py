@@ -11,10 +11,6 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ..checkpoints.hub import KnownModel
 
 PACKAGES = (
     "torch",
@@ -53,6 +49,7 @@ def report() -> str:
 
 
 def software() -> dict[str, str]:
+    """The versions of this package and of Python, and where they are."""
     from .. import __version__
 
     python = f"{platform.python_version()} ({platform.python_implementation()}) at {sys.prefix}"
@@ -60,6 +57,7 @@ def software() -> dict[str, str]:
 
 
 def machine() -> dict[str, str]:
+    """System, processor, threads, memory, disk and accelerators."""
     import torch
 
     memory = memory_bytes()
@@ -75,6 +73,7 @@ def machine() -> dict[str, str]:
 
 
 def processor() -> str:
+    """The name of the processor, or at least its architecture."""
     try:
         if sys.platform == "linux":
             found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
@@ -88,6 +87,7 @@ def processor() -> str:
 
 
 def memory_bytes() -> int | None:
+    """The size of the main memory; None where it cannot be found out."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows
@@ -100,6 +100,7 @@ def memory_bytes() -> int | None:
 
 
 def accelerators() -> str:
+    """The GPUs that torch can use, with their memory; "none" without one."""
     import torch
 
     found = []
@@ -113,6 +114,7 @@ def accelerators() -> str:
 
 
 def packages() -> dict[str, str]:
+    """The installed version of each of `PACKAGES`."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -123,31 +125,28 @@ def packages() -> dict[str, str]:
 
 
 def models() -> dict[str, str]:
-    """Where the models are that have a name, without asking the network."""
+    """Where the models are that have a name, and their size, without asking the network."""
     from ..checkpoints.hub import KNOWN
 
-    return {name: found_at(model) for name, model in KNOWN.items()}
+    return {name: found_at(name) for name in KNOWN}
 
 
-def found_at(model: KnownModel) -> str:
-    """Its place and size: in the package, in LDM_WEIGHTS_DIR, or in the hub's cache."""
-    from huggingface_hub import try_to_load_from_cache
+def found_at(name: str) -> str:
+    """The place and size of a known model: in the package, in LDM_WEIGHTS_DIR, or in the hub's cache."""
+    from ..checkpoints.hub import find
 
-    places = [model.folder] if model.folder else []
-    if model.repo_id and os.environ.get("LDM_WEIGHTS_DIR"):
-        root = Path(os.environ["LDM_WEIGHTS_DIR"]).expanduser()
-        places += [root / model.file, root / model.repo_id, root / model.repo_id.split("/")[-1], root / model.name]
-    if model.repo_id:
-        cached = try_to_load_from_cache(model.repo_id, "model_index.json", revision=model.revision)
-        places += [Path(cached).parent] if isinstance(cached, str) else []
-    for place in places:
-        files = [file for file in (place, *place.rglob("*")) if file.is_file()]
-        if files:
-            return f"{sum(file.stat().st_size for file in files) / 1e6:,.0f} MB at {place}"
-    return "not found"
+    try:
+        place = find(name)
+    except FileNotFoundError as error:
+        return str(error)
+    if place is None:
+        return "not found"
+    size = sum(file.stat().st_size for file in (place, *place.rglob("*")) if file.is_file())
+    return f"{size / 1e6:,.0f} MB at {place}"
 
 
 def variables() -> dict[str, str]:
+    """Those of `VARIABLES` that are set in the environment."""
     return {name: os.environ[name] for name in VARIABLES if name in os.environ} or {"": "none of ours is set"}
 
 

@@ -22,8 +22,7 @@ from torch.utils._pytree import tree_leaves
 from ..attention import attention_weights
 from ..checkpoints.folder import PARTS, build
 from ..config import StableDiffusionConfig
-
-GIB = 2**30
+from .machine import GIB
 
 
 class LiveBytes(TorchDispatchMode):
@@ -48,11 +47,13 @@ class LiveBytes(TorchDispatchMode):
         return made
 
     def count(self, change: int) -> None:
+        """So many bytes more, or fewer."""
         self.now += change
         self.peak = max(self.peak, self.now)
 
 
 def storages(things: Any) -> list[torch.UntypedStorage]:
+    """Of all tensors in nested tuples, lists and dicts."""
     return [thing.untyped_storage() for thing in tree_leaves(things) if isinstance(thing, Tensor)]
 
 
@@ -66,7 +67,7 @@ def peak_bytes(function: Callable, *args: Any) -> int:
 # ---- ways to compute attention, by what they keep: q (b, heads, n, d), k and v (b, heads, m, d) -> (b, heads, n, d)
 
 
-def whole(q: Tensor, k: Tensor, v: Tensor, **_: Any) -> Tensor:
+def whole_maps(q: Tensor, k: Tensor, v: Tensor, **_: Any) -> Tensor:
     """All maps at once, (b, heads, n, m): as it is written in the paper."""
     return attention_weights(q, k) @ v
 
@@ -76,7 +77,7 @@ def sliced(q: Tensor, k: Tensor, v: Tensor, slices: int = 16, **_: Any) -> Tenso
     out = torch.empty_like(q)
     rows = -(-q.shape[2] // slices)
     for start in range(0, q.shape[2], rows):
-        out[:, :, start : start + rows] = whole(q[:, :, start : start + rows], k, v)
+        out[:, :, start : start + rows] = whole_maps(q[:, :, start : start + rows], k, v)
     return out
 
 
@@ -85,7 +86,7 @@ def fused(q: Tensor, k: Tensor, v: Tensor, **_: Any) -> Tensor:
     return torch.empty_like(q)
 
 
-ATTENTION = {"whole": whole, "sliced": sliced, "fused": fused}
+ATTENTION = {"whole": whole_maps, "sliced": sliced, "fused": fused}
 
 
 class AttentionAs(TorchFunctionMode):
@@ -104,6 +105,7 @@ class AttentionAs(TorchFunctionMode):
 
 @cache
 def network(config: StableDiffusionConfig, part: str, dtype: torch.dtype) -> nn.Module:
+    """The network "unet", "vae" or "text_encoder" on the meta device: all shapes, no numbers."""
     return build(part, part, getattr(config, part)).to(dtype)
 
 

@@ -16,7 +16,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..weights import EMOJI
+from ..weights import EMOJI_FOLDER
 
 if TYPE_CHECKING:
     from ..checkpoints.hub import KnownModel
@@ -145,7 +145,7 @@ def checks(device: torch.device) -> Iterator[tuple[str, str, str]]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} processor cores"
     yield "device", "", f"{device.type}, {name}"
 
-    weights = sum(file.stat().st_size for file in EMOJI.rglob("*.safetensors"))
+    weights = sum(file.stat().st_size for file in EMOJI_FOLDER.rglob("*.safetensors"))
     missing = not weights and 'install the package again: pip install --force-reinstall --no-deps "ldm-tutorial"'
     yield "model", missing, f"emoji, {weights / 1e6:.0f} MB of weights"
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..weights import EMOJI
+from ..weights import EMOJI_FOLDER
 
 TRAININGS = ("clip", "autoencoder", "unet")
-SHIPPED = EMOJI / "training"  # the logs of the shipped weights
+SHIPPED = EMOJI_FOLDER / "training"  # the logs of the shipped weights
 
 
 def read_log(source: str | Path) -> dict[str, np.ndarray]:

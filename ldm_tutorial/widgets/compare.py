@@ -14,7 +14,7 @@ from ..figures.grids import picture_grid
 from ..pipeline import StableDiffusion, load_pipeline
 from ..schedulers import TITLES
 from . import panel
-from .drawing import Frame, columns_of, difference, draw, index_at
+from .drawing import Frame, columns_of, difference, draw_frames, index_at
 
 # What can be compared: its label, and four values to begin with.
 VARIED: dict[str, tuple[str, tuple[Any, ...]]] = {
@@ -26,7 +26,8 @@ VARIED: dict[str, tuple[str, tuple[Any, ...]]] = {
 WIDTH = 160
 
 
-def name_of(vary: str, value: Any) -> str:
+def value_in_words(vary: str, value: Any) -> str:
+    """ "guidance 7.5": a compared setting and its value, as a caption."""
     return {
         "scheduler": lambda: TITLES[value],
         "steps": lambda: f"{value} steps",
@@ -35,7 +36,7 @@ def name_of(vary: str, value: Any) -> str:
     }[vary]()
 
 
-class Compare(panel.Panel):
+class Compare(panel.LivePanel):
     """Two to four runs, side by side: `Compare(pipe, vary="scheduler", values=["ddim", "euler"])`.
 
     vary: "scheduler", "steps", "guidance_scale" or "seed"; values: one per column, None: four to begin with.
@@ -72,7 +73,7 @@ class Compare(panel.Panel):
         self.values = w.HBox(layout=w.Layout(flex_flow="row wrap"))
         self.go = panel.button("Compare", "Draw all columns with these settings", self.ask, "primary")
         self.stop = panel.button("Cancel", "Stop drawing", self.cancel)
-        self.bar = w.IntProgress(description="Progress", style=panel.LABEL, layout=w.Layout(width="420px"))
+        self.bar = panel.progress()
         self.position = panel.whole("Step", 1, 1, 1)
         self.screen = w.HTML()
 
@@ -124,12 +125,8 @@ class Compare(panel.Panel):
         return columns_of(shared, self.vary.value, [control.value for control in self.values.children])
 
     def ask(self, wait: bool = False) -> None:
+        """Start the work for what the controls say now. wait: as of `begin`."""
         self.begin(partial(self._draw, self.vary.value, self.settings), wait=wait)
-
-    def cancel(self) -> None:
-        self.runner.cancel()
-        self.bar.value = 0
-        self.say("Cancelled.")
 
     # ---- the work, in the background
 
@@ -138,7 +135,7 @@ class Compare(panel.Panel):
         total, done = sum(column["steps"] for column in columns), 0
         for settings in columns:
             runs.append([])
-            for frame in draw(self.pipe, every_step=True, **settings):
+            for frame in draw_frames(self.pipe, every_step=True, **settings):
                 runs[-1].append(frame)
                 done += 1
                 yield done, total, None
@@ -171,7 +168,7 @@ class Compare(panel.Panel):
             i = index_at(self.position.value, longest, len(run))
             picture, first = run[i].pictures[0], above[0][0] if above else run[i].pictures[0]
             apart, mean = difference(picture, first)
-            above.append((picture, f"{name_of(vary, settings[vary])}, step {i + 1} of {len(run)}"))
+            above.append((picture, f"{value_in_words(vary, settings[vary])}, step {i + 1} of {len(run)}"))
             below.append((apart, f"differs from column 1 by {mean:.1f} of 255" if len(above) > 1 else "column 1"))
         return [above, below]
 
@@ -184,7 +181,7 @@ class Compare(panel.Panel):
             return None
         rows, (vary, columns) = self.rows(), self._of
         pictures = [[picture for picture, _ in row] for row in rows]
-        labels = [name_of(vary, settings[vary]) for settings in columns]
+        labels = [value_in_words(vary, settings[vary]) for settings in columns]
         return to_picture(
             picture_grid(pictures, labels, ["picture", "difference from the first"], title=columns[0]["prompt"], shown=WIDTH)
         )
@@ -192,5 +189,5 @@ class Compare(panel.Panel):
     @property
     def alt(self) -> str:
         vary, columns = self._of
-        names = ", ".join(name_of(vary, settings[vary]) for settings in columns)
+        names = ", ".join(value_in_words(vary, settings[vary]) for settings in columns)
         return f"Pictures of {columns[0]['prompt']!r} side by side: {names}. Below, how much each differs from the first."

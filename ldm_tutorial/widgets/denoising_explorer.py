@@ -13,13 +13,13 @@ from ..figures.canvas import to_picture
 from ..figures.grids import channel_pictures, picture_grid
 from ..pipeline import StableDiffusion, load_pipeline
 from . import panel
-from .drawing import describe
+from .drawing import settings_in_words
 from .recording import Recording, map_picture, record, word_map
 
 CHANNELS = {"latents": "latents", "noise_pred": "predicted noise", "denoised": "predicted x0"}
 
 
-class DenoisingExplorer(panel.Panel):
+class DenoisingExplorer(panel.LivePanel):
     """What is known at each step: `DenoisingExplorer(pipe, "a cat in the style of noto")`."""
 
     def __init__(
@@ -38,7 +38,7 @@ class DenoisingExplorer(panel.Panel):
         self.seed = panel.number("Seed", 0)
         self.go = panel.button("Record", "Run once with these settings, and keep every step", self.ask, "primary")
         self.stop = panel.button("Cancel", "Stop recording", self.cancel)
-        self.bar = w.IntProgress(description="Progress", style=panel.LABEL, layout=w.Layout(width="420px"))
+        self.bar = panel.progress()
         self.step = panel.whole("Step", 1, 1, 16)
         self.word = panel.choice("Word", [("-", 0)], 0)
         self.screen = w.HTML()
@@ -63,6 +63,7 @@ class DenoisingExplorer(panel.Panel):
 
     @property
     def settings(self) -> dict[str, Any]:
+        """What the controls say: the arguments of `record`."""
         return {
             "prompt": self.prompt.value,
             "scheduler": self.scheduler.value,
@@ -72,12 +73,8 @@ class DenoisingExplorer(panel.Panel):
         }
 
     def ask(self, wait: bool = False) -> None:
+        """Start the work for what the controls say now. wait: as of `begin`."""
         self.begin(partial(self._record, self.settings), wait=wait)
-
-    def cancel(self) -> None:
-        self.runner.cancel()
-        self.bar.value = 0
-        self.say("Cancelled.")
 
     def _record(self, settings: dict[str, Any]) -> Iterator[tuple[Recording, dict[str, Any]]]:
         if not settings["prompt"].strip():
@@ -110,6 +107,7 @@ class DenoisingExplorer(panel.Panel):
     # ---- what can be seen
 
     def pictures(self) -> list[tuple[Image.Image, str]]:
+        """At the slider's step, each with its caption: the decoded latents, the decoded guess, and the chosen word's map."""
         r, i, word = self.recording, self.step.value - 1, self.word.value
         heard = map_picture(word_map(r, i, word), r.guesses[i])
         return [
@@ -119,6 +117,7 @@ class DenoisingExplorer(panel.Panel):
         ]
 
     def channels(self) -> dict[str, list[Image.Image]]:
+        """At the slider's step, the channels of each of `CHANNELS`, as pictures."""
         i = self.step.value - 1
         return {name: channel_pictures(getattr(self.recording, field)[i], limit=3.0) for field, name in CHANNELS.items()}
 
@@ -143,7 +142,7 @@ class DenoisingExplorer(panel.Panel):
     @property
     def alt(self) -> str:
         return (
-            f"Step {self.step.value} of a run for {self.recording.prompt!r} ({describe(self._settings)}). Above, the decoded "
-            "latents, the decoded guess, and where a word is heard. Below, the four channels of the latents, of the "
-            "predicted noise and of the predicted clean latents."
+            f"Step {self.step.value} of a run for {self.recording.prompt!r} ({settings_in_words(self._settings)}). "
+            "Above, the decoded latents, the decoded guess, and where a word is heard. Below, the four channels of the "
+            "latents, of the predicted noise and of the predicted clean latents."
         )

@@ -34,10 +34,11 @@ class Frame:
 
     @property
     def is_last(self) -> bool:
+        """Whether its pictures are the result."""
         return self.done == self.total
 
 
-def draw(
+def draw_frames(
     pipe: StableDiffusion,
     prompt: str | Sequence[str],
     image: Image.Image | None = None,
@@ -79,7 +80,7 @@ def draw(
 # ---- settings in words and in code
 
 
-def describe(settings: Mapping[str, Any]) -> str:
+def settings_in_words(settings: Mapping[str, Any]) -> str:
     """All but the prompt: "DDIM, 25 steps, guidance 7.5, seed 0"."""
     text = f"{TITLES[settings['scheduler']]}, {settings['steps']} steps, guidance {settings['guidance_scale']:g}"
     return text + f", seed {settings['seed']}"

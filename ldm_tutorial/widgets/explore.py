@@ -18,7 +18,7 @@ from . import panel
 from .runner import ONE_AT_A_TIME
 
 
-class Explore(panel.Panel):
+class Explore(panel.LivePanel):
     """A picture, and the controls that it is a function of:
 
         Explore(noisy, alt="A cat under noise", t=whole("Timestep", 400, 0, 999), seed=number("Seed", 0))
@@ -69,7 +69,7 @@ class Explore(panel.Panel):
     @property
     def settings(self) -> str:
         """The same in words."""
-        return ", ".join(f"{control.description} {in_words(control)}" for control in self.controls.values())
+        return ", ".join(f"{control.description} {value_shown_by(control)}" for control in self.controls.values())
 
     @torch.no_grad()
     def _draw(self, values: dict[str, Any], settings: str) -> Iterator[tuple[Image.Image, str, str]]:
@@ -97,7 +97,7 @@ class Explore(panel.Panel):
         return f"{self.subject}. {settings}. {text}".strip()
 
 
-def in_words(control: w.ValueWidget) -> str:
+def value_shown_by(control: w.ValueWidget) -> str:
     """What a control says, as its user reads it."""
     if isinstance(control.value, bool):
         return "on" if control.value else "off"

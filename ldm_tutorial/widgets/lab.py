@@ -26,8 +26,8 @@ LOOKS = {
     "euler": {"color": "#009E73", "marker": "D", "linestyle": "-."},
     "euler_a": {"color": "#CC79A7", "marker": "^", "linestyle": ":"},
 }
-MIXTURE = GaussianMixture([[1.2, 0.0], [-0.6, 1.0], [-0.6, -1.0]], [0.25, 0.2, 0.15], [0.5, 0.3, 0.2])
-STEPS = (5, 10, 20, 40, 80)
+LAB_MIXTURE = GaussianMixture([[1.2, 0.0], [-0.6, 1.0], [-0.6, -1.0]], [0.25, 0.2, 0.15], [0.5, 0.3, 0.2])
+ERROR_STEPS = (5, 10, 20, 40, 80)
 SHOWN = 14  # points whose way is drawn
 POINTS = 1500  # for the energy distance
 CHANCE = 0.004  # energy distance of two samples of the mixture itself: 95 of 100 are below
@@ -76,7 +76,7 @@ def level_figure(found: Mapping[str, Scheduler]) -> Figure:
 def paths(scheduler: Scheduler, points: int = 60, seed: int = 0) -> tuple[Tensor, list[float]]:
     """From noise to the mixture: x at unit scale, (n + 1, points, 2), and ᾱ at each of the n + 1 levels."""
     generator = torch.Generator().manual_seed(seed)
-    model, sigmas = MIXTURE.as_model(scheduler), [*levels(scheduler)[1], 0.0]
+    model, sigmas = LAB_MIXTURE.as_model(scheduler), [*levels(scheduler)[1], 0.0]
     grows = not hasattr(scheduler, "alpha_bars")  # x = x0 + σ ε, not at unit scale
     x = scheduler.init_noise_sigma * randn((points, 2), generator)
     visited = [x]
@@ -90,6 +90,7 @@ def paths(scheduler: Scheduler, points: int = 60, seed: int = 0) -> tuple[Tensor
 
 @lru_cache(maxsize=1)
 def plane() -> tuple[np.ndarray, Tensor]:
+    """The ticks of a square grid around 0, (70,), and its points, (4900, 2)."""
     ticks = np.linspace(-2.8, 2.8, 70)
     grid = np.stack(np.meshgrid(ticks, ticks), -1)  # (70, 70, 2)
     return ticks, torch.from_numpy(grid.reshape(-1, 2))
@@ -101,7 +102,7 @@ def path_figure(walked: Mapping[str, tuple[Tensor, list[float]]], index: int) ->
     ticks, grid = plane()
     for axes, (name, (x, alpha_bars)) in zip(np.atleast_1d(figure.subplots(1, len(walked))), walked.items()):
         i = min(index, len(x) - 1)
-        density = MIXTURE.log_prob(grid, alpha_bars[i]).exp().reshape(len(ticks), -1)
+        density = LAB_MIXTURE.log_prob(grid, alpha_bars[i]).exp().reshape(len(ticks), -1)
         axes.contourf(ticks, ticks, density, levels=8, cmap="Greys", alpha=0.7)
         axes.plot(*x[: i + 1, :SHOWN].permute(2, 0, 1).numpy(), color=LOOKS[name]["color"], linewidth=0.7, alpha=0.8)
         axes.scatter(*x[i].T.numpy(), s=12, color=LOOKS[name]["color"], edgecolors="white", linewidths=0.4, zorder=3)
@@ -117,7 +118,7 @@ def exact_end(start: Tensor, sigma: float, n: int = 150) -> Tensor:
 
     def slope(x: Tensor, log_sigma: float) -> Tensor:
         a = 1 / (np.exp(2 * log_sigma) + 1)
-        return x - MIXTURE.denoised(x * a**0.5, a)
+        return x - LAB_MIXTURE.denoised(x * a**0.5, a)
 
     x, grid = start, np.linspace(np.log(sigma), np.log(1e-4), n + 1)
     for here, there in zip(grid, grid[1:]):
@@ -130,9 +131,9 @@ def path_error(scheduler: Scheduler, points: int = 100) -> float:
     """Root mean square distance between where the scheduler ends and where the exact path from the same noise does."""
     sigma = scheduler.sigma_at(scheduler.timesteps[0]).item()
     noise = torch.randn(points, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    start = MIXTURE.sample(points, torch.Generator().manual_seed(1)) + sigma * noise  # x0 + σ ε
+    start = LAB_MIXTURE.sample(points, torch.Generator().manual_seed(1)) + sigma * noise  # x0 + σ ε
     x = start * (1 if not hasattr(scheduler, "alpha_bars") else (sigma**2 + 1) ** -0.5)
-    model = MIXTURE.as_model(scheduler)
+    model = LAB_MIXTURE.as_model(scheduler)
     for t in scheduler.timesteps:
         x = scheduler.step(model(scheduler.scale_model_input(x, t), t), t, x, torch.Generator().manual_seed(2)).prev_sample
     return (x - exact_end(start, sigma)).square().sum(1).mean().sqrt().item()
@@ -150,10 +151,12 @@ def energy_distance(a: Tensor, b: Tensor) -> float:
 def distribution_error(scheduler: Scheduler, points: int = POINTS) -> float:
     """Energy distance between what the scheduler draws and the mixture itself. Below `CHANCE` it is luck."""
     drawn = paths(scheduler, points)[0][-1].double()
-    return energy_distance(drawn, MIXTURE.sample(points, torch.Generator().manual_seed(5)))
+    return energy_distance(drawn, LAB_MIXTURE.sample(points, torch.Generator().manual_seed(5)))
 
 
-def error_curves(spacing: str = "", karras: bool = False, steps: Sequence[int] = STEPS) -> dict[str, dict[str, list[float]]]:
+def error_curves(
+    spacing: str = "", karras: bool = False, steps: Sequence[int] = ERROR_STEPS
+) -> dict[str, dict[str, list[float]]]:
     """ "path" of the two that add no noise, and "distribution" of all four: scheduler -> an error for each of `steps`."""
     by_steps = [schedulers(n, spacing, karras) for n in steps]
     return {
@@ -162,7 +165,8 @@ def error_curves(spacing: str = "", karras: bool = False, steps: Sequence[int] =
     }
 
 
-def error_figure(curves: Mapping[str, Mapping[str, Sequence[float]]], steps: Sequence[int] = STEPS) -> Figure:
+def error_figure(curves: Mapping[str, Mapping[str, Sequence[float]]], steps: Sequence[int] = ERROR_STEPS) -> Figure:
+    """The two kinds of `error_curves` side by side, both axes logarithmic; what is no more than chance is gray."""
     figure = new_figure(8.4, 3.4, "constrained")
     titles = {"path": "distance from the exact path's end", "distribution": "energy distance from the mixture"}
     for axes, (kind, lines) in zip(figure.subplots(1, 2), curves.items()):

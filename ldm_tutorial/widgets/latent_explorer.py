@@ -14,7 +14,7 @@ from ..figures.canvas import to_picture
 from ..figures.grids import channel_pictures, picture_grid
 from ..pipeline import StableDiffusion, load_pipeline
 from . import panel
-from .drawing import draw
+from .drawing import draw_frames
 from .latents import (
     between,
     emoji_paths,
@@ -34,10 +34,10 @@ MODES = {
     "Redraw": "noise added, and taken away again with a prompt (img2img)",
     "Inpaint": "only what is painted is drawn anew",
 }
-Pictures = list[tuple[Image.Image, str]]
+Captioned = list[tuple[Image.Image, str]]
 
 
-class LatentExplorer(panel.Panel):
+class LatentExplorer(panel.LivePanel):
     """Encode, interpolate, redraw, inpaint: `LatentExplorer(pipe)`. Pictures of the data set by name, or your own."""
 
     def __init__(
@@ -53,7 +53,7 @@ class LatentExplorer(panel.Panel):
         self.pipe = load_pipeline(pipe) if isinstance(pipe, str) else pipe
         self.size = self.pipe.unet.config.sample_size * self.pipe.vae.config.downsampling
         self.mask = empty_mask((self.size, self.size))
-        self._shown: Pictures = []
+        self._shown: Captioned = []
         self._of = mode
 
         self.mode = w.ToggleButtons(options=list(MODES), value=mode, description="Do", style=panel.LABEL)
@@ -142,6 +142,7 @@ class LatentExplorer(panel.Panel):
         self.ask(panel.DELAY)
 
     def paint(self, white: bool) -> None:
+        """Add the shape of the controls to the mask, or take it out."""
         self.mask = paint(self.mask, self.shape.value, self.across.value, self.down.value, white)
         self.ask(panel.DELAY)
 
@@ -156,14 +157,12 @@ class LatentExplorer(panel.Panel):
             self.ask(panel.DELAY)
 
     def clear_mask(self) -> None:
+        """Start the mask again: all of the picture is kept."""
         self.mask = empty_mask(self.mask.size)
         self.ask(panel.DELAY)
 
-    def cancel(self) -> None:
-        self.runner.cancel()
-        self.say("Cancelled.")
-
     def ask(self, delay: float = 0.0, wait: bool = False) -> None:
+        """Start the work for what the controls say now. delay, wait: as of `begin`."""
         mode = self.mode.value
         settings = {
             "prompt": self.prompt.value,
@@ -191,7 +190,7 @@ class LatentExplorer(panel.Panel):
             raise ValueError(f"{label} is empty; name an emoji of the data set, or upload a picture")
         return read_picture(data, self.size)
 
-    def _encode(self, source: Callable[[], Image.Image]) -> Iterator[tuple[Pictures, str]]:
+    def _encode(self, source: Callable[[], Image.Image]) -> Iterator[tuple[Captioned, str]]:
         image = source()
         back, latents = reconstruct(self.pipe, image)
         channels = [
@@ -202,7 +201,7 @@ class LatentExplorer(panel.Panel):
 
     def _interpolate(
         self, a: Callable[[], Image.Image], b: Callable[[], Image.Image], fraction: float
-    ) -> Iterator[tuple[Pictures, str]]:
+    ) -> Iterator[tuple[Captioned, str]]:
         a, b = a(), b()
         latents, pixels = between(self.pipe, a, b, fraction)
         shown = [(a, "from"), (latents, f"latents, {fraction:.0%}"), (pixels, f"pixels, {fraction:.0%}"), (b, "to")]
@@ -210,19 +209,19 @@ class LatentExplorer(panel.Panel):
 
     def _draw(
         self, source: Callable[[], Image.Image], mask: Image.Image | None, settings: dict[str, Any]
-    ) -> Iterator[tuple[Pictures, str]]:
+    ) -> Iterator[tuple[Captioned, str]]:
         image = source()
         if mask is not None and mask.getbbox() is None:
             yield [(image, "nothing is painted")], "Paint a shape first: what is orange is drawn anew."
             return
         before = (image, "picture") if mask is None else (overlay(image, mask), "orange: anew")
-        for frame in draw(self.pipe, image=image, mask=mask, **settings):
+        for frame in draw_frames(self.pipe, image=image, mask=mask, **settings):
             if frame.pictures:
                 caption = "result" if frame.is_last else f"step {frame.done} of {frame.total}"
                 taken = f"Strength {settings['strength']:g} takes {frame.total} of {settings['steps']} steps."
                 yield [before, (frame.pictures[0], caption)], f"{taken} {frame.note}"
 
-    def show(self, thing: tuple[str, Pictures, str]) -> None:
+    def show(self, thing: tuple[str, Captioned, str]) -> None:
         self._of, self._shown, text = thing
         self.screen.value = panel.strip_html(self._shown, 160 if len(self._shown) < 5 else 112)
         self.say(text)

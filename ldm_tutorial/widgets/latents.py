@@ -76,6 +76,7 @@ def between(pipe: StableDiffusion, a: Image.Image, b: Image.Image, fraction: flo
 
 
 def empty_mask(size: tuple[int, int]) -> Image.Image:
+    """A mask of (width, height) that keeps all of the picture: black."""
     return Image.new("L", size, 0)
 
 

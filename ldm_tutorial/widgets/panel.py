@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
@@ -20,16 +20,14 @@ ROW = w.Layout  # a layout belongs to one widget: each gets its own
 DELAY = 0.15  # seconds without a further change, before a moved slider counts
 
 
-class Panel(w.VBox):
+class LivePanel(w.VBox):
     """Controls, a status line, and what is below it. Work is a generator given to `begin`.
 
-    A subclass has `show(thing)`, which shows what the work yields. It may run in a background thread: there, nothing is
-    printed, and pyplot is not touched. And it has `snapshot()`, what can be seen now as a picture, stored in the notebook
-    for pages where no widget lives; None if there is nothing but an error.
+    A subclass has `show` and `snapshot`, and says in `alt` what the snapshot shows.
     """
 
-    alt = ""  # what the snapshot shows
-    colors: int | None = None  # in it, as in `notebook.show`
+    colors: int | None = None  # in the snapshot, as in `notebook.show`
+    bar: w.IntProgress | None = None  # how much of the work is done, where that is shown
 
     def __init__(self, children: Sequence[w.Widget], background: bool | None = None, below: Sequence[w.Widget] = ()):
         self.status = w.HTML()
@@ -37,12 +35,40 @@ class Panel(w.VBox):
         super().__init__([*children, self.status, *below])
 
     def begin(self, work: Any, delay: float = 0.0, wait: bool = False) -> None:
+        """Start work, a function that returns a generator; what ran before is dropped. Arguments as of `NewestWins.start`."""
         self.runner.start(work, delay, wait)
+
+    def cancel(self) -> None:
+        """Stop what is running; what can be seen stays."""
+        self.runner.cancel()
+        if self.bar is not None:
+            self.bar.value = 0
+        self.say("Cancelled.")
+
+    def show(self, thing: Any) -> None:
+        """Show one of the things that the work yields.
+
+        It may run in a background thread: there, nothing is printed, and pyplot is not touched.
+        """
+        raise NotImplementedError
+
+    def snapshot(self) -> Image.Image | None:
+        """What can be seen now as a picture, stored in the notebook for pages where no widget lives.
+
+        None if there is nothing but an error.
+        """
+        raise NotImplementedError
+
+    @property
+    def alt(self) -> str:
+        """What the snapshot shows, in words."""
+        raise NotImplementedError
 
     def finished(self) -> None:
         """After the last of what was to be shown."""
 
     def failed(self, error: BaseException) -> None:
+        """The status line says what went wrong; what can be seen stays."""
         self.say(explain(error), error=True)
 
     def say(self, text: str, error: bool = False) -> None:
@@ -82,6 +108,7 @@ def explain(error: BaseException) -> str:
 
 
 def data_url(picture: Image.Image) -> str:
+    """The picture as a PNG file within a link, quickly made rather than small."""
     file = io.BytesIO()
     picture.save(file, "PNG", compress_level=1)  # it travels a few steps, and then it is gone
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
@@ -127,6 +154,7 @@ def text(label: str, value: str = "", placeholder: str = "") -> w.Text:
 
 
 def whole(label: str, value: int, low: int, high: int) -> w.IntSlider:
+    """A slider for whole numbers from low to high."""
     return w.IntSlider(
         value=value,
         min=low,
@@ -139,6 +167,7 @@ def whole(label: str, value: int, low: int, high: int) -> w.IntSlider:
 
 
 def real(label: str, value: float, low: float, high: float, step: float) -> w.FloatSlider:
+    """A slider for numbers from low to high in steps."""
     return w.FloatSlider(
         value=value,
         min=low,
@@ -165,22 +194,32 @@ def number(label: str, value: int) -> w.BoundedIntText:
 
 
 def choice(label: str, options: Sequence[Any], value: Any) -> w.Dropdown:
+    """A menu of options: values, or (name, value) pairs."""
     return w.Dropdown(options=options, value=value, description=label, style=LABEL, layout=ROW(width="320px"))
 
 
 def switch(label: str, value: bool = False) -> w.Checkbox:
+    """On or off."""
     return w.Checkbox(value=value, description=label, style=LABEL)
 
 
 def scheduler_choice(value: str = "ddim", label: str = "Scheduler") -> w.Dropdown:
+    """A menu of the schedulers by their titles; its value is the name that `pipe(...)` takes."""
     return choice(label, [(title, name) for name, title in TITLES.items()], value)
 
 
-def button(label: str, tooltip: str, do: Any, style: str = "") -> w.Button:
+def button(label: str, tooltip: str, do: Callable[[], Any], style: str = "") -> w.Button:
+    """A button that calls `do()`. style: ipywidgets' `button_style`, such as "primary"."""
     made = w.Button(description=label, tooltip=tooltip, button_style=style, layout=ROW(width="auto"))
     made.on_click(lambda _: do())
     return made
 
 
+def progress() -> w.IntProgress:
+    """A bar of how much is done."""
+    return w.IntProgress(description="Progress", style=LABEL, layout=ROW(width="420px"))
+
+
 def row(*children: w.Widget) -> w.HBox:
+    """Widgets side by side, in several lines where the page is narrow."""
     return w.HBox(list(children), layout=ROW(flex_flow="row wrap", align_items="center"))

@@ -18,13 +18,13 @@ from ..figures.canvas import to_picture
 from ..figures.grids import picture_grid
 from ..pipeline import StableDiffusion, load_pipeline
 from . import panel
-from .drawing import Frame, as_code, describe, draw, png_url
+from .drawing import Frame, as_code, draw_frames, png_url, settings_in_words
 
 KEPT = 12  # pictures in the history
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class HistoryEntry:
     """One entry of the history."""
 
     number: int
@@ -33,7 +33,7 @@ class Drawn:
     pictures: list[Image.Image]
 
 
-class Playground(panel.Panel):
+class Playground(panel.LivePanel):
     """Draws while you change things: `Playground(pipe)`.
 
     pipe: a pipeline, or what `load_pipeline` takes. Others of the known models can be chosen if their weights are here.
@@ -48,7 +48,7 @@ class Playground(panel.Panel):
     ):
         pipe = load_pipeline(pipe) if isinstance(pipe, str) else pipe
         self.pipes = {pipe.name: pipe}
-        self.drawn: list[Drawn] = []
+        self.drawn: list[HistoryEntry] = []
         self.pictures: list[Image.Image] = []
         self._of: dict[str, Any] = {}  # the settings of the pictures on the screen
         self._silent = False  # while the controls are moved by us
@@ -72,7 +72,7 @@ class Playground(panel.Panel):
         self.generate = panel.button("Generate", "Draw with these settings", self.ask, "primary")
         self.stop = panel.button("Cancel", "Stop the picture that is being drawn", self.cancel)
         self.reseed = panel.button("New seed", "Other noise, and so another picture", self.new_seed)
-        self.bar = w.IntProgress(description="Progress", style=panel.LABEL, layout=w.Layout(width="420px"))
+        self.bar = panel.progress()
         self.screen = w.HTML(layout=w.Layout(min_height="270px"))
         self.take_away = w.HTML()
         self.strip = w.HBox(layout=w.Layout(flex_flow="row wrap"))
@@ -113,23 +113,19 @@ class Playground(panel.Panel):
         self._began = time.monotonic()
         self.begin(partial(self._draw, self.model.value, settings), delay, wait)
 
-    def cancel(self) -> None:
-        self.runner.cancel()
-        self.bar.value = 0
-        self.say("Cancelled.")
-
     def new_seed(self) -> None:
+        """Another seed by chance; drawn at once if nothing draws by itself."""
         self.controls["seed"].value = secrets.randbelow(2**31)
         if not self.live.value:
             self.ask()
 
-    def restore(self, drawn: Drawn) -> None:
+    def restore(self, drawn: HistoryEntry) -> None:
         """Settings and pictures as they were."""
         self.runner.cancel()
         self._set(drawn.model, drawn.settings)
         self._display(drawn.pictures, drawn.model, drawn.settings)
         self.bar.value = 0
-        self.say(f"Restored no. {drawn.number}: {describe(drawn.settings)}.")
+        self.say(f"Restored no. {drawn.number}: {settings_in_words(drawn.settings)}.")
 
     def _changed(self, change: Mapping[str, Any]) -> None:
         if self.live.value and not self._silent:
@@ -150,7 +146,7 @@ class Playground(panel.Panel):
         if model not in self.pipes:
             yield f"Loading {model} ...", model, settings
             self.pipes[model] = load_pipeline(model)
-        for frame in draw(self.pipes[model], **settings):
+        for frame in draw_frames(self.pipes[model], **settings):
             yield frame, model, settings
 
     def show(self, thing: tuple[Frame | str, str, dict[str, Any]]) -> None:
@@ -184,19 +180,21 @@ class Playground(panel.Panel):
         last = self.drawn[-1] if self.drawn else None
         if last and (last.model, last.settings) == (model, settings):
             return  # the same once more
-        drawn = Drawn(last.number + 1 if last else 1, model, settings, pictures)
+        drawn = HistoryEntry(last.number + 1 if last else 1, model, settings, pictures)
         self.drawn = [*self.drawn, drawn][-KEPT:]
         self.strip.children = [self._entry(drawn), *self.strip.children][:KEPT]
 
-    def _entry(self, drawn: Drawn) -> w.VBox:
+    def _entry(self, drawn: HistoryEntry) -> w.VBox:
         prompt = drawn.settings["prompt"]
         caption = f"{drawn.number}: {prompt}"
-        lines = [caption if len(caption) <= 40 else f"{caption[:37]}...", *describe(drawn.settings).split(", ")]
+        lines = [caption if len(caption) <= 40 else f"{caption[:37]}...", *settings_in_words(drawn.settings).split(", ")]
         look = w.HTML(
             panel.picture_html(drawn.pictures[0], f"No. {drawn.number}: {prompt}", 72)
             + "".join(f'<div style="font-size:11px;line-height:1.25">{escape(line)}</div>' for line in lines)
         )
-        back = panel.button(f"Restore {drawn.number}", f"{prompt}: {describe(drawn.settings)}", partial(self.restore, drawn))
+        back = panel.button(
+            f"Restore {drawn.number}", f"{prompt}: {settings_in_words(drawn.settings)}", partial(self.restore, drawn)
+        )
         return w.VBox([look, back], layout=w.Layout(width="112px", margin="4px"))
 
     # ---- where widgets cannot run
@@ -205,12 +203,12 @@ class Playground(panel.Panel):
         if not self.pictures:
             return None
         settings = self._of
-        title, subtitle = settings["prompt"], f"{settings['model']}, {describe(settings)}"
+        title, subtitle = settings["prompt"], f"{settings['model']}, {settings_in_words(settings)}"
         return to_picture(picture_grid([self.pictures], title=title, subtitle=subtitle, shown=256))
 
     @property
     def alt(self) -> str:
-        return f"The playground, as a picture: drawn for the prompt {self._of['prompt']!r} with {describe(self._of)}"
+        return f"The playground, as a picture: drawn for the prompt {self._of['prompt']!r} with {settings_in_words(self._of)}"
 
 
 def take_away_html(pictures: list[Image.Image], code: str) -> str:

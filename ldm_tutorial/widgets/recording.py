@@ -19,7 +19,7 @@ from ..attention import TransformerBlock
 from ..pipeline import StableDiffusion
 from ..schedulers.spaces import VEScheduler
 from ..unet import UNet
-from .drawing import draw
+from .drawing import draw_frames
 
 
 @dataclass(eq=False)
@@ -88,7 +88,7 @@ def attention_heard(unet: UNet, size: tuple[int, int]) -> Iterator[list[Tensor]]
 def record(pipe: StableDiffusion, prompt: str, **options: Any) -> Iterator[Recording]:
     """`pipe(prompt, ...)` for one picture, kept: yields the recording after each step, one entry longer."""
     recording = Recording(prompt, words_of(pipe, prompt))
-    frames = draw(pipe, prompt, every_step=True, **options)
+    frames = draw_frames(pipe, prompt, every_step=True, **options)
     unet = pipe.unet.config.sample_size
     f = pipe.vae.config.downsampling
     size = (options["height"] // f if "height" in options else unet, options["width"] // f if "width" in options else unet)

@@ -22,7 +22,7 @@ VIEWS = {
 }
 
 
-class SchedulerLab(panel.Panel):
+class SchedulerLab(panel.LivePanel):
     """Three views of the four schedulers: `SchedulerLab()`. No network: the model is a formula (`toy.py`)."""
 
     def __init__(self, view: str = "Noise levels", background: bool | None = None):
@@ -60,6 +60,7 @@ class SchedulerLab(panel.Panel):
             control.layout.display = "" if self.view.value in views else "none"
 
     def ask(self, delay: float = 0.0, wait: bool = False) -> None:
+        """Start the work for what the controls say now. delay, wait: as of `begin`."""
         settings = self.steps.value, self.spacing.value, self.karras.value
         work: Callable[[], Figure] = {
             "Noise levels": lambda: lab.level_figure(lab.schedulers(*settings)),

@@ -17,6 +17,7 @@ class PicturesInside(VoilaMarkdownRenderer):
     """
 
     def image(self, text: str, url: str, title: str | None = None) -> str:
+        """The HTML of one picture of a text; a file that exists becomes part of the page."""
         file = Path(self.contents_manager.root_dir) / url
         if file.is_file():
             url = f"data:{mimetypes.guess_type(file.name)[0]};base64,{base64.b64encode(file.read_bytes()).decode()}"

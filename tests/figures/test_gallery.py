@@ -6,7 +6,7 @@ from PIL import Image
 
 from ldm_tutorial.data import EmojiDataset, canonical_caption
 from ldm_tutorial.figures.canvas import to_picture
-from ldm_tutorial.figures.gallery import PROMPTS, Gallery, count_calls, draw_gallery, in_words
+from ldm_tutorial.figures.gallery import PROMPTS, Gallery, count_calls, draw_gallery, label_of
 from ldm_tutorial.schedulers import DDIMScheduler
 
 CAT, DOG = "a cat in the style of noto", "a dog in the style of fluent"
@@ -158,7 +158,7 @@ def test_large_pictures_are_made_smaller_and_small_ones_larger_by_a_whole_factor
 
 def test_long_prompts_have_short_labels_and_a_whole_figure():
     figure = gray_gallery(prompts=PROMPTS["sd15"][:2], size=(256, 256)).figure("prompt", "scheduler", steps=25)
-    label = in_words("prompt", PROMPTS["sd15"][3])
+    label = label_of("prompt", PROMPTS["sd15"][3])
     assert len(label.splitlines()) == 4 and max(map(len, label.splitlines())) <= 20 and label.endswith(" ...")
     assert to_picture(figure).width < 2 * 256 + 240
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from ldm_tutorial.clip import CLIPTextModel
 from ldm_tutorial.config import EMOJI, SD15
-from ldm_tutorial.figures.text import LOOKS, likeness, nearest_prompts, readable, text_encoder_figure, token_grid
+from ldm_tutorial.figures.text import CELL_LOOKS, likeness, nearest_prompts, readable, text_encoder_figure, token_grid
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -37,7 +37,7 @@ def test_each_token_has_its_place_and_what_was_cut_has_none():
     ]
     [axes] = figure.axes
     kinds = ["start", "word", "word", "end", "padding", "padding", "lost", "lost"]
-    assert [to_hex(patch.get_facecolor()).upper() for patch in axes.patches] == [LOOKS[kind][0] for kind in kinds]
+    assert [to_hex(patch.get_facecolor()).upper() for patch in axes.patches] == [CELL_LOOKS[kind][0] for kind in kinds]
     assert [(round(p.get_x()), int(p.get_y())) for p in axes.patches[:6]] == [(0, 0), (1, 0), (2, 0), (3, 0), (0, 1), (1, 1)]
 
 

@@ -19,17 +19,19 @@ def test_the_report_has_what_a_maintainer_asks_for(monkeypatch, tmp_path):
     assert f"LDM_WEIGHTS_DIR   {tmp_path}" in report
 
 
-def test_a_model_that_is_not_here_is_said_to_be_missing(monkeypatch, tmp_path):
-    monkeypatch.setenv("LDM_WEIGHTS_DIR", str(tmp_path / "nothing"))
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
+def test_a_model_that_is_not_here_is_said_to_be_missing(weights_dir):
     assert machine.models()["sd15"] == "not found"
 
 
-def test_a_model_in_the_hubs_cache_is_found(monkeypatch, tmp_path):
+def test_a_wrong_weights_folder_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("LDM_WEIGHTS_DIR", str(tmp_path / "nothing"))
+    assert "LDM_WEIGHTS_DIR" in machine.models()["sd15"]
+
+
+def test_the_size_of_a_folder_is_that_of_all_its_files(monkeypatch, tmp_path):
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet" / "weights").write_bytes(b"x" * 2_000_000)
-    monkeypatch.delenv("LDM_WEIGHTS_DIR", raising=False)
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: str(tmp_path / "model_index.json"))
+    monkeypatch.setattr("ldm_tutorial.checkpoints.hub.find", lambda name: tmp_path)
     assert machine.models()["sd15"] == f"2 MB at {tmp_path}"
 
 

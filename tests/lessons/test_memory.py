@@ -9,7 +9,17 @@ from torch.profiler import ProfilerActivity, profile
 
 from ldm_tutorial.attention import TransformerBlock
 from ldm_tutorial.config import EMOJI, SD15
-from ldm_tutorial.lessons.memory import ATTENTION, GIB, AttentionAs, account, largest_batch, needed, peak_bytes, sliced, whole
+from ldm_tutorial.lessons.memory import (
+    ATTENTION,
+    GIB,
+    AttentionAs,
+    account,
+    largest_batch,
+    needed,
+    peak_bytes,
+    sliced,
+    whole_maps,
+)
 from ldm_tutorial.unet import UNet
 from ldm_tutorial.vae import AutoencoderKL
 from tests.parity import randn
@@ -67,7 +77,7 @@ def test_it_is_what_the_allocator_says_where_operations_need_no_workspace():
     inputs = randn(2, 130, 24), randn(2, 11, 10, seed=1)
 
     def run():
-        with AttentionAs(whole):
+        with AttentionAs(whole_maps):
             block(*inputs)
 
     assert peak_bytes(run) == pytest.approx(allocated(run), rel=0.02)
@@ -99,7 +109,7 @@ def test_another_thread_keeps_its_own_attention():
         thread = threading.Thread(target=lambda: seen.append(F.scaled_dot_product_attention(q, q, q)))
         thread.start()
         thread.join()
-    torch.testing.assert_close(seen[0], whole(q, q, q))
+    torch.testing.assert_close(seen[0], whole_maps(q, q, q))
 
 
 def test_what_each_way_keeps():
