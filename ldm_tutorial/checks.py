@@ -27,7 +27,7 @@ def whole_number(argument: str, value: object, low: int, high: int | None = None
     """The value as an int, low ... high."""
     allowed = f"a whole number, {low} or more" if high is None else f"a whole number, {low} ... {high}"
     try:
-        number = operator.index(value)  # numpy's and torch's integers too, but no floats
+        number = operator.index(value)  # type: ignore[arg-type]  # numpy's and torch's integers too, but no floats
     except TypeError:
         raise TypeError(f"{argument}={value!r:.60} must be {allowed}") from None
     if isinstance(value, bool) or number < low or (high is not None and number > high):

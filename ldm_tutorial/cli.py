@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -210,7 +210,7 @@ def generate(args: argparse.Namespace) -> None:
         "num_images": args.num_images,
         "progress": not args.quiet,
     }
-    if mask is not None:
+    if image is not None and mask is not None:
         pictures = pipe.inpaint(args.prompt, image, mask, 1.0 if args.strength is None else args.strength, **options)
     elif image is not None:
         pictures = pipe.img2img(args.prompt, image, 0.6 if args.strength is None else args.strength, **options)
@@ -251,7 +251,7 @@ def compare(args: argparse.Namespace) -> None:
     else:
         figure = gallery.figure("steps", "scheduler", title=args.prompt, shown=shown)
     grid, used = to_picture(figure), dict.fromkeys(picture.info["scheduler"] for picture in pictures)
-    grid.info.update(pictures[0].info, prompt="; ".join(prompts), scheduler=", ".join(used), steps=args.steps)
+    grid.info |= {**pictures[0].info, "prompt": "; ".join(prompts), "scheduler": ", ".join(used), "steps": args.steps}
     print(save_image(grid, output))
 
 
@@ -304,7 +304,7 @@ def drawing_options(args: argparse.Namespace, pipe: StableDiffusion) -> dict[str
     return {**options, "width": width, "height": height}
 
 
-def describe(settings: dict[str, Any]) -> str:
+def describe(settings: Mapping[Any, Any]) -> str:
     text = f"{settings['model']}, guidance {settings['guidance_scale']:g}"
     return text + (f', not "{settings["negative_prompt"]}"' if settings["negative_prompt"] else "")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def upright(image: Image.Image, argument: str) -> Image.Image:
 
 
 def is_transparent(image: Image.Image) -> bool:
-    palette = image.mode == "P" and image.palette.mode == "RGBA"
+    palette = image.mode == "P" and image.palette is not None and image.palette.mode == "RGBA"
     return palette or image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info
 
 
@@ -133,7 +134,7 @@ def save_image(image: Image.Image, path: str | Path) -> Path:
     return path
 
 
-def png_text(settings: dict[str, Any]) -> PngImagePlugin.PngInfo:
+def png_text(settings: Mapping[Any, Any]) -> PngImagePlugin.PngInfo:
     text = PngImagePlugin.PngInfo()
     for key in (*TEXTS, *NUMBERS):
         if key in settings:

@@ -219,7 +219,7 @@ def tokenize(tokenizer: CLIPTokenizer, prompts: Sequence[str], length: int = 77,
         tokens = tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids
         kept, cut = tokens[: length - 2], tokens[length - 2 :]
         if cut:
-            warn_of_cut(tokenizer.decode(cut), len(cut), length - 2, argument)
+            warn_of_cut(str(tokenizer.decode(cut)), len(cut), length - 2, argument)
         rows[prompt] = [tokenizer.bos_token_id, *kept, *[tokenizer.eos_token_id] * (length - 1 - len(kept))]
     return torch.tensor([rows[prompt] for prompt in prompts])  # (b, length)
 

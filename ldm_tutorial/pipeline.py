@@ -12,6 +12,7 @@ import copy
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -96,6 +97,11 @@ def keep_known(run: Run, latents: Tensor, index: int) -> Tensor:
     return (1 - run.mask) * outside + run.mask * latents
 
 
+def decode_in(z: Tensor, vae: AutoencoderKL, dtype: torch.dtype) -> Tensor:
+    """Unscaled latents, (b, 4, h, w), decoded in this dtype: (b, 3, f h, f w), float32."""
+    return vae.decode(z.to(dtype)).float()
+
+
 class Parts:
     """A text encoder with its tokenizer, a U-Net, an autoencoder and a scheduler, and what each does by itself.
 
@@ -138,11 +144,11 @@ class Parts:
         device = self.device if device is None else pick_device(device)
         dtype = self.dtype if dtype is None else as_dtype(dtype)
         check_precision(device, dtype)
-        # On CUDA, convolutions in half precision are fastest with the channels last in memory.
-        memory_format = torch.channels_last if device.type == "cuda" else torch.preserve_format
         self._precise_vae = None
         for network in (self.unet, self.vae, self.text_encoder):
-            network.to(device, dtype, memory_format=memory_format)
+            network.to(device, dtype)
+            if device.type == "cuda":  # convolutions in half precision are fastest there with the channels last in memory
+                network.to(memory_format=torch.channels_last)
         return self
 
     def __repr__(self) -> str:
@@ -163,7 +169,7 @@ class Parts:
         return states[[distinct.index(row) for row in rows]]
 
     @torch.no_grad()
-    def encode(self, image: Pictures | Tensor, generator: torch.Generator | Sequence[torch.Generator] | None = None) -> Tensor:
+    def encode(self, image: Pictures | Tensor, generator: torch.Generator | list[torch.Generator] | None = None) -> Tensor:
         """Pictures, or a tensor (b, 3, f h, f w) in [-1, 1], to scaled latents, (b, 4, h, w), float32.
 
         With a CPU generator (or one per picture), a sample of the autoencoder's posterior; without, its mean.
@@ -188,11 +194,7 @@ class Parts:
             raise ValueError(f"latents have shape {tuple(latents.shape)}, but must have (b, {channels}, h, w)")
         z = latents.float().to(self.device) / self.vae.config.scaling_factor
         at_once = max(1, 512 * 512 // (f * f * z.shape[-2] * z.shape[-1]))  # large pictures one by one, to spare memory
-        return [
-            picture
-            for part in z.split(at_once)
-            for picture in to_images(self._finite(lambda vae, dtype, part=part: vae.decode(part.to(dtype)).float()))
-        ]
+        return [picture for part in z.split(at_once) for picture in to_images(self._finite(partial(decode_in, part)))]
 
     def _finite(self, use: Callable[[AutoencoderKL, torch.dtype], Tensor]) -> Tensor:
         """`use(vae, dtype)`; where half precision overflows, as float16 may in the decoder, once more in float32."""
@@ -295,7 +297,10 @@ class DenoisingLoop(Parts):
         if guided:
             x = torch.cat([x, x])  # (2 b, 4, h, w): without and with the prompt, in one pass
         prediction = self.unet(x.to(self.dtype), t.float().to(self.device), run.context).float()
-        noise_pred = guide(*prediction.chunk(2), options.guidance_scale, options.guidance_rescale) if guided else prediction
+        noise_pred = prediction
+        if guided:
+            uncond, cond = prediction.chunk(2)  # (b, 4, h, w) each
+            noise_pred = guide(uncond, cond, options.guidance_scale, options.guidance_rescale)
         if not noise_pred.isfinite().all():
             self._explain_overflow(prediction, t.item(), options.guidance_scale)
         return noise_pred  # (b, 4, h, w)
