@@ -35,6 +35,8 @@ TRAININGS = {  # its module, and what it trains
 
 
 class Parser(argparse.ArgumentParser):
+    """argparse with one line for an error, and a hint for a prompt that lacks its quotes."""
+
     def __init__(self, **kwargs: Any):
         super().__init__(**{"allow_abbrev": False, **kwargs})
 
@@ -73,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def fail(message: str, code: int) -> int:
+    """Print an error in one line; returns the exit code."""
     message = re.sub(r"^\[Errno \d+\] ", "", message)
     print(f"{PROGRAM}: error: {message}", file=sys.stderr)
     return code
@@ -82,6 +85,7 @@ def fail(message: str, code: int) -> int:
 
 
 def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of all commands; of a training, only the one that `argv` asks for is imported."""
     from . import __version__
 
     parser = Parser(prog=PROGRAM, description="Stable Diffusion, built from scratch.")
@@ -149,6 +153,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def add_command(commands: Any, name: str, what: str) -> argparse.ArgumentParser:
+    """One command with its help and `--debug`."""
     command = commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return command
@@ -170,6 +175,7 @@ def add_drawing(command: argparse.ArgumentParser) -> None:
 
 
 def size(text: str) -> tuple[int, int]:
+    """ "640x480" or "512" as (width, height). Raises ArgumentTypeError for anything else."""
     try:
         width, height = (int(part) for part in text.lower().split("x")) if "x" in text.lower() else (int(text),) * 2
     except ValueError:
@@ -178,6 +184,7 @@ def size(text: str) -> tuple[int, int]:
 
 
 def option(text: str) -> tuple[str, Any]:
+    """ "eta=1" as ("eta", 1). Raises ArgumentTypeError for anything else."""
     name, _, value = text.partition("=")
     try:
         return name.strip(), json.loads(value.strip())
@@ -191,6 +198,7 @@ def option(text: str) -> tuple[str, Any]:
 
 
 def generate(args: argparse.Namespace) -> None:
+    """`ldm-tutorial generate`: pictures of a prompt, into files."""
     from .images import check_output, open_image, save_image
 
     output = check_output(args.output)
@@ -229,6 +237,7 @@ def generate(args: argparse.Namespace) -> None:
 
 
 def compare(args: argparse.Namespace) -> None:
+    """`ldm-tutorial compare`: a labelled grid, one column for each scheduler."""
     from .figures.canvas import to_picture
     from .figures.gallery import draw_gallery
     from .images import check_output, save_image
@@ -256,12 +265,14 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> None:
+    """`ldm-tutorial evaluate`: all figures of the model card."""
     from .evaluation.evaluate import main
 
     main(args)
 
 
 def info(args: argparse.Namespace) -> None:
+    """`ldm-tutorial info`: machine, versions and models."""
     from .lessons.machine import report
 
     print(report())
@@ -292,12 +303,14 @@ def course_folder() -> Path:
 
 
 def load(args: argparse.Namespace) -> StableDiffusion:
+    """The pipeline that `--model`, `--device`, `--dtype` and `--revision` name."""
     from .pipeline import load_pipeline
 
     return load_pipeline(args.model, device=args.device, dtype=args.dtype, revision=args.revision)
 
 
 def drawing_options(args: argparse.Namespace, pipe: StableDiffusion) -> dict[str, Any]:
+    """What `generate` and `compare` have in common, as arguments of `pipe(...)`."""
     own = pipe.unet.config.sample_size * pipe.vae.config.downsampling
     width, height = args.size or (own, own)
     options = {"negative_prompt": args.negative_prompt, "guidance_scale": args.guidance, "seed": args.seed}
@@ -305,6 +318,7 @@ def drawing_options(args: argparse.Namespace, pipe: StableDiffusion) -> dict[str
 
 
 def describe(settings: Mapping[Any, Any]) -> str:
+    """The model, the guidance scale and the negative prompt, for a title."""
     text = f"{settings['model']}, guidance {settings['guidance_scale']:g}"
     return text + (f', not "{settings["negative_prompt"]}"' if settings["negative_prompt"] else "")
 

@@ -69,11 +69,13 @@ def upright(image: Image.Image, argument: str) -> Image.Image:
 
 
 def is_transparent(image: Image.Image) -> bool:
+    """Whether the picture has an alpha channel, or a color that counts as transparent."""
     palette = image.mode == "P" and image.palette is not None and image.palette.mode == "RGBA"
     return palette or image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info
 
 
 def on_background(image: Image.Image, color: str) -> Image.Image:
+    """The picture on a plane of one color, as RGBA without transparency."""
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, color), image)
 
@@ -135,6 +137,7 @@ def save_image(image: Image.Image, path: str | Path) -> Path:
 
 
 def png_text(settings: Mapping[Any, Any]) -> PngImagePlugin.PngInfo:
+    """The settings of a picture as the text fields of a PNG file."""
     text = PngImagePlugin.PngInfo()
     for key in (*TEXTS, *NUMBERS):
         if key in settings:

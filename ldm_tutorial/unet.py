@@ -18,10 +18,12 @@ NORM_EPS = 1e-5  # of the U-Net's residual blocks and last normalization
 
 
 def resnet_block(config: UNetConfig, in_channels: int, out_channels: int) -> ResnetBlock:
+    """A residual block with a time embedding, of this U-Net's sizes."""
     return ResnetBlock(in_channels, out_channels, config.norm_num_groups, NORM_EPS, 4 * config.block_out_channels[0])
 
 
 def spatial_transformer(config: UNetConfig, channels: int) -> SpatialTransformer:
+    """A spatial transformer of this U-Net's sizes."""
     return SpatialTransformer(channels, config.cross_attention_dim, config.num_attention_heads, config.norm_num_groups)
 
 

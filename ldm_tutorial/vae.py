@@ -130,6 +130,7 @@ class DiagonalGaussian:
 
     @property
     def std(self) -> Tensor:
+        """The standard deviation, (b, z, h, w)."""
         return (0.5 * self.logvar).exp()
 
     @classmethod
@@ -143,6 +144,7 @@ class DiagonalGaussian:
         return self.mean + self.std * randn(self.mean.shape, generator, self.mean.device, self.mean.dtype)
 
     def mode(self) -> Tensor:
+        """The most likely latents: the mean, (b, z, h, w)."""
         return self.mean
 
     def kl(self) -> Tensor:
