@@ -141,6 +141,14 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     command.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32)")
     command.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
+    command = add_command(commands, "export", "write a model as ONNX files, for the page in web/ and for other runtimes")
+    command.set_defaults(command=export)
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="where to; made if it is not there")
+    command.add_argument(
+        "--model", default="emoji", help="emoji, a file, a folder or a hub id, of up to 500 million parameters (default: emoji)"
+    )
+    command.add_argument("--revision", help="of a hub id")
+
     command = add_command(commands, "train", "train a part of the emoji model, or the judge that measures it")
     parts = command.add_subparsers(title="parts, in this order", metavar="PART", required=True)
     for name, (module, what) in TRAININGS.items():
@@ -269,6 +277,18 @@ def evaluate(args: argparse.Namespace) -> None:
     from .evaluation.evaluate import main
 
     main(args)
+
+
+def export(args: argparse.Namespace) -> None:
+    from .data.dataset import STYLES, EmojiDataset, with_article
+    from .export import export_model
+    from .pipeline import load_pipeline
+
+    pipe = load_pipeline(args.model, device="cpu", dtype="float32", revision=args.revision)
+    ours = pipe.name == "emoji"  # the model that is trained on our pictures: their captions are the prompts it knows
+    subjects = [with_article(label) for label in EmojiDataset().subjects] if ours else []
+    styles = [f" in the style of {style}" for style in STYLES] if ours else []
+    export_model(pipe, args.folder, subjects, styles, report=print)
 
 
 def info(args: argparse.Namespace) -> None:

@@ -46,7 +46,7 @@ def lab(arguments: list[str]) -> int:
 
 def test(arguments: list[str]) -> int:
     """run lint, the package tests and every notebook; ARGS="-k vae" and other pytest arguments pass through"""
-    python = environment("notebooks", "train", "test")
+    python = environment("notebooks", "train", "web", "test")
     linted = run([python, "-m", "ruff", "check", "--output-format=concise", "."])
     if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))):
         print("NOTICE: no Chromium here, so the widgets are not tested in a browser (Debian: apt install chromium)", flush=True)
@@ -58,23 +58,23 @@ def test(arguments: list[str]) -> int:
 
 def lint(arguments: list[str]) -> int:
     """check the code and the notebooks with ruff; ARGS=--fix repairs what it can"""
-    return run([environment("notebooks", "train", "test"), "-m", "ruff", "check", *(arguments or ["."])])
+    return run([environment("notebooks", "train", "web", "test"), "-m", "ruff", "check", *(arguments or ["."])])
 
 
 def notebooks(arguments: list[str]) -> int:
     """run the notebooks and store them clean, with their outputs; ARGS="notebooks/04*.ipynb" for some"""
-    python = environment("notebooks", "train", "test")
+    python = environment("notebooks", "train", "web", "test")
     return run([python, "tools/nbtool.py", "run", *arguments])
 
 
 def wheel(arguments: list[str]) -> int:
     """build the wheel and the source archive into dist/"""
-    return run([environment("notebooks", "train", "test"), "-m", "hatchling", "build", "-d", "dist", *arguments])
+    return run([environment("notebooks", "train", "web", "test"), "-m", "hatchling", "build", "-d", "dist", *arguments])
 
 
 def lock(arguments: list[str]) -> int:
     """write constraints.txt anew: the newest versions (ARGS=--upgrade), or only what pyproject.toml has changed"""
-    python = environment("notebooks", "train", "test")
+    python = environment("notebooks", "train", "web", "test")
     pip("--quiet", "uv")
     compile = ["-m", "uv", "pip", "compile", "pyproject.toml", "-o", "constraints.txt", "--quiet"]
     everywhere = ["--universal", "--python-version", "3.10", "--all-extras"]

@@ -1,0 +1,52 @@
+"""model.json: what a reader of the exported files must know of the model, so that nothing about it is written twice."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..run import Options, choose_scheduler
+from ..schedulers import SCHEDULERS, TITLES
+
+if TYPE_CHECKING:
+    from ..pipeline import StableDiffusion
+
+FILE = "model.json"
+FORMAT = 1  # of model.json itself: raised when a reader of the old one would go wrong
+
+
+def file_entry(name: str, data: bytes) -> dict[str, Any]:
+    return {"file": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def manifest_of(pipe: StableDiffusion, files: Mapping[str, Any], subjects: Sequence[str], styles: Sequence[str]) -> str:
+    """The text of model.json. All sizes are of one picture of the size that the model was trained on."""
+    config, f = pipe.config, pipe.vae.config.downsampling
+    side = config.unet.sample_size
+    networks = {"text_encoder": pipe.text_encoder, "unet": pipe.unet, "vae": pipe.vae, "vae_decoder": pipe.vae.decoder}
+    choices = {name: choose_scheduler(pipe.scheduler, Options(scheduler=name)) for name in SCHEDULERS}
+    call = inspect.signature(type(pipe).__call__).parameters
+    manifest = {
+        "format": FORMAT,
+        "name": pipe.name,
+        "software": f"ldm_tutorial {__version__}",
+        "files": files,
+        "parameters": {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()},
+        "config": {name: getattr(config, name).to_dict() for name in ("text_encoder", "unet", "vae")},
+        "tokens": config.text_encoder.max_position_embeddings,
+        "states": [config.text_encoder.max_position_embeddings, config.text_encoder.hidden_size],
+        "latents": [config.unet.in_channels, side, side],
+        "picture": [config.vae.out_channels, f * side, f * side],
+        "scaling_factor": config.vae.scaling_factor,
+        "scheduler": next(name for name, cls in SCHEDULERS.items() if type(pipe.scheduler) is cls),
+        "schedulers": {name: {"title": TITLES[name], **scheduler.to_config()} for name, scheduler in choices.items()},
+        "betas": pipe.scheduler.betas.tolist(),
+        "alphas_cumprod": pipe.scheduler.alphas_cumprod.tolist(),
+        "defaults": {name: call[name].default for name in ("steps", "guidance_scale", "negative_prompt")},
+        "prompts": {"subjects": list(subjects), "styles": list(styles)},
+    }
+    return json.dumps(manifest, ensure_ascii=False, indent=1)
