@@ -1,7 +1,8 @@
 """A model as files that other runtimes read: three ONNX graphs, the tokenizer, and `model.json`, which says all the rest.
 
-networks.py   each network as an ONNX graph, with float16 weights
-manifest.py   model.json: sizes, noise levels, the settings of each scheduler, the files with their hashes
+networks.py    each network as an ONNX graph, with float16 weights
+manifest.py    model.json: sizes, noise levels, the settings of each scheduler, the files with their hashes
+characters.py  what the tokenizer takes for a letter, for readers with another version of Unicode
 
 The page in `web/` runs from such a folder and knows nothing else of the model.
 """

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..run import Options, choose_scheduler
+from ..inputs import Options, choose_scheduler
 from ..schedulers import SCHEDULERS, TITLES
+from .characters import characters_of
 
 if TYPE_CHECKING:
     from ..pipeline import StableDiffusion
@@ -47,6 +48,7 @@ def manifest_of(pipe: StableDiffusion, files: Mapping[str, Any], subjects: Seque
         "betas": pipe.scheduler.betas.tolist(),
         "alphas_cumprod": pipe.scheduler.alphas_cumprod.tolist(),
         "defaults": {name: call[name].default for name in ("steps", "guidance_scale", "negative_prompt")},
+        "characters": characters_of(pipe.tokenizer.backend_tokenizer),
         "prompts": {"subjects": list(subjects), "styles": list(styles)},
     }
-    return json.dumps(manifest, ensure_ascii=False, indent=1)
+    return json.dumps(manifest, ensure_ascii=False)
