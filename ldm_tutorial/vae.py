@@ -16,7 +16,7 @@ from .blocks import Downsample, ResnetBlock, Upsample
 from .config import AutoencoderConfig
 from .schedulers.base import randn
 
-NORM_EPS = 1e-6  # of every GroupNorm of the autoencoder
+VAE_NORM_EPS = 1e-6  # of every GroupNorm of the autoencoder
 
 
 class AttentionBlock(SelfAttention):
@@ -24,7 +24,7 @@ class AttentionBlock(SelfAttention):
 
     def __init__(self, channels: int, norm_groups: int):
         super().__init__(channels, heads=1, bias=True)
-        self.group_norm = nn.GroupNorm(norm_groups, channels, eps=NORM_EPS)
+        self.group_norm = nn.GroupNorm(norm_groups, channels, eps=VAE_NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.group_norm(x).flatten(2).transpose(1, 2)  # (b, h * w, c)
@@ -32,12 +32,12 @@ class AttentionBlock(SelfAttention):
         return x + out.unflatten(2, x.shape[-2:])
 
 
-class MidBlock(nn.Module):
+class VAEMidBlock(nn.Module):
     """ResNet, attention, ResNet, at the coarsest resolution: (b, c, h, w) -> (b, c, h, w)"""
 
     def __init__(self, channels: int, norm_groups: int):
         super().__init__()
-        self.resnets = nn.ModuleList([ResnetBlock(channels, channels, norm_groups, NORM_EPS) for _ in range(2)])
+        self.resnets = nn.ModuleList([ResnetBlock(channels, channels, norm_groups, VAE_NORM_EPS) for _ in range(2)])
         self.attentions = nn.ModuleList([AttentionBlock(channels, norm_groups)])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,13 +46,13 @@ class MidBlock(nn.Module):
         return self.resnets[1](x)
 
 
-class DownBlock(nn.Module):
+class EncoderBlock(nn.Module):
     """One level of the encoder: residual blocks, then (except at the last level) half the resolution."""
 
     def __init__(self, in_channels: int, out_channels: int, layers: int, norm_groups: int, downsample: bool):
         super().__init__()
         inputs = [in_channels] + [out_channels] * (layers - 1)
-        self.resnets = nn.ModuleList([ResnetBlock(c, out_channels, norm_groups, NORM_EPS) for c in inputs])
+        self.resnets = nn.ModuleList([ResnetBlock(c, out_channels, norm_groups, VAE_NORM_EPS) for c in inputs])
         self.downsamplers = nn.ModuleList([Downsample(out_channels, asymmetric=True)] if downsample else [])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,13 +61,13 @@ class DownBlock(nn.Module):
         return x
 
 
-class UpBlock(nn.Module):
+class DecoderBlock(nn.Module):
     """One level of the decoder: residual blocks, then (except at the last level) twice the resolution."""
 
     def __init__(self, in_channels: int, out_channels: int, layers: int, norm_groups: int, upsample: bool):
         super().__init__()
         inputs = [in_channels] + [out_channels] * (layers - 1)
-        self.resnets = nn.ModuleList([ResnetBlock(c, out_channels, norm_groups, NORM_EPS) for c in inputs])
+        self.resnets = nn.ModuleList([ResnetBlock(c, out_channels, norm_groups, VAE_NORM_EPS) for c in inputs])
         self.upsamplers = nn.ModuleList([Upsample(out_channels)] if upsample else [])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,9 +86,9 @@ class Encoder(nn.Module):
         self.down_blocks = nn.ModuleList()
         for i, out_channels in enumerate(channels):
             in_channels, last = channels[max(i - 1, 0)], i == len(channels) - 1
-            self.down_blocks.append(DownBlock(in_channels, out_channels, config.layers_per_block, groups, downsample=not last))
-        self.mid_block = MidBlock(channels[-1], groups)
-        self.conv_norm_out = nn.GroupNorm(groups, channels[-1], eps=NORM_EPS)
+            self.down_blocks.append(EncoderBlock(in_channels, out_channels, config.layers_per_block, groups, downsample=not last))
+        self.mid_block = VAEMidBlock(channels[-1], groups)
+        self.conv_norm_out = nn.GroupNorm(groups, channels[-1], eps=VAE_NORM_EPS)
         self.conv_out = nn.Conv2d(channels[-1], 2 * config.latent_channels, kernel_size=3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,12 +106,12 @@ class Decoder(nn.Module):
         super().__init__()
         channels, groups = config.block_out_channels[::-1], config.norm_num_groups
         self.conv_in = nn.Conv2d(config.latent_channels, channels[0], kernel_size=3, padding=1)
-        self.mid_block = MidBlock(channels[0], groups)
+        self.mid_block = VAEMidBlock(channels[0], groups)
         self.up_blocks = nn.ModuleList()
         for i, out_channels in enumerate(channels):
             in_channels, last = channels[max(i - 1, 0)], i == len(channels) - 1
-            self.up_blocks.append(UpBlock(in_channels, out_channels, config.layers_per_block + 1, groups, upsample=not last))
-        self.conv_norm_out = nn.GroupNorm(groups, channels[-1], eps=NORM_EPS)
+            self.up_blocks.append(DecoderBlock(in_channels, out_channels, config.layers_per_block + 1, groups, upsample=not last))
+        self.conv_norm_out = nn.GroupNorm(groups, channels[-1], eps=VAE_NORM_EPS)
         self.conv_out = nn.Conv2d(channels[-1], config.out_channels, kernel_size=3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:

@@ -42,6 +42,7 @@ class EmojiEntry(NamedTuple):
 
     @property
     def path(self) -> Path:
+        """The file of the picture."""
         return FOLDER / self.style / f"{self.hexcode}.webp"
 
 
