@@ -26,6 +26,7 @@ FLOORS = (
     "images",
     "inputs",
     "pipeline",
+    "export",
     "data",
     "training",
     "lessons",

@@ -54,7 +54,7 @@ def export_model(
         raise ImportError(f"the export needs torch 2.6 or newer; this is {torch.__version__}")
 
     from .manifest import FILE, file_entry, manifest_of
-    from .networks import compare, graphs_of, to_onnx, with_float16_weights
+    from .networks import compare_with_torch, graphs_of, to_onnx, with_float16_weights
 
     if pipe.device.type != "cpu" or pipe.dtype != torch.float32:
         raise ValueError(f'pipe is {pipe.dtype} on {pipe.device}; to export it, load it with device="cpu", dtype="float32"')
@@ -69,7 +69,7 @@ def export_model(
     files = {}
     for graph in graphs_of(pipe):
         data = with_float16_weights(to_onnx(graph)).SerializeToString()
-        difference = compare(graph, data)
+        difference = compare_with_torch(graph, data)
         name = f"{graph.name}.onnx"
         write_atomically(folder / name, data)
         files[graph.name] = file_entry(name, data)

@@ -21,6 +21,7 @@ FORMAT = 1  # of model.json itself: raised when a reader of the old one would go
 
 
 def file_entry(name: str, data: bytes) -> dict[str, Any]:
+    """What the manifest says of a file: its name, its size in bytes and its SHA-256."""
     return {"file": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 

@@ -75,7 +75,7 @@ class WatchedUNet(nn.Module):
         return F.interpolate(maps, size=(h, w), mode="bilinear")
 
 
-class Decoder(nn.Module):
+class LatentDecoder(nn.Module):
     """`AutoencoderKL.decode` as a module, without the encoder's weights."""
 
     def __init__(self, vae: AutoencoderKL):
@@ -97,6 +97,7 @@ class Graph:
 
 
 def graphs_of(pipe: StableDiffusion) -> list[Graph]:
+    """The three graphs of a pipeline, each with example inputs for two pictures."""
     text, unet, vae = pipe.text_encoder, pipe.unet, pipe.vae
     m, d, side = text.config.max_position_embeddings, text.config.hidden_size, unet.config.sample_size
     latents = torch.zeros(2, unet.config.in_channels, side, side)
@@ -108,7 +109,7 @@ def graphs_of(pipe: StableDiffusion) -> list[Graph]:
             {"latents": latents, "timesteps": torch.ones(2), "states": torch.zeros(2, m, d)},
             ("noise_pred", "attention"),
         ),
-        Graph("vae_decoder", Decoder(vae), {"latents": latents}, ("pixels",)),
+        Graph("vae_decoder", LatentDecoder(vae), {"latents": latents}, ("pixels",)),
     ]
 
 
@@ -158,6 +159,7 @@ def with_float16_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def onnx_copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of an ONNX model that can be changed on its own."""
     import onnx
 
     copied = onnx.ModelProto()
@@ -165,7 +167,7 @@ def onnx_copy(model: onnx.ModelProto) -> onnx.ModelProto:
     return copied
 
 
-def compare(graph: Graph, model: bytes, tolerance: float = 1e-3) -> float:
+def compare_with_torch(graph: Graph, model: bytes, tolerance: float = 1e-3) -> float:
     """Run the ONNX model and the PyTorch network on the same three random pictures; returns the largest difference.
 
     Raises ArithmeticError if that is more than `tolerance`, of values of which the largest are about 5.
