@@ -321,7 +321,7 @@ def test_train_hands_over_to_the_training(ldm_tutorial, monkeypatch):
     training.add_arguments = lambda parser: parser.add_argument("--steps", type=int, default=7)
     training.main = lambda args: seen.append(args.steps)
     for name, (module, _) in cli.TRAININGS.items():
-        monkeypatch.setitem(sys.modules, f"ldm_tutorial.training.{module}", training)
+        monkeypatch.setitem(sys.modules, f"ldm_tutorial.{module}", training)
         assert ldm_tutorial("train", name, "--steps", 3)[0] == 0
     assert ldm_tutorial("train", "clip")[0] == 0
     assert seen == [3] * len(cli.TRAININGS) + [7]
