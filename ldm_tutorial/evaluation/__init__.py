@@ -6,6 +6,7 @@ reference.py      the data set as a source of questions: what to ask for, and wh
 drawing.py        all pictures that any figure needs, each drawn once
 accuracy.py       the right subject, the right style; by category, by wording; the worst
 samplers.py       guidance, steps and schedulers: curves, likeness, and the same distribution or not
+detail.py         what is lost in the last of the noise; sharpness, and speckle on white
 memorization.py   the nearest training picture, and how near it is; how much a seed changes
 interpolation.py  on the way from one prompt or seed to another
 autoencoder.py    what is lost on the way to the latents and back
@@ -14,5 +15,6 @@ clip_score.py     how well a picture fits its prompt, by the CLIP that the U-Net
 statistics.py     how sure a share or a mean is; whether two samples differ
 report.py         the figures as a Markdown table and as JSON
 sheets.py         pictures to look at: sheets and curves
+blind.py          sheets without prompts, for a viewer to name, and their keys
 evaluate.py       all of it, in one call
 """

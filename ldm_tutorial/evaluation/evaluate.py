@@ -18,16 +18,18 @@ from torch import Tensor
 from .. import __version__
 from ..data import EmojiDataset
 from ..weights import JUDGE
-from .accuracy import by, empty_figures, empty_prompts, split_figures, wording_table, wordings, worst
+from . import blind
+from .accuracy import SPLITS, by, empty_figures, empty_prompts, split_figures, wording_table, wordings, worst
 from .autoencoder import measure_autoencoder, reconstruct
 from .cost import size_figures, time_figures
+from .detail import WayBack, detail_figures
 from .distortions import distort_levels
 from .drawing import Drawing, draw_all, to_levels
 from .interpolation import between_prompts, between_seeds, interpolation_figure
 from .judge import Judge, load_judge, look
 from .memorization import copy_ratio, memorization_figures, nearest, seed_figures
 from .reference import Question, Reference, sample
-from .report import Figure, Report, share
+from .report import Figure, Report, Table, share
 from .samplers import Crowd, Sweep, likeness_table
 from .sheets import captioned_sheet, quality_curves, save_sheet
 
@@ -51,6 +53,9 @@ class Plan:
     paths: int = 8  # interpolations, of each kind
     path_length: int = 8
     reconstructed: int | None = None  # real pictures that the judge sees after a way through the autoencoder
+    taken_back: int = 48  # trained pairs made noisy to each strength and taken back, at each scale of guidance
+    strengths: tuple[float, ...] = (0.1, 0.2, 0.4)
+    back_guidance: tuple[float, ...] = (1.0, 4.0, 7.5)
 
     def __post_init__(self):
         for name in ("crowd_prompts", "crowd_seeds", "path_length"):
@@ -58,7 +63,7 @@ class Plan:
                 raise ValueError(f"Plan: {name}={getattr(self, name)} must be 2 or more, for they are compared with each other")
 
 
-# About 260 pictures' worth of 25 steps: two minutes on two cores. Its figures are rough, as their intervals say.
+# About 370 pictures' worth of 25 steps: three minutes on two cores. Its figures are rough, as their intervals say.
 QUICK = Plan(
     trained=40,
     held_out=24,
@@ -72,6 +77,7 @@ QUICK = Plan(
     paths=1,
     path_length=5,
     reconstructed=300,
+    taken_back=16,
 )
 
 
@@ -94,6 +100,7 @@ class Evaluation:
         self.empty = empty_prompts(plan.empty)
         swept = tuple(self._ask(shuffled[: plan.swept]))
         self.sweeps = [Sweep("guidance", plan.guidance, swept), Sweep("steps", plan.steps, swept)]
+        self.way_back = WayBack(self._ask(shuffled[: plan.taken_back]), plan.strengths, plan.back_guidance)
         self.crowd = Crowd(tuple(q.drawing.prompt for q in self._ask(shuffled[: plan.crowd_prompts])), plan.crowd_seeds)
 
     def _ask(self, numbers: list[int]) -> list[Question]:
@@ -104,7 +111,7 @@ class Evaluation:
         questions = [*self.trained, *self.held_out]
         questions += [q for i in self.reworded for q in wordings(self.reference, i).values()]
         swept = [drawing for sweep in self.sweeps for drawing in sweep.drawings()]
-        return [*(q.drawing for q in questions), *self.empty, *swept, *self.crowd.drawings()]
+        return [*(q.drawing for q in questions), *self.empty, *swept, *self.way_back.drawings(), *self.crowd.drawings()]
 
     def run(self, path: Path | None = None, progress: bool = True) -> Report:
         """Measure everything. `path`: the model's files, for their size and their weights' fingerprint."""
@@ -115,7 +122,7 @@ class Evaluation:
         self.drawn = drawn = draw_all(self.pipe, self.judge, self.drawings(), progress=progress)
         figures += [*split_figures("trained", self.trained, drawn), *split_figures("held_out", self.held_out, drawn)]
         figures += empty_figures(self.empty, drawn, self.real.features)
-        figures += self._memorization() + self._interpolations()
+        figures += self._detail() + self._memorization() + self._interpolations()
         both = [*self.trained, *self.held_out]
         tables = (
             by("category", lambda entry: entry.group, both, drawn),
@@ -124,6 +131,7 @@ class Evaluation:
             *(sweep.table(drawn) for sweep in self.sweeps),
             likeness_table(self.sweeps[1], drawn),
             self.crowd.table(drawn),
+            self._ways_back(),
         )
         return Report(self.about(), tuple(figures), tables)
 
@@ -164,6 +172,23 @@ class Evaluation:
 
     def _reconstruct(self, pictures: Tensor) -> Tensor:
         return reconstruct(self.pipe, pictures, progress=self.progress)[1]
+
+    def _pictures(self, questions: list[Question]) -> tuple[Tensor, Tensor]:
+        """What was drawn for them, and the real pictures: uint8 (n, 3, h, w) twice."""
+        numbers = [question.drawing.seed for question in questions]  # a question's seed is its picture's number
+        return self.drawn.pictures[self.drawn.rows(q.drawing for q in questions)], self.reference.pictures[numbers]
+
+    def _detail(self) -> list[Figure]:
+        figures = []
+        for split, questions in (("trained", self.trained), ("held_out", self.held_out)):
+            drawn, real = self._pictures(questions)
+            features = self.drawn.verdict.features[self.drawn.rows(q.drawing for q in questions)]
+            figures += detail_figures(split, SPLITS[split], drawn, real, features, look(self.judge, real).features)
+        return figures
+
+    def _ways_back(self) -> Table:
+        _, real = self._pictures(list(self.way_back.questions))
+        return self.way_back.table(self.pipe, real, self._reconstruct(real), self.drawn, self.progress)
 
     def _memorization(self) -> list[Figure]:
         reference, figures = self.reference, []
@@ -260,6 +285,9 @@ def main(args: argparse.Namespace) -> None:
     from ..checkpoints.hub import resolve
     from ..pipeline import load_pipeline
 
+    if args.blind:
+        blind.main(args)
+        return
     files = {name: check_file(name, path) for name, path in (("--output", args.output), ("--json", args.json)) if path}
     if args.sheets:
         args.sheets.mkdir(parents=True, exist_ok=True)

@@ -27,6 +27,9 @@ SMALL = Plan(
     paths=1,
     path_length=3,
     reconstructed=6,
+    taken_back=3,
+    strengths=(0.2, 0.5),
+    back_guidance=(1.0, 7.5),
 )
 
 
@@ -45,9 +48,28 @@ def test_the_real_pictures_score_full_marks(make_pipe, small_judge, small_data):
         "steps",
         "likeness",
         "distribution",
+        "detail",
     ]
     names = [name for name, sheet in evaluation.sheets() if isinstance(sheet, Image.Image)]
     assert len(set(names)) == len(names) == 7
+
+
+def test_the_real_pictures_are_as_sharp_as_themselves_and_as_white(make_pipe, small_judge, small_data):
+    report = Evaluation(make_pipe(), small_judge, small_data, SMALL).run()
+    for split in ("trained", "held_out"):
+        assert report[f"sharpness.{split}"] == pytest.approx(1.0)
+        assert 0 <= report[f"speckle.{split}"] < 1
+        assert report[f"kernel_distance.{split}"] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_table_of_ways_back_has_a_row_for_each_guidance_and_a_column_for_each_strength(make_pipe, small_judge, small_data):
+    report = Evaluation(make_pipe(), small_judge, small_data, SMALL).run()
+    table = next(table for table in report.tables if table.key == "detail")
+    assert [name for name, _ in table.rows] == ["guidance 1", "guidance 7.5"]
+    for _, figures in table.rows:
+        assert [figure.key for figure in figures] == ["strength_0.2", "strength_0.5", "from_noise"]
+        assert all(math.isfinite(figure.value) for figure in figures)
+    assert "3 trained pairs, DDIM, 50 steps" in table.to_markdown()
 
 
 def test_wrong_pictures_do_not(make_pipe, small_judge, small_data):
@@ -63,11 +85,12 @@ def test_every_picture_is_asked_for_once_and_at_one_seed(make_pipe, small_judge,
     assert len(set(drawn)) == len(drawn) == len(set(evaluation.drawings()))
 
 
-def test_quick_draws_at_most_265_pictures_worth_of_25_steps(make_pipe, small_judge):
+def test_quick_draws_at_most_380_pictures_worth_of_25_steps(make_pipe, small_judge):
     """The pairs of the small data set are fewer than the plan asks for, and so counted as asked."""
     swept = 4 * QUICK.swept * (sum(QUICK.steps) + 25 * sum(g != 7.5 for g in QUICK.guidance)) - 25 * QUICK.swept
     pictures = QUICK.trained + QUICK.held_out + 5 * QUICK.reworded + QUICK.empty + 4 * QUICK.crowd_prompts * QUICK.crowd_seeds
-    assert swept / 25 + pictures + 2 * QUICK.paths * QUICK.path_length + 25 <= 265
+    back = QUICK.taken_back * len(QUICK.back_guidance) * (1 + sum(QUICK.strengths) * 50 / 25)
+    assert swept / 25 + pictures + back + 2 * QUICK.paths * QUICK.path_length + 25 <= 380
 
 
 def test_a_model_of_another_size_is_refused(tiny_pipe, small_judge, small_data):
