@@ -141,13 +141,19 @@ def draw_gallery(
     seeds: int | Sequence[int] = 0,
     batch_size: int | None = None,
     progress: bool = True,
-    **options: Any,
+    *,
+    negative_prompt: str = "",
+    scheduler_options: Mapping[str, Any] | None = None,
+    guidance_scale: float = 7.5,
+    guidance_rescale: float = 0.0,
+    height: int | None = None,
+    width: int | None = None,
 ) -> Gallery:
     """Draw them all, in batches. What differs is the prompt, the scheduler, the steps and the seed, and nothing else.
 
     Every scheduler starts a seed's pictures from the same noise, at its own `init_noise_sigma`.
     schedulers: names; or what to call them -> names or objects, such as {"DDIM, linspace": DDIMScheduler(...)}.
-    batch_size: pictures at once; None: as many as have 512 x 512 pixels. options: those of `pipe(...)`.
+    batch_size: pictures at once; None: as many as have 512 x 512 pixels. The others are those of `pipe(...)`.
 
     Raises TypeError or ValueError for a wrong argument, before the first picture is drawn.
     """
@@ -160,11 +166,9 @@ def draw_gallery(
             make_scheduler(way)
     for n in steps:
         whole_number("steps", n, 1, pipe.scheduler.num_train_timesteps)
-    for name in {"seed", "num_images", "latents"} & options.keys():
-        raise TypeError(f"{name} is not for a gallery, whose noise is that of its seeds: seeds=[0, 1, 2]")
     if batch_size is None:
         own = pipe.unet.config.sample_size * pipe.vae.config.downsampling
-        pixels = (options.get("height") or own) * (options.get("width") or own)
+        pixels = (height or own) * (width or own)
         batch_size = max(1, 512 * 512 // pixels)
     whole_number("batch_size", batch_size, 1)
 
@@ -181,7 +185,12 @@ def draw_gallery(
                     scheduler=schedulers[title],
                     steps=n,
                     progress=progress,
-                    **options,
+                    negative_prompt=negative_prompt,
+                    scheduler_options=scheduler_options,
+                    guidance_scale=guidance_scale,
+                    guidance_rescale=guidance_rescale,
+                    height=height,
+                    width=width,
                 )
                 pictures |= {(prompt, title, n, seed): picture for (prompt, seed), picture in zip(batch, drawn)}
         costs[title, n] = Cost(sum(shown) // len(asked), (time.perf_counter() - began) / len(asked))

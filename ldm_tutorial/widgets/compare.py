@@ -11,6 +11,7 @@ from PIL import Image
 
 from ..figures.canvas import to_picture
 from ..figures.grids import picture_grid
+from ..inputs import Options
 from ..pipeline import StableDiffusion, load_pipeline
 from ..schedulers import TITLES
 from . import panel
@@ -135,7 +136,8 @@ class Compare(panel.LivePanel):
         total, done = sum(column["steps"] for column in columns), 0
         for settings in columns:
             runs.append([])
-            for frame in draw_frames(self.pipe, every_step=True, **settings):
+            options = Options(**{name: settings[name] for name in VARIED})
+            for frame in draw_frames(self.pipe, settings["prompt"], options, every_step=True):
                 runs[-1].append(frame)
                 done += 1
                 yield done, total, None

@@ -41,11 +41,11 @@ class Frame:
 def draw_frames(
     pipe: StableDiffusion,
     prompt: str | Sequence[str],
+    options: Options,
     image: Image.Image | None = None,
     mask: Image.Image | None = None,
     strength: float = 1.0,
     every_step: bool = False,
-    **options: Any,
 ) -> Iterator[Frame]:
     """`pipe(...)`, `img2img` or `inpaint`, step by step. The last frame holds what they return, to the last bit.
 
@@ -55,7 +55,7 @@ def draw_frames(
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        run = pipe.start(pipe.prepare(prompt, Options(**options), image, mask, strength))
+        run = pipe.start(pipe.prepare(prompt, options, image, mask, strength))
     note = "; ".join(str(warning.message) for warning in caught)
     total = len(run.inputs.timesteps)
     latents = run.latents

@@ -12,6 +12,7 @@ from PIL import Image
 from ..data import STYLES
 from ..figures.canvas import to_picture
 from ..figures.grids import channel_pictures, picture_grid
+from ..inputs import Options
 from ..pipeline import StableDiffusion, load_pipeline
 from . import panel
 from .drawing import draw_frames
@@ -164,20 +165,19 @@ class LatentExplorer(panel.LivePanel):
     def ask(self, delay: float = 0.0, wait: bool = False) -> None:
         """Start the work for what the controls say now. delay, wait: as of `begin`."""
         mode = self.mode.value
-        settings = {
-            "prompt": self.prompt.value,
+        sources = [partial(self._picture, s.value, uploaded(u.value), s.description) for s, u in zip(self.sources, self.uploads)]
+        options = {
             "scheduler": self.scheduler.value,
             "steps": self.steps.value,
             "guidance_scale": self.guidance.value,
             "seed": self.seed.value,
-            "strength": self.strength.value,
         }
-        sources = [partial(self._picture, s.value, uploaded(u.value), s.description) for s, u in zip(self.sources, self.uploads)]
+        drawing = partial(self._draw, sources[0], self.prompt.value, options, self.strength.value)
         work = {
             "Encode": partial(self._encode, sources[0]),
             "Interpolate": partial(self._interpolate, *sources, self.fraction.value),
-            "Redraw": partial(self._draw, sources[0], None, settings),
-            "Inpaint": partial(self._draw, sources[0], self.mask, settings),
+            "Redraw": partial(drawing, None),
+            "Inpaint": partial(drawing, self.mask),
         }[mode]
         self.begin(lambda: ((mode, *seen) for seen in work()), delay, wait)
 
@@ -208,17 +208,22 @@ class LatentExplorer(panel.LivePanel):
         yield shown, f"{fraction:.0%} of the way."
 
     def _draw(
-        self, source: Callable[[], Image.Image], mask: Image.Image | None, settings: dict[str, Any]
+        self,
+        source: Callable[[], Image.Image],
+        prompt: str,
+        options: dict[str, Any],
+        strength: float,
+        mask: Image.Image | None,
     ) -> Iterator[tuple[Captioned, str]]:
         image = source()
         if mask is not None and mask.getbbox() is None:
             yield [(image, "nothing is painted")], "Paint a shape first: what is orange is drawn anew."
             return
         before = (image, "picture") if mask is None else (overlay(image, mask), "orange: anew")
-        for frame in draw_frames(self.pipe, image=image, mask=mask, **settings):
+        for frame in draw_frames(self.pipe, prompt, Options(**options), image, mask, strength):
             if frame.pictures:
                 caption = "result" if frame.is_last else f"step {frame.done} of {frame.total}"
-                taken = f"Strength {settings['strength']:g} takes {frame.total} of {settings['steps']} steps."
+                taken = f"Strength {strength:g} takes {frame.total} of {options['steps']} steps."
                 yield [before, (frame.pictures[0], caption)], f"{taken} {frame.note}"
 
     def show(self, thing: tuple[str, Captioned, str]) -> None:

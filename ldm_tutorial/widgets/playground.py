@@ -16,6 +16,7 @@ from PIL import Image
 from ..checkpoints.hub import local_models
 from ..figures.canvas import to_picture
 from ..figures.grids import picture_grid
+from ..inputs import Options
 from ..pipeline import StableDiffusion, load_pipeline
 from . import panel
 from .drawing import Frame, as_code, draw_frames, png_url, settings_in_words
@@ -146,7 +147,8 @@ class Playground(panel.LivePanel):
         if model not in self.pipes:
             yield f"Loading {model} ...", model, settings
             self.pipes[model] = load_pipeline(model)
-        for frame in draw_frames(self.pipes[model], **settings):
+        options = {name: value for name, value in settings.items() if name != "prompt"}
+        for frame in draw_frames(self.pipes[model], settings["prompt"], Options(**options)):
             yield frame, model, settings
 
     def show(self, thing: tuple[Frame | str, str, dict[str, Any]]) -> None:

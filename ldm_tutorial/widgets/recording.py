@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..attention import TransformerBlock
+from ..inputs import Options
 from ..pipeline import StableDiffusion
+from ..schedulers import Scheduler
 from ..schedulers.spaces import VEScheduler
 from ..unet import UNet
 from .drawing import draw_frames
@@ -85,18 +87,24 @@ def attention_heard(unet: UNet, size: tuple[int, int]) -> Iterator[list[Tensor]]
             hook.remove()
 
 
-def record(pipe: StableDiffusion, prompt: str, **options: Any) -> Iterator[Recording]:
+def record(
+    pipe: StableDiffusion,
+    prompt: str,
+    scheduler: str | Scheduler | None = None,
+    steps: int = 25,
+    guidance_scale: float = 7.5,
+    seed: int = 0,
+) -> Iterator[Recording]:
     """`pipe(prompt, ...)` for one picture, kept: yields the recording after each step, one entry longer."""
+    options = Options(scheduler=scheduler, steps=steps, guidance_scale=guidance_scale, seed=seed)
     recording = Recording(prompt, words_of(pipe, prompt))
-    frames = draw_frames(pipe, prompt, every_step=True, **options)
-    unet = pipe.unet.config.sample_size
-    f = pipe.vae.config.downsampling
-    size = (options["height"] // f if "height" in options else unet, options["width"] // f if "width" in options else unet)
-    with attention_heard(pipe.unet, size) as heard:
+    frames = draw_frames(pipe, prompt, options, every_step=True)
+    side = pipe.unet.config.sample_size
+    with attention_heard(pipe.unet, (side, side)) as heard:
         for frame in frames:
-            step, scheduler = frame.step, frame.run.inputs.scheduler
-            after = 0.0 if frame.is_last else scheduler.sigma_at(frame.run.inputs.timesteps[frame.done]).item()
-            scale = (after**2 + 1) ** -0.5 if isinstance(scheduler, VEScheduler) else 1.0
+            step, used = frame.step, frame.run.inputs.scheduler
+            after = 0.0 if frame.is_last else used.sigma_at(frame.run.inputs.timesteps[frame.done]).item()
+            scale = (after**2 + 1) ** -0.5 if isinstance(used, VEScheduler) else 1.0
             latents = step.latents[:1] * scale  # at unit scale
             recording.sigmas.append(step.sigma)
             recording.latents.append(latents[0].cpu())

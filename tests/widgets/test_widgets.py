@@ -15,6 +15,7 @@ from PIL import Image
 
 import ldm_tutorial
 from ldm_tutorial.images import read_settings
+from ldm_tutorial.inputs import Options
 from ldm_tutorial.widgets import (
     Compare,
     DenoisingExplorer,
@@ -171,7 +172,7 @@ def test_the_last_frame_is_what_the_pipeline_returns(tiny_pipe, way):
     options = {"scheduler": "euler_a", "steps": 5, "guidance_scale": 3.0, "seed": 4, "num_images": 2}
     inputs = {"text": {}, "img2img": {"image": image(), "strength": 0.7}, "inpaint": {"image": image(), "mask": half_mask()}}[way]
     method = {"text": tiny_pipe, "img2img": tiny_pipe.img2img, "inpaint": tiny_pipe.inpaint}[way]
-    frames = list(drawing.draw_frames(tiny_pipe, CAT, **inputs, **options))
+    frames = list(drawing.draw_frames(tiny_pipe, CAT, Options(**options), **inputs))
     expected = method(CAT, **inputs, **options)
     assert [np.array_equal(a, b) for a, b in zip(frames[-1].pictures, expected)] == [True, True]
     assert [p.info for p in frames[-1].pictures] == [p.info for p in expected]
@@ -182,19 +183,19 @@ def test_the_last_frame_is_what_the_pipeline_returns(tiny_pipe, way):
 def test_two_pictures_at_once_do_not_corrupt_each_other(tiny_pipe):
     """Step by step in turns, as two widgets without a lock would."""
     settings = [{"scheduler": "euler_a", "steps": 4, "seed": 1}, {"scheduler": "ddpm", "steps": 4, "seed": 2}]
-    runs = [drawing.draw_frames(tiny_pipe, CAT, every_step=True, **s) for s in settings]
+    runs = [drawing.draw_frames(tiny_pipe, CAT, Options(**s), every_step=True) for s in settings]
     frames = list(zip(*runs))
     for last, s in zip(frames[-1], settings):
         assert np.array_equal(last.pictures[0], tiny_pipe(CAT, **s)[0])
 
 
 def test_a_strength_of_nothing_still_ends_in_a_picture(tiny_pipe):
-    [frame] = drawing.draw_frames(tiny_pipe, CAT, image=image(), strength=0.0, steps=5)
+    [frame] = drawing.draw_frames(tiny_pipe, CAT, Options(steps=5), image(), strength=0.0)
     assert frame.is_last and np.array_equal(frame.pictures[0], tiny_pipe.img2img(CAT, image(), 0.0, steps=5)[0])
 
 
 def test_what_the_pipeline_warns_of_is_in_the_frames(tiny_pipe, recwarn):
-    [frame] = drawing.draw_frames(tiny_pipe, "cat " * 100, steps=1)
+    [frame] = drawing.draw_frames(tiny_pipe, "cat " * 100, Options(steps=1))
     assert "is longer than the 75 tokens" in frame.note
     assert not recwarn.list
 
@@ -208,7 +209,7 @@ def test_previews_take_at_most_half_of_the_time(tiny_pipe, monkeypatch):
         return decode(latents)
 
     monkeypatch.setattr(tiny_pipe, "decode", slow)
-    frames = list(drawing.draw_frames(tiny_pipe, CAT, steps=12))
+    frames = list(drawing.draw_frames(tiny_pipe, CAT, Options(steps=12)))
     assert 2 <= len(calls) < 12
     assert sum(frame.pictures is not None for frame in frames) == len(calls)
 
