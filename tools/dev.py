@@ -49,7 +49,11 @@ def test(arguments: list[str]) -> int:
     python = environment("notebooks", "train", "web", "test")
     linted = run([python, "-m", "ruff", "check", "--output-format=concise", "."])
     if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))):
-        print("NOTICE: no Chromium here, so the widgets are not tested in a browser (Debian: apt install chromium)", flush=True)
+        print(
+            "NOTICE: no Chromium here, so widgets and page are not tested in a browser (Debian: apt install chromium)", flush=True
+        )
+    if not shutil.which("npm"):
+        print("NOTICE: no Node.js here, so the page of web/ is not tested (Debian: apt install npm)", flush=True)
     workers = min(os.cpu_count() or 1, 4)
     # loadfile: a notebook's cells stay on one worker, in order, and so do the tests that need the memory for themselves
     tested = run([python, "-m", "pytest", "-n", str(workers), "--dist", "loadfile", *arguments])
@@ -65,6 +69,25 @@ def notebooks(arguments: list[str]) -> int:
     """run the notebooks and store them clean, with their outputs; ARGS="notebooks/04*.ipynb" for some"""
     python = environment("notebooks", "train", "web", "test")
     return run([python, "tools/nbtool.py", "run", *arguments])
+
+
+def web(arguments: list[str]) -> int:
+    """build the page that runs the model in a browser tab into web/dist; ARGS="--model FOLDER" for other weights"""
+    npm = shutil.which("npm")
+    if not npm:
+        raise Stop(
+            "Node.js 20.19 or newer is needed to build the page, and there is no npm here. From nodejs.org or your system."
+        )
+    python = environment("web")
+    page = [npm, "--prefix", "web"]
+    failed = (
+        run([python, "-m", "ldm_tutorial", "export", "web/public/model", *arguments])
+        or run([*page, "ci", "--no-audit", "--no-fund", "--loglevel=error"])
+        or run([*page, "run", "build"])
+    )
+    if not failed:
+        print("Built in web/dist: files for any web server. To look at them here:  python3 -m http.server -d web/dist")
+    return failed
 
 
 def wheel(arguments: list[str]) -> int:
@@ -108,7 +131,7 @@ def help(arguments: list[str]) -> int:
     return 0
 
 
-COMMANDS = {f.__name__: f for f in (lab, test, lint, notebooks, wheel, lock, clean, distclean, help)}
+COMMANDS = {f.__name__: f for f in (lab, test, lint, notebooks, web, wheel, lock, clean, distclean, help)}
 
 
 # ---- the environment

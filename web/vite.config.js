@@ -9,5 +9,5 @@ export default defineConfig({
   worker: { format: "es" },
   server: { headers: isolated },
   preview: { headers: isolated },
-  test: { include: ["tests/**/*.test.js"], testTimeout: 300_000 },
+  test: { include: ["tests/**/*.test.js"], testTimeout: 300_000, hookTimeout: 300_000 },
 });

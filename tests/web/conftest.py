@@ -1,0 +1,146 @@
+"""The page of web/, built from the shipped weights: its own tests in Node, and the page in Chromium."""
+
+import functools
+import hashlib
+import http.server
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.browser.conftest import browser  # noqa: F401  (a fixture)
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+WEB = ROOT / "web"
+KEPT = ROOT / "runs" / "web"  # screenshots and times, to be looked at
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.timeout(3000))
+
+
+@pytest.fixture(scope="session")
+def npm():
+    """A function: arguments of npm -> the finished process, in web/. Skips, with a notice, where npm or packages are missing."""
+    program = shutil.which("npm")
+    if not program:
+        pytest.skip("NOTICE: no Node.js here, so the page of web/ was not tested (apt install npm)")
+
+    def run(*arguments):
+        return subprocess.run([program, *arguments], cwd=WEB, capture_output=True, text=True, encoding="utf-8")
+
+    if not (WEB / "node_modules" / "vite").is_dir():
+        installed = run("ci", "--no-audit", "--no-fund")
+        if installed.returncode:
+            pytest.skip(f"NOTICE: npm could not install what web/ needs, so the page was not tested: {installed.stderr[-300:]}")
+    return run
+
+
+@pytest.fixture(scope="session")
+def recorded(npm):
+    """The folder of what Python says, with the shipped model exported beside it; both anew when anything in them has changed."""
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package)
+    folder, model = WEB / "tests" / "recorded", WEB / "public" / "model"
+    stamp, made_of = folder / "made_of.txt", fingerprint()
+    if not stamp.is_file() or stamp.read_text() != made_of or not (model / "model.json").is_file():
+        for command in (["-m", "ldm_tutorial", "export", str(model)], ["tests/web/record.py", str(folder)]):
+            done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+        stamp.write_text(made_of)
+    return folder
+
+
+def fingerprint():
+    """Of everything that the exported model and the recordings are made of."""
+    digest = hashlib.sha256((ROOT / "tests" / "web" / "record.py").read_bytes())
+    for path in sorted((ROOT / "ldm_tutorial").rglob("*")):
+        if path.suffix in (".py", ".json", ".safetensors"):
+            digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Like any server of files; `missing` and `damaged` are names that it answers wrongly."""
+
+    def __init__(self, folder):
+        self.missing, self.damaged = set(), set()
+        super().__init__(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
+        self.url = f"http://127.0.0.1:{self.server_port}/"
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    extensions_map = {
+        **http.server.SimpleHTTPRequestHandler.extensions_map,
+        ".mjs": "text/javascript",
+        ".wasm": "application/wasm",
+    }
+
+    def do_GET(self):
+        name = self.path.split("?")[0].rsplit("/", 1)[-1]
+        if name in self.server.missing:
+            return self.send_error(404)
+        return super().do_GET()
+
+    def copyfile(self, source, outputfile):
+        if self.path.split("?")[0].rsplit("/", 1)[-1] in self.server.damaged:
+            data = bytearray(source.read())
+            data[len(data) // 2] ^= 1
+            return outputfile.write(data)
+        return super().copyfile(source, outputfile)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="session")
+def site(npm, recorded, tmp_path_factory):
+    """The built page, served. `/diffusion/` holds the modules as they are written."""
+    folder = tmp_path_factory.mktemp("site")
+    built = npm("run", "build", "--", "--outDir", str(folder), "--emptyOutDir")
+    assert built.returncode == 0, built.stdout + built.stderr
+    shutil.copytree(WEB / "src" / "diffusion", folder / "diffusion")
+    server = Server(folder)
+    server.folder = folder
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+@pytest.fixture
+def open_page(site, browser):  # noqa: F811
+    """A function: the part of the link after #, options of the browser's context -> the page.
+
+    `page.outside` and `page.complaints` fill as it runs.
+    """
+    contexts = []
+
+    def open_(link="part=scheduler", **options):
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(300_000)
+        page.outside, page.complaints = [], []
+        page.on("request", lambda r: None if r.url.startswith((site.url, "data:", "blob:")) else page.outside.append(r.url))
+        page.on("console", lambda m: page.complaints.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        page.goto(site.url + (f"#{link}" if link else ""))
+        page.locator("main, [role=alert]:visible").first.wait_for()  # it may have reloaded itself once until then
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="session")
+def keep():
+    """A function that keeps a screenshot of the page under a name."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    return lambda page, name, **options: page.screenshot(path=KEPT / f"{name}.png", **options)
