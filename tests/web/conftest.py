@@ -32,6 +32,10 @@ def npm():
     if not program:
         pytest.skip("NOTICE: no Node.js here, so the page of web/ was not tested (apt install npm)")
 
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True).stdout.strip()
+    if tuple(map(int, version.removeprefix("v").split(".")[:2])) < (20, 19):
+        pytest.skip(f"NOTICE: Node.js {version} is too old to build the page of web/, so it was not tested (20.19 or newer)")
+
     def run(*arguments):
         return subprocess.run([program, *arguments], cwd=WEB, capture_output=True, text=True, encoding="utf-8")
 
