@@ -234,7 +234,7 @@ def one_message(done):
 def test_help_tells_every_command():
     done = run_dev("help")
     assert done.returncode == 0
-    for command in ("lab", "test", "lint", "notebooks", "wheel", "lock", "clean", "distclean", "help"):
+    for command in ("lab", "test", "lint", "notebooks", "web", "wheel", "lock", "clean", "distclean", "help"):
         assert re.search(rf"make {command} +\w", done.stdout)
 
 
@@ -415,6 +415,47 @@ def test_the_first_picture_is_drawn_once(dev, monkeypatch):
     assert calls[0][1:4] == ["-m", "ldm_tutorial", "generate"]
 
 
+def test_the_page_is_exported_then_built(dev, monkeypatch):
+    monkeypatch.setattr(dev, "environment", lambda *extras: f"python with {extras}")
+    monkeypatch.setattr(dev.shutil, "which", lambda name: name if name == "npm" else None)
+    calls = []
+    monkeypatch.setattr(dev, "run", lambda command, **variables: calls.append((command, variables)) or 0)
+    assert dev.web(["--model", "runs/emoji"]) == 0
+    assert [command[0] for command, _ in calls] == ["python with ('web',)", "npm", "npm"]
+    assert calls[0][0][3:] == ["export", "web/public/model", "--model", "runs/emoji"]
+    assert calls[2][1] == {"VITE_REPOSITORY": "../.."}
+
+
+def test_the_page_is_not_built_of_a_failed_export(dev, monkeypatch):
+    monkeypatch.setattr(dev, "environment", lambda *extras: "python")
+    monkeypatch.setattr(dev.shutil, "which", lambda name: name)
+    calls = []
+    monkeypatch.setattr(dev, "run", lambda command, **variables: calls.append(command) or 2)
+    assert dev.web([]) == 2
+    assert len(calls) == 1
+
+
+def test_the_page_says_when_there_is_no_node(dev, monkeypatch):
+    monkeypatch.setattr(dev.shutil, "which", lambda name: None)
+    with pytest.raises(dev.Stop, match=r"Node\.js 20\.19 or newer is needed"):
+        dev.web([])
+
+
+@pytest.mark.parametrize(
+    "origin, url",
+    [
+        ("https://github.com/ORG/REPO.git", "https://github.com/ORG/REPO/blob/HEAD"),
+        ("git@github.com:ORG/REPO.git", "https://github.com/ORG/REPO/blob/HEAD"),
+        ("/somewhere/else.git", "../.."),
+        ("", "../.."),
+    ],
+)
+def test_the_pages_links_lead_to_the_clones_origin(dev, monkeypatch, origin, url):
+    monkeypatch.setattr(dev.shutil, "which", lambda name: name)
+    monkeypatch.setattr(dev.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, stdout=f"{origin}\n"))
+    assert dev.repository() == url
+
+
 def test_ci_installs_what_is_missing_and_runs_the_tests_and_nothing_else(tmp_path):
     """.ci/run with every program but bash and dirname replaced by one that writes down how it was called."""
     bash = shutil.which("bash")
@@ -429,12 +470,14 @@ def test_ci_installs_what_is_missing_and_runs_the_tests_and_nothing_else(tmp_pat
     calls = (tmp_path / "log").read_text().splitlines()
     assert [(c.split()[0], c.split()[-1]) for c in calls] == [
         ("apt-get", "update"),
-        ("apt-get", "chromium"),
+        ("apt-get", "npm"),
         ("make", "test"),
     ]
+    assert calls[1].split()[-2:] == ["chromium", "npm"]
 
     (tmp_path / "log").unlink()
-    (tmp_path / "chromium").symlink_to(bash)
+    for name in ("chromium", "npm"):
+        (tmp_path / name).symlink_to(bash)
     subprocess.run([bash, ".ci/run"], cwd=ROOT, check=True, env={"PATH": str(tmp_path)})
     assert (tmp_path / "log").read_text() == "make test\n"
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -83,11 +84,20 @@ def web(arguments: list[str]) -> int:
     failed = (
         run([python, "-m", "ldm_tutorial", "export", "web/public/model", *arguments])
         or run([*page, "ci", "--no-audit", "--no-fund", "--loglevel=error"])
-        or run([*page, "run", "build"])
+        or run([*page, "run", "build"], VITE_REPOSITORY=repository())
     )
     if not failed:
-        print("Built in web/dist: files for any web server. To look at them here:  python3 -m http.server -d web/dist")
+        print("Built in web/dist: files for any web server. To look at them here, in this folder:  python3 -m http.server")
+        print("and then in a browser:  http://localhost:8000/web/dist/")
     return failed
+
+
+def repository() -> str:
+    """Where the page's links to notebooks and code lead: to GitHub if this is a clone from there, else two folders up."""
+    asked = ["git", "-C", str(ROOT), "remote", "get-url", "origin"]
+    origin = subprocess.run(asked, capture_output=True, text=True).stdout.strip() if shutil.which("git") else ""
+    found = re.fullmatch(r"(?:https://|git@|ssh://git@)github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?", origin)
+    return f"https://github.com/{found[1]}/blob/HEAD" if found else "../.."
 
 
 def wheel(arguments: list[str]) -> int:
@@ -301,9 +311,9 @@ def check_port(arguments: list[str]) -> None:
 # ---- running things
 
 
-def run(command: list[str], replace: bool = False) -> int:
+def run(command: list[str], replace: bool = False, **variables: str) -> int:
     """Run it in the project's folder as if .venv were activated. `replace`: become it, so that Ctrl-C is its own."""
-    env = {**os.environ, "VIRTUAL_ENV": str(VENV), "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
+    env = {**os.environ, **variables, "VIRTUAL_ENV": str(VENV), "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
     sys.stdout.flush()
     os.chdir(ROOT)
     if replace and os.name != "nt":

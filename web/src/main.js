@@ -65,9 +65,9 @@ async function throughServiceWorker() {
 }
 
 function changeTheme() {
-  const dark = getComputedStyle(document.documentElement).colorScheme.includes("dark") && !document.documentElement.dataset.theme;
-  const now = document.documentElement.dataset.theme ?? (dark && matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-  document.documentElement.dataset.theme = now === "dark" ? "light" : "dark";
+  const { dataset } = document.documentElement;
+  const dark = dataset.theme ? dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  dataset.theme = dark ? "light" : "dark";
 }
 
 function start(model, threads) {
@@ -194,26 +194,26 @@ function start(model, threads) {
         state.b.steps = state.a.steps;
       }
     }
-    if (before.a !== state.a || before.b !== state.b || before.at !== state.at) {
-      if (!("step" in change)) state.step = null; // look at the newest step
-    }
-    settle();
+    const drawn = ["a", "b", "at"].some((name) => JSON.stringify(before[name]) !== JSON.stringify(state[name]));
+    if (drawn && !("step" in change)) state.step = null; // look at the newest step
+    settle(drawn);
   }
 
-  /** After a change of the state: the link, what must be drawn, the page. */
-  function settle() {
+  /** After a change of the state: the link, the page, and, if what it draws has changed, the pictures. */
+  function settle(draws = true) {
     history.replaceState(null, "", `#${toLink(state)}`);
-    alarm.hidden = true;
+    if (draws) alarm.hidden = true;
     said.started = false;
     choose.a.update(state.a);
     if (state.b) choose.b.update(state.b, state.at === null ? ["seed"] : ["seed", "steps"]); // those are A's
-    engine.draw(state);
+    if (draws) engine.draw(state);
     render();
   }
 
   function redraw() {
     engine.settings = { a: null, b: null };
-    set({ step: null });
+    state.step = null;
+    settle();
   }
 
   function stop() {

@@ -31,7 +31,7 @@ export const newId = (name) => `${name}-${++count}`;
 export function number(x, digits = 3) {
   if (x === 0) return "0";
   const size = Math.abs(x);
-  const text = size < 1e-3 || size >= 1e5 ? x.toExponential(1) : Number(x.toPrecision(digits)).toLocaleString("en", { useGrouping: false, maximumFractionDigits: 6 });
+  const text = size < 1e-4 || size >= 1e5 ? x.toExponential(1) : Number(x.toPrecision(digits)).toLocaleString("en", { useGrouping: false, maximumFractionDigits: 6 });
   return text.replaceAll("-", "−");
 }
 

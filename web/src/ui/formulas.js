@@ -6,8 +6,8 @@ import { math, number } from "./dom.js";
 
 const mi = (text) => math("mi", text);
 const mo = (text) => math("mo", text);
-const mn = (value) => (value < 0 ? row(mo("("), math("mn", number(value)), mo(")")) : math("mn", number(value)));
-const first = (value) => math("mn", number(value)); // where no operator is before it, a minus needs no parentheses
+const mn = (value) => (value < 0 ? row(mo("("), math("mn", number(value, 4)), mo(")")) : math("mn", number(value, 4)));
+const first = (value) => math("mn", number(value, 4)); // where no operator is before it, a minus needs no parentheses
 const row = (...parts) => math("mrow", ...parts.flat());
 const sub = (base, below) => math("msub", typeof base === "string" ? mi(base) : base, typeof below === "string" ? math("mtext", below) : below);
 const root = (...parts) => math("msqrt", ...parts.flat());

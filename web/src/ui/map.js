@@ -45,6 +45,8 @@ export function machineMap(model, open) {
     h("div", { class: "end words" }, h("span", { class: "what" }, "the prompt"), words),
     flow("tokens", "token ids", [model.tokens]),
     part.text_encoder,
+    h("p", { class: "aside hint" }, "in training, and to start from a picture: notebook 12"),
+    h("div", { class: "part vae unused" }, h("strong", {}, "VAE encoder"), h("span", {}, "pixels to latents")),
     flow("states", "states of the words", model.states),
     h("div", { class: "end noise" }, noise, h("span", { class: "what" }, "noise from a seed")),
     flow("latents", "latents", model.latents, latents),

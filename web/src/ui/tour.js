@@ -7,7 +7,7 @@ export function stationsOf(model) {
   return [
     {
       title: "A picture out of noise",
-      text: "This tab holds a whole latent diffusion model. It has just drawn a picture of the prompt. Nothing was sent anywhere: it runs on your own machine.",
+      text: "This tab holds a whole latent diffusion model, and draws a picture of the prompt. Nothing is sent anywhere: it runs on your own machine.",
       show: "#result",
       set: () => ({ b: null, at: null, step: null }),
     },
