@@ -25,6 +25,7 @@ from .ddpm import DDPMScheduler as DDPMScheduler
 from .ddim import DDIMScheduler as DDIMScheduler
 from .euler import EulerDiscreteScheduler as EulerDiscreteScheduler
 from .euler_ancestral import EulerAncestralDiscreteScheduler as EulerAncestralDiscreteScheduler
+from .heun import HeunDiscreteScheduler as HeunDiscreteScheduler
 # isort: on
 
 SCHEDULERS: dict[str, type[Scheduler]] = {
