@@ -26,6 +26,7 @@ from .ddim import DDIMScheduler as DDIMScheduler
 from .euler import EulerDiscreteScheduler as EulerDiscreteScheduler
 from .euler_ancestral import EulerAncestralDiscreteScheduler as EulerAncestralDiscreteScheduler
 from .heun import HeunDiscreteScheduler as HeunDiscreteScheduler
+from .dpmpp_2m import DPMSolverMultistepScheduler as DPMSolverMultistepScheduler
 # isort: on
 
 SCHEDULERS: dict[str, type[Scheduler]] = {
