@@ -46,13 +46,13 @@ def scheduler_class(name: str) -> type[Scheduler]:
     return cls
 
 
-def make_scheduler(name: str, config: Mapping[str, Any] | None = None, **overrides: Any) -> Scheduler:
-    """A scheduler by its name: see `scheduler_class`.
+def make_scheduler(name: str | type[Scheduler], config: Mapping[str, Any] | None = None, **overrides: Any) -> Scheduler:
+    """A scheduler by its name, see `scheduler_class`, or of a class.
 
     config: what a diffusers scheduler_config.json holds, for models other than v1.5. overrides: settings that
     take precedence. Raises ValueError for a name or setting that does not exist, and for wrong values.
     """
-    cls = scheduler_class(name)
+    cls = scheduler_class(name) if isinstance(name, str) else name
     settings = [field.name for field in dataclasses.fields(cls)]
     for setting in overrides:
         if setting not in settings:
