@@ -157,7 +157,6 @@ STILL_TWICE = {
     "Run",
     "SPLITS",
     "TRAININGS",
-    "draw",
     "likeness",
     "reconstruct",
     "save_sheet",
