@@ -14,7 +14,7 @@ from .statistics import wilson
 
 
 @dataclass(frozen=True)
-class Figure:
+class Measurement:
     """One measured number; `form` says how to write it, `at_least` and `at_most` what is wanted of it."""
 
     key: str
@@ -61,10 +61,10 @@ class Figure:
         return {"what": self.what, **{key: value for key, value in values.items() if value is not None or key == "value"}}
 
 
-def share(key: str, what: str, right: Tensor, at_least: float | None = None) -> Figure:
+def share(key: str, what: str, right: Tensor, at_least: float | None = None) -> Measurement:
     """Of answers that are right or wrong, (n,) bool."""
     value = right.double().mean().item() if len(right) else math.nan
-    return Figure(key, what, value, "{:.0%}", count=len(right), at_least=at_least)
+    return Measurement(key, what, value, "{:.0%}", count=len(right), at_least=at_least)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Table:
     key: str
     title: str
     header: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Figure, ...]], ...]
+    rows: tuple[tuple[str, tuple[Measurement, ...]], ...]
     brief: bool = False  # shares without their intervals, which JSON has
 
     def to_markdown(self) -> str:
@@ -95,7 +95,7 @@ class Report:
     """What `evaluate` found out. `about` says of what, and how: model, versions, machine, numbers of pictures."""
 
     about: dict[str, Any]
-    figures: tuple[Figure, ...]
+    figures: tuple[Measurement, ...]
     tables: tuple[Table, ...]
 
     def __getitem__(self, key: str) -> float:
