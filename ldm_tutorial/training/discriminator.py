@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -47,11 +49,14 @@ def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
     return (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2
 
 
-def adaptive_weight(reconstruction_loss: Tensor, generator_loss: Tensor, last_layer: Tensor) -> Tensor:
+def adaptive_weight(
+    reconstruction_loss: Tensor, generator_loss: Tensor, last_layer: Tensor, grad: Callable = torch.autograd.grad
+) -> Tensor:
     """lambda = |grad reconstruction| / (|grad generator| + delta), at the decoder's last layer (Esser et al. 2021, equation 7).
 
-    With it both losses pull equally hard, whatever their scales.
+    With it both losses pull equally hard, whatever their scales. `grad` is `Compute.gradient` where a batch is shared by several
+    processes, or losses are scaled for float16: the norms are those of the whole batch's gradients, unscaled.
     """
-    (towards_data,) = torch.autograd.grad(reconstruction_loss, last_layer, retain_graph=True)
-    (towards_fooling,) = torch.autograd.grad(generator_loss, last_layer, retain_graph=True)
+    (towards_data,) = grad(reconstruction_loss, last_layer, retain_graph=True)
+    (towards_fooling,) = grad(generator_loss, last_layer, retain_graph=True)
     return (towards_data.norm() / (towards_fooling.norm() + 1e-4)).clamp(0.0, 1e4).detach()
