@@ -129,6 +129,7 @@ def wording_table(reference: Reference, numbers: Sequence[int], drawn: DrawnPict
 
 
 def empty_prompts(count: int) -> list[Request]:
+    """As many pictures without a prompt, of the seeds 0, 1, ..."""
     return [Request("", seed=seed) for seed in range(count)]
 
 

@@ -57,4 +57,5 @@ def measure_autoencoder(pictures: Tensor, latents: Tensor, decoded: Tensor) -> l
 
 
 def of_autoencoder(key: str, what: str, value: Tensor, form: str = "{:.2f}", **wanted: float) -> Measurement:
+    """A measurement of the autoencoder from a tensor of one number; `wanted` are its bounds."""
     return Measurement(f"autoencoder.{key}", f"autoencoder: {what}", value.item(), form, **wanted)

@@ -104,6 +104,7 @@ class Evaluation:
         self.crowd = Crowd(tuple(q.request.prompt for q in self._ask(shuffled[: plan.crowd_prompts])), plan.crowd_seeds)
 
     def _ask(self, numbers: list[int]) -> list[Question]:
+        """The full captions of these pictures."""
         return [self.reference.full(i) for i in numbers]
 
     def requests(self) -> list[Request]:
@@ -136,6 +137,7 @@ class Evaluation:
         return Report(self.about(), tuple(figures), tables)
 
     def about(self) -> dict[str, Any]:
+        """What was measured, with which software, on which machine, and how much of it."""
         plan = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.plan).items()}
         return {
             "model": f"{self.pipe.name}, {str(self.pipe.dtype).removeprefix('torch.')}",
@@ -171,6 +173,7 @@ class Evaluation:
         return figures
 
     def _reconstruct(self, pictures: Tensor) -> Tensor:
+        """Through the autoencoder and back, uint8 (n, 3, h, w) -> the same"""
         return encode_and_decode(self.pipe, pictures, progress=self.progress)[1]
 
     def _pictures(self, questions: list[Question]) -> tuple[Tensor, Tensor]:
@@ -191,6 +194,7 @@ class Evaluation:
         return self.way_back.table(self.pipe, real, self._reconstruct(real), self.drawn, self.progress)
 
     def _memorization(self) -> list[Measurement]:
+        """Are drawn pictures copies of training pictures, and how much does another seed change?"""
         reference, figures = self.reference, []
         references = reference.pictures[reference.trained]
         of_trained = reference.subjects[reference.trained]

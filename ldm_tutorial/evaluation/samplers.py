@@ -34,9 +34,11 @@ class Sweep:
     questions: tuple[Question, ...]
 
     def at(self, scheduler: str, value: float) -> list[Question]:
+        """The questions with this scheduler, and the setting at this value."""
         return with_settings(self.questions, scheduler=scheduler, **{self.name: value})
 
     def requests(self) -> list[Request]:
+        """All pictures that the sweep needs."""
         return [question.request for s in COURSE for value in self.values for question in self.at(s, value)]
 
     def curves(self, drawn: DrawnPictures) -> dict[str, list[tuple[Measurement, Measurement]]]:
@@ -48,6 +50,7 @@ class Sweep:
         return curves
 
     def table(self, drawn: DrawnPictures) -> Table:
+        """The share of right subjects: a row for each value, a column for each scheduler."""
         curves = self.curves(drawn).items()
         rows = [
             (f"{value:g}", tuple(replace(points[i][0], key=scheduler) for scheduler, points in curves))
@@ -95,6 +98,7 @@ class Crowd:
     seeds: int
 
     def of(self, scheduler: str) -> list[Request]:
+        """The pictures of one scheduler, prompt by prompt."""
         first = 1_000_000 * (1 + COURSE.index(scheduler))
         return [
             Request(prompt, seed=first + k * self.seeds + i, scheduler=scheduler)
@@ -103,6 +107,7 @@ class Crowd:
         ]
 
     def requests(self) -> list[Request]:
+        """All pictures that the comparison needs."""
         return [request for scheduler in COURSE for request in self.of(scheduler)]
 
     def features(self, drawn: DrawnPictures, scheduler: str) -> Tensor:
@@ -111,6 +116,7 @@ class Crowd:
         return drawn.verdict.features[rows].unflatten(0, (len(self.prompts), self.seeds))
 
     def table(self, drawn: DrawnPictures) -> Table:
+        """The energy test between schedulers that should draw alike, and between two that need not."""
         rows = []
         for first, second in (("euler", "ddim"), ("euler_a", "ddpm"), ("ddpm", "ddim")):
             coefficient, p = energy_test(self.features(drawn, first), self.features(drawn, second))

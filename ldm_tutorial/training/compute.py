@@ -107,6 +107,7 @@ class Compute:
         return (gradient / self.scaler.get_scale(),)
 
     def _average(self, tensors: list[Tensor]) -> None:
+        """Replace each tensor by its mean over all processes."""
         if self.count > 1:
             together = torch.cat([tensor.flatten() for tensor in tensors])  # one message instead of hundreds
             dist.all_reduce(together)

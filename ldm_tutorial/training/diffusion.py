@@ -105,7 +105,8 @@ def main(args: argparse.Namespace) -> None:
     unet = load_component(args.start_from / "unet").float() if args.start_from else silence_residuals(UNet(EMOJI.unet))
     unet = unet.to(compute.device).train()
     ema = EMA(unet, args.ema_decay)
-    optimizer = torch.optim.AdamW(unet.parameters(), betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    fused = compute.device.type != "mps"  # torch knows it there from 2.5 on
+    optimizer = torch.optim.AdamW(unet.parameters(), betas=(0.9, 0.99), weight_decay=0.01, fused=fused)
     state = {"unet": unet, "optimizer": optimizer, "ema": ema, **compute.state}
     run = Run(args.folder / "training" / "unet", state, args.steps, compute.is_main, args.save_every)
     kernels = attention_kernels(compute.device)

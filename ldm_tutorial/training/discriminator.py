@@ -30,11 +30,13 @@ class PatchDiscriminator(nn.Module):
 
     @staticmethod
     def block(c_in: int, c_out: int, stride: int) -> list[nn.Module]:
+        """(b, c_in, h, w) -> (b, c_out, h / stride, w / stride), less one pixel a side with stride 1"""
         conv = nn.Conv2d(c_in, c_out, kernel_size=4, stride=stride, padding=1, bias=False)
         return [conv, nn.BatchNorm2d(c_out), nn.LeakyReLU(0.2)]
 
     @staticmethod
     def initialize(module: nn.Module) -> None:
+        """Small random weights, as Isola et al. 2017, section 6.2."""
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, 0.0, 0.02)
         elif isinstance(module, nn.BatchNorm2d):
