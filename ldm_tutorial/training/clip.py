@@ -46,8 +46,8 @@ def choose_captions(all_captions: list[tuple[str, ...]], generator: torch.Genera
 
 def tokenize_captions(tokenizer, captions: list[str], device=None) -> Tensor:
     """Token numbers, cut to the longest of these captions: what follows the end token cannot change it, in a causal model."""
-    rows = tokenizer(captions, padding="longest", truncation=True, return_tensors="pt")
-    return rows.input_ids.to(device)
+    rows = tokenizer(captions, padding="longest", truncation=True)
+    return torch.tensor(rows.input_ids, device=device)
 
 
 def save_clip(model: CLIP, folder: Path) -> None:

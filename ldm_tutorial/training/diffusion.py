@@ -68,8 +68,8 @@ def encode_captions(tokenizer, text_encoder: nn.Module, captions: list[str], dev
     """The states of all 77 tokens of each caption: (n, 77, d)"""
     states = []
     for start in range(0, len(captions), 256):
-        rows = tokenizer(captions[start : start + 256], padding="max_length", truncation=True, return_tensors="pt")
-        states.append(text_encoder(rows.input_ids.to(device)).to(dtype))
+        rows = tokenizer(captions[start : start + 256], padding="max_length", truncation=True)
+        states.append(text_encoder(torch.tensor(rows.input_ids, device=device)).to(dtype))
     return torch.cat(states)
 
 
