@@ -9,6 +9,8 @@ from urllib.parse import urlencode
 import numpy as np
 import pytest
 
+from ldm_tutorial.schedulers import make_scheduler
+
 from .conftest import KEPT, WEB
 
 expect = pytest.importorskip("playwright.sync_api", reason="NOTICE: no playwright, so the page was not tested").expect
@@ -223,6 +225,16 @@ def test_a_branch_shares_its_first_steps_and_then_goes_its_own_way(open_page):
     look(page, 5)
     page.wait_for_timeout(200)
     assert np.abs(picture(page, "a") - picture(page, "b")).mean() > 1
+
+
+def test_too_few_steps_are_warned_of_as_in_python(open_page):
+    page = open_page(link(scheduler="ddim", steps=2))
+    wait_until_drawn(page)
+    with pytest.warns(UserWarning, match="begins at timestep 501 of 999, where the model expects 27% of x to be picture"):
+        make_scheduler("ddim").set_timesteps(2)
+    expect(page.locator(".result.lane-a")).to_contain_text("begins at timestep 501, where the U-Net expects 27 % picture")
+    page.evaluate("(link) => { location.hash = link; }", link(scheduler="ddim", steps=8))
+    expect(page.locator(".result.lane-a")).not_to_contain_text("With so few steps")
 
 
 def test_the_link_restores_the_whole_state(open_page):

@@ -88,8 +88,9 @@ function start(model, threads) {
   const results = Object.fromEntries(
     ["a", "b"].map((lane) => {
       const canvas = h("canvas", { width: 1, height: 1, role: "img", class: "picture" });
-      const caption = h("figcaption", {});
-      return [lane, { canvas, caption, element: h("figure", { class: `result lane-${lane}` }, canvas, caption) }];
+      const caption = h("span", {});
+      const warning = h("span", { class: "warning" });
+      return [lane, { canvas, caption, warning, element: h("figure", { class: `result lane-${lane}` }, canvas, h("figcaption", {}, caption, warning)) }];
     }),
   );
 
@@ -316,6 +317,7 @@ function start(model, threads) {
       const what = `${model.schedulers[settings.scheduler].title}, ${settings.steps} steps, guidance ${number(settings.guidance)}`;
       caption.textContent = `${lanes.length === 2 ? `${lane.toUpperCase()}: ` : ""}${what}${speed}`;
     }
+    for (const lane of lanes) results[lane].warning.textContent = startsTooLow(engine.lanes[lane].steps[0]);
     const [a, b] = lanes.map(stepOf);
     if (b && a) results.b.caption.textContent += ` · ${number(difference(a.noisy, b.noisy), 2)} levels from A`;
 
@@ -347,6 +349,14 @@ function start(model, threads) {
       columns[lane][state.part].update(stepOf(lane), record, state[lane], state);
     }
   }
+}
+
+/** As Python warns: pure noise does not belong where more than an eighth of the variance should be picture. */
+function startsTooLow(first) {
+  const picture = first ? 1 / (first.sigma ** 2 + 1) : 0;
+  if (picture <= 1 / 8) return "";
+  const percent = Math.round(100 * picture);
+  return ` With so few steps, this scheduler begins at timestep ${number(first.timestep)}, where the U-Net expects ${percent} % picture and is given only noise. Take more.`;
 }
 
 const middle = ({ latents: [, height, width] }) => Math.floor(height / 2) * width + Math.floor(width / 2);
