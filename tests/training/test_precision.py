@@ -44,7 +44,7 @@ def run_all(folder, precision, *unet_options):
 def test_half_precision_logs_what_float32_does(tmp_path, float32_logs, precision):
     for name, log in run_all(tmp_path, precision).items():
         for column in set(log) - {"step", "seconds", "stretch", "accuracy", "fooling"}:  # what is near 0, or counts few
-            tolerance = 0.1 if (precision, column) == ("bf16", "gan_weight") else 0.03  # of gradients with two digits
+            tolerance = 0.1 if column == "gan_weight" else 0.03  # a ratio of gradients with two or three digits
             assert log[column][0] == pytest.approx(float32_logs[name][column][0], rel=tolerance), (name, column)
 
 
