@@ -101,7 +101,7 @@ function start(model, threads) {
   const branch = h("button", { type: "button", onclick: () => set({ b: { ...state.a, ...(state.b && state.at !== null ? state.b : {}), steps: state.a.steps, seed: state.a.seed }, at: shownStep(), step: state.step }) }, "Branch here");
   const steps = h(
     "div",
-    { class: "steps" },
+    { class: "steps", role: "group", "aria-label": "The step that is shown" },
     h("label", { for: slider.id }, "Step ", readout),
     slider,
     h(
@@ -142,8 +142,9 @@ function start(model, threads) {
         "section",
         { class: "bench", "aria-label": "Settings and pictures" },
         h("div", { class: "choose" }, choose.a.element, choose.b.element, h("div", { class: "line" }, draw, compare, share, tourButton)),
-        h("div", { class: "watch", id: "result" }, h("div", { class: "results" }, results.a.element, results.b.element), steps),
+        h("div", { class: "watch", id: "result" }, h("div", { class: "results" }, results.a.element, results.b.element)),
       ),
+      steps,
       h("section", { "aria-labelledby": "map-title" }, h("h2", { id: "map-title" }, "The machine, at this step"), h("p", { class: "hint" }, "Each part is a button: it opens what goes in and out of it."), map.element),
       panel,
       h("section", { "aria-labelledby": "levels-title" }, h("h2", { id: "levels-title" }, "Where the steps go"), chart.element),

@@ -25,13 +25,13 @@ export function stationsOf(model) {
     },
     {
       title: "The U-Net looks for the noise",
-      text: "It sees the noisy latents and the words, and answers with the noise that it believes is in them. Choose a word below to see where the U-Net reads it.",
+      text: "It sees the noisy latents and the words, and answers with the noise that it believes is in them. Choose a word to see where the U-Net reads it.",
       show: "#panel",
       set: ({ a }) => ({ part: "unet", step: Math.floor(a.steps / 3) }),
     },
     {
       title: "A scheduler takes a step",
-      text: "Taking all of the predicted noise away gives a guess. The scheduler goes only to the next lower noise level; below is its formula with its numbers. Move the step with the slider, or with the arrow keys.",
+      text: "Taking all of the predicted noise away gives a guess. The scheduler goes only to the next lower noise level; its formula is on the right, or below, with its numbers. Move the step above, with the slider or with the arrow keys.",
       show: "#panel",
       set: ({ a }) => ({ part: "scheduler", step: Math.floor(a.steps / 2) }),
     },
