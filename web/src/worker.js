@@ -4,7 +4,7 @@
  * In:   { type: "draw", id, phases: [[{ lane, settings, at }]] }   runs of one phase take turns; a phase waits for the one before
  *       { type: "guess", id, lane, index }                         decode what the U-Net believed in that step
  *       { type: "cancel" }
- * Out:  progress { done, total }; ready { model, threads }; words, step, finished, guess of a lane; done, cancelled of an id; error
+ * Out:  progress { done, total }; ready { model, threads }; words, step, finished, guess of a lane; done of an id; error
  */
 
 import * as ort from "onnxruntime-web/wasm";
@@ -23,12 +23,13 @@ let current = null; // id of what is being drawn
 const runs = {}; // lane -> its steps so far: what a branch starts from
 
 const tell = (type, content = {}) => postMessage({ type, ...content });
-const others = new MessageChannel();
+
 /** Let waiting messages, such as "cancel", in. */
 const pause = () =>
   new Promise((resolve) => {
-    others.port1.onmessage = resolve;
-    others.port2.postMessage(null);
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = resolve;
+    port2.postMessage(null);
   });
 
 async function load(folder) {
@@ -55,7 +56,8 @@ async function draw(id, phases) {
   for (const phase of phases) {
     let active = [];
     for (const { lane, settings, at } of phase) {
-      const run = await start(lane, settings, at);
+      const run = await start(id, lane, settings, at);
+      if (!run) return;
       active.push({ lane, run, steps: denoise(machine.networks, run) });
     }
     while (active.length) {
@@ -65,10 +67,10 @@ async function draw(id, phases) {
         const { value: step, done } = await job.steps.next();
         if (!done) {
           const [noisy] = (await machine.networks.decode(step.latents)).map(toBytes);
-          const { before, ...rest } = step;
-          runs[job.lane].push(step);
           await pause();
-          if (current !== id) return tell("cancelled", { id });
+          if (current !== id) return; // stopped, or overtaken by another
+          runs[job.lane].push(step);
+          const { before, ...rest } = step;
           tell("step", { id, lane: job.lane, step: { ...rest, input: before.latents, noisy, ms: performance.now() - began } });
           going.push(job);
         } else tell("finished", { id, lane: job.lane });
@@ -76,11 +78,12 @@ async function draw(id, phases) {
       active = going;
     }
   }
-  current = null;
+  if (current === id) current = null;
   tell("done", { id });
 }
 
-async function start(lane, settings, at) {
+/** A run, ready for the loop; null if another drawing has overtaken this one. */
+async function start(id, lane, settings, at) {
   const { model, networks, tokenizer } = machine;
   let branch;
   if (at !== undefined) {
@@ -88,10 +91,12 @@ async function start(lane, settings, at) {
     branch = { at, levels: from.levels, latents: from.before.latents, generator: from.before.generator };
   }
   const run = await prepare(model, networks, tokenizer, settings, branch);
+  await pause();
+  if (current !== id) return null;
   runs[lane] = branch ? runs.a.slice(0, at) : [];
   const { ids, used, cut } = run.encoded;
   const tokens = Array.from(ids, (tokenId) => tokenizer.readable((tokenizer.tokens.get(tokenId) ?? "?").replace(/<\/w>$/, "")));
-  tell("words", { id: current, lane, ids, used, cut, tokens, words: tokenizer.wordsOf(run.encoded), states: run.states });
+  tell("words", { id, lane, ids, used, cut, tokens, words: tokenizer.wordsOf(run.encoded), states: run.states });
   return run;
 }
 
