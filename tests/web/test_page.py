@@ -32,10 +32,11 @@ def link(prompt="a cat", scheduler="ddim", steps=4, guidance=4, seed=0, **more):
 def wait_until_drawn(page):
     page.wait_for_function("document.querySelector('#page').dataset.drawn")
     page.wait_for_function(f"({DRAWN})()")
-    page.evaluate("() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
 
 
 def picture(page, lane="a"):
+    page.evaluate("() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
+    page.wait_for_function("(lane) => document.querySelector(`.result.lane-${lane}`).ariaBusy === 'false'", arg=lane)
     width, data = page.evaluate(PIXELS, lane)
     return np.array(data, np.int16).reshape(width, width, 4)[..., :3]
 
@@ -119,7 +120,6 @@ def test_steps_can_be_looked_at_back_and_forth_with_the_keyboard(open_page):
     first = picture(page)
     assert np.abs(first - last).mean() > 5
     look(page, 4)
-    page.wait_for_timeout(100)
     assert (picture(page) == last).all()
 
 
@@ -213,17 +213,14 @@ def test_a_branch_shares_its_first_steps_and_then_goes_its_own_way(open_page):
     page.get_by_role("button", name="Branch here").click()
     wait_until_drawn(page)
     look(page, 5)
-    page.wait_for_timeout(200)
     assert np.abs(picture(page, "b") - whole).max() <= 2  # nothing changed yet: also the noise goes on as it would have
     b = page.locator(".controls.lane-b")
     b.get_by_role("textbox", name="Prompt").or_(b.get_by_role("combobox", name="Prompt")).fill("a hamburger")
     page.keyboard.press("Enter")
     wait_until_drawn(page)
     look(page, 2)
-    page.wait_for_timeout(200)
     assert (picture(page, "a") == picture(page, "b")).all()
     look(page, 5)
-    page.wait_for_timeout(200)
     assert np.abs(picture(page, "a") - picture(page, "b")).mean() > 1
 
 
@@ -246,7 +243,6 @@ def test_the_link_restores_the_whole_state(open_page):
     page.locator(".controls.lane-b").get_by_role("radio", name="Euler", exact=True).check(force=True)
     wait_until_drawn(page)
     look(page, 3)
-    page.wait_for_timeout(200)
     again = open_page(page.evaluate("location.hash.slice(1)"))
     wait_until_drawn(again)
     assert again.evaluate("location.hash") == page.evaluate("location.hash")

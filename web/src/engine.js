@@ -50,12 +50,12 @@ export class Engine extends EventTarget {
     this.tell("change");
   }
 
-  /** Ask for the decoded guess of a step, which then is its `guess`. Not while drawing: that would slow it down. */
-  wantGuess(lane, index) {
+  /** Ask for a picture of a step, its "guess" or "noisy", its latents. Not while drawing: that would slow it down. */
+  want(lane, index, what) {
     const step = this.lanes[lane].steps[index];
-    if (this.busy || !step || step.guess || step.asked) return;
-    step.asked = true;
-    this.worker.postMessage({ type: "guess", id: this.id, lane, index });
+    if (this.busy || !step || step[what] || step.asked?.has(what)) return;
+    (step.asked ??= new Set()).add(what);
+    this.worker.postMessage({ type: "decode", id: this.id, lane, index, what });
   }
 
   receive(data) {
@@ -72,7 +72,7 @@ export class Engine extends EventTarget {
       if (data.lane === "b" && this.branchAt !== null) lane.steps = this.lanes.a.steps.slice(0, this.branchAt);
     }
     if (data.type === "step") lane.steps.push(data.step);
-    if (data.type === "guess") lane.steps[data.index].guess = data.guess;
+    if (data.type === "picture") lane.steps[data.index][data.what] = data.picture;
     if (data.type === "finished") lane.finished = true;
     if (data.type === "done") this.busy = false;
     this.tell(data.type === "step" || data.type === "done" ? data.type : "change", data);

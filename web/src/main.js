@@ -311,7 +311,10 @@ function start(model, threads) {
     for (const lane of lanes) {
       const step = stepOf(lane);
       const { canvas, caption } = results[lane];
-      drawPicture(canvas, step?.noisy);
+      if (step) engine.want(lane, step.index, "noisy");
+      results[lane].element.setAttribute("aria-busy", String(!step?.noisy));
+      // While drawing, a step may not have been decoded: then the one before it stays
+      drawPicture(canvas, step?.noisy ?? (engine.busy ? engine.lanes[lane].steps.findLast(({ noisy }) => noisy)?.noisy : null));
       const settings = state[lane];
       canvas.setAttribute("aria-label", step ? `${settings.prompt || "no prompt"}, after step ${step.index + 1} of ${settings.steps}` : "nothing drawn yet");
       const speed = step && import.meta.env.DEV ? ` · ${step.ms.toFixed(0)} ms` : "";
@@ -320,7 +323,7 @@ function start(model, threads) {
     }
     for (const lane of lanes) results[lane].warning.textContent = startsTooLow(engine.lanes[lane].steps[0]);
     const [a, b] = lanes.map(stepOf);
-    if (b && a) results.b.caption.textContent += ` · ${number(difference(a.noisy, b.noisy), 2)} levels from A`;
+    if (a?.noisy && b?.noisy) results.b.caption.textContent += ` · ${number(difference(a.noisy, b.noisy), 2)} levels from A`;
 
     map.update(state, a, engine.lanes.a, engine.busy);
     chart.update(lanes.map((name) => ({ name, steps: engine.lanes[name].steps, total: state[name].steps })), index);
@@ -345,7 +348,7 @@ function start(model, threads) {
     }
     for (const lane of lanes) {
       const step = stepOf(lane);
-      if (step && state.part !== "text_encoder") engine.wantGuess(lane, step.index);
+      if (step && state.part !== "text_encoder") engine.want(lane, step.index, "guess");
       const record = { ...engine.lanes[lane], branched: lane === "b" && state.at !== null };
       columns[lane][state.part].update(stepOf(lane), record, state[lane], state);
     }

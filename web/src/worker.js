@@ -2,9 +2,9 @@
  * The machine in a thread of its own, so that the page stays responsive.
  *
  * In:   { type: "draw", id, phases: [[{ lane, settings, at }]] }   runs of one phase take turns; a phase waits for the one before
- *       { type: "guess", id, lane, index }                         decode what the U-Net believed in that step
+ *       { type: "decode", id, lane, index, what }                  a picture of that step: its "guess", or "noisy", its latents
  *       { type: "cancel" }
- * Out:  progress { done, total }; ready { model, threads }; words, step, finished, guess of a lane; done of an id; error
+ * Out:  progress { done, total }; ready { model, threads }; words, step, finished, picture of a lane; done of an id; error
  */
 
 import * as ort from "onnxruntime-web/wasm";
@@ -58,7 +58,7 @@ async function draw(id, phases) {
     for (const { lane, settings, at } of phase) {
       const run = await start(id, lane, settings, at);
       if (!run) return;
-      active.push({ lane, run, steps: denoise(machine.networks, run) });
+      active.push({ lane, run, steps: denoise(machine.networks, run), decoded: -Infinity });
     }
     while (active.length) {
       const going = [];
@@ -66,7 +66,11 @@ async function draw(id, phases) {
         const began = performance.now();
         const { value: step, done } = await job.steps.next();
         if (!done) {
-          const [noisy] = (await machine.networks.decode(step.latents)).map(toBytes);
+          const computed = performance.now();
+          // Where decoding takes longer than a step, as for large pictures, not every step is decoded: at most half of the time
+          const due = step.index + 1 === job.run.first + job.run.scheduler.steps || decoding <= computed - job.decoded;
+          const noisy = due ? await decode(step.latents) : null;
+          if (due) [decoding, job.decoded] = [performance.now() - computed, performance.now()];
           await pause();
           if (current !== id) return; // stopped, or overtaken by another
           runs[job.lane].push(step);
@@ -100,12 +104,17 @@ async function start(id, lane, settings, at) {
   return run;
 }
 
-/** Decoding costs as much as half a step: the guess is decoded only where someone looks at it. */
-async function decodeGuess(id, lane, index) {
+let decoding = 0; // how long the last one took, in milliseconds
+
+async function decode(latents) {
+  const [pixels] = await machine.networks.decode(latents);
+  return toBytes(pixels);
+}
+
+/** A picture that someone looks at: the guesses, and what was left out while drawing. */
+async function decodeStep({ id, lane, index, what }) {
   const step = runs[lane]?.[index];
-  if (!step) return;
-  const [guess] = (await machine.networks.decode(step.denoised)).map(toBytes);
-  tell("guess", { id, lane, index, guess });
+  if (step) tell("picture", { id, lane, index, what, picture: await decode(what === "guess" ? step.denoised : step.latents) });
 }
 
 /** What a person can do about it, rather than what the code calls it. */
@@ -124,7 +133,7 @@ onmessage = async ({ data }) => {
     if (data.type === "load") await load(data.folder);
     else if (data.type === "cancel") current = null;
     else if (data.type === "draw") await draw(data.id, data.phases);
-    else if (data.type === "guess" && current === null) await decodeGuess(data.id, data.lane, data.index);
+    else if (data.type === "decode" && current === null) await decodeStep(data);
   } catch (error) {
     current = null;
     tell("error", { id: data.id, message: explain(error) });
