@@ -296,7 +296,7 @@ def test_a_file_that_arrives_damaged_is_named(open_page, site):
 
 
 def test_a_browser_without_webassembly_is_told_so(site, browser):
-    context = browser.new_context()
+    context = browser.new_context(service_workers="block")  # what it fetches cannot be changed from here
     page = context.new_page()
     page.route(
         "**/worker-*.js",
