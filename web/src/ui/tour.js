@@ -37,7 +37,7 @@ export function stationsOf(model) {
     },
     {
       title: "Few steps, or many",
-      text: "B is drawn from the same noise with 5 steps. Each step must then go five times as far, on a guess that is no better. Move its slider to find how many are enough.",
+      text: "B is drawn from the same noise with 5 steps. Each step must then go farther, on a guess that is no better. Move the steps of B, above the pictures, to find how many are enough.",
       show: "#result",
       set: ({ a }) => ({ b: { ...a, steps: 5 }, at: null, step: null }),
     },
