@@ -1,8 +1,6 @@
-"""The numbers of a latent diffusion model, and nothing else.
+"""The numbers of a latent diffusion model: three networks, and two presets, Stable Diffusion v1.5 and 1/50 of its size.
 
-Three frozen dataclasses describe the three networks. Two presets fill them in: `SD15` is Stable Diffusion v1.5, `EMOJI`
-the same machine at about 1/50 of the size. `to_dict` and `from_dict` write and read the `config.json` files of diffusers
-(autoencoder, U-Net) and transformers (text encoder).
+`to_dict` and `from_dict` write and read the `config.json` of diffusers (autoencoder, U-Net) and transformers (text encoder).
 """
 
 from __future__ import annotations
@@ -16,32 +14,26 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 1  # True is no number here
-
-
 def _kind_of(default: object) -> tuple[str, Callable[[Any], bool]]:
     """What a field with this default may hold, in words and as a test: its default is an example of it."""
     if isinstance(default, int):
         low = min(default, 1)
-        return f"a whole number, {low} or more", lambda v: type(v) is int and v >= low
+        return f"a whole number, {low} or more", lambda v: type(v) is int and v >= low  # True is no number here
     if isinstance(default, float):
         return "a finite number above 0", lambda v: type(v) in (int, float) and 0 < v < math.inf
     assert isinstance(default, tuple)
     if isinstance(default[0], bool):
         return "a tuple of True and False", lambda v: isinstance(v, tuple) and v != () and all(type(x) is bool for x in v)
-    return "a tuple of whole numbers, 1 or more", lambda v: isinstance(v, tuple) and v != () and all(map(_is_count, v))
+    counts = "a tuple of whole numbers, 1 or more"
+    return counts, lambda v: isinstance(v, tuple) and v != () and all(type(x) is int and x >= 1 for x in v)
 
 
 @dataclass(frozen=True)
 class _JSONConfig:
-    """Shared by the three configurations: reading and writing `config.json`, and checking each field by itself.
+    """Shared by the three configurations: reading and writing `config.json`, and checking each field by itself."""
 
-    `FIXED` holds the options that other models switch and Stable Diffusion v1 does not. They are written to the file so that
-    diffusers builds the same network, and checked when a file is read, so that a model of another kind is refused by name
-    instead of being computed wrongly.
-    """
-
+    # Options that other models change. They are written, so that diffusers builds the same network, and checked when a file is
+    # read, so that a model of another kind is refused by name instead of being computed wrongly.
     FIXED: ClassVar[dict[str, Any]] = {}
     # What older files leave out. Nothing else is guessed: a wrong number of heads would fit every weight.
     MAY_BE_MISSING: ClassVar = ("sample_size", "scaling_factor", "projection_dim", "bos_token_id", "eos_token_id")
@@ -62,27 +54,37 @@ class _JSONConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `config.json`."""
-        return {**self.FIXED, **asdict(self)}
+        return {**self.FIXED, **asdict(self), **self._block_types()}
+
+    def _block_types(self) -> dict[str, list[str]]:
+        """The classes of diffusers that make up the levels, one for each."""
+        return {}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Read the content of a `config.json`. Keys that do not change the arithmetic are ignored.
+        """From the content of a `config.json`, of which keys that do not change the arithmetic are ignored.
 
-        Raises:
-            ValueError: an option has a value that this architecture does not have, or a dimension is missing.
+        Raises ValueError if an option has a value that this architecture does not have, or a dimension is missing.
         """
         if not isinstance(values, dict):
             raise ValueError(f"{cls.__name__}: a config.json holds an object, not a {type(values).__name__}")
-        for key, allowed in cls.FIXED.items():
-            value = values.get(key, allowed)
-            if (value or None) != (allowed or None):  # null, false and 0 all say that it is off
-                raise ValueError(f"{cls.__name__}: {key}={value!r} is not a Stable Diffusion v1 network, which has {allowed!r}")
-        values = cls._from_file(values)
+        cls._refuse_others(values, cls.FIXED)
+        values = cls._from_file({k: list(v) if isinstance(v, tuple) else v for k, v in values.items()})
         own = {f.name: values[f.name] for f in fields(cls) if values.get(f.name) is not None}
         missing = [f.name for f in fields(cls) if f.name not in own and f.name not in cls.MAY_BE_MISSING]
         if missing:
             raise ValueError(f"{cls.__name__}: a config.json must also say {', '.join(missing)}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in own.items()})
+        config = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in own.items()})
+        cls._refuse_others(values, config._block_types())
+        return config
+
+    @classmethod
+    def _refuse_others(cls, values: dict[str, Any], expected: dict[str, Any]) -> None:
+        """Raises ValueError for an option that the file gives another value than Stable Diffusion v1 has."""
+        for key, allowed in expected.items():
+            value = values.get(key, allowed)
+            if (value or None) != (allowed or None):  # null, false and 0 all say that it is off
+                raise ValueError(f"{cls.__name__}: {key}={value!r} is not a Stable Diffusion v1 network, which has {allowed!r}")
 
     @classmethod
     def _from_file(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +115,6 @@ class AutoencoderConfig(_JSONConfig):
         "latents_mean": None,
         "latents_std": None,
     }
-    BLOCK_TYPES: ClassVar[dict[str, str]] = {"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -124,17 +125,21 @@ class AutoencoderConfig(_JSONConfig):
         """f of the paper: pixels per latent, along each side."""
         return 2 ** (len(self.block_out_channels) - 1)
 
-    def to_dict(self) -> dict[str, Any]:
-        types = {key: [name] * len(self.block_out_channels) for key, name in self.BLOCK_TYPES.items()}
-        return {**super().to_dict(), **types}
+    def _block_types(self) -> dict[str, list[str]]:
+        levels = len(self.block_out_channels)
+        return {"down_block_types": ["DownEncoderBlock2D"] * levels, "up_block_types": ["UpDecoderBlock2D"] * levels}
 
-    @classmethod
-    def _from_file(cls, values: dict[str, Any]) -> dict[str, Any]:
-        for key, name in cls.BLOCK_TYPES.items():
-            names = values.get(key, [name])
-            if not isinstance(names, (list, tuple)) or any(n != name for n in names):
-                raise ValueError(f"AutoencoderConfig: {key}={names!r} must be a list of nothing but {name!r}")
-        return values
+
+# Options of diffusers' U-Net that other models switch on, and additions that they need
+SWITCHED_OFF = """
+    use_linear_projection only_cross_attention dual_cross_attention center_input_sample upcast_attention resnet_skip_time_act
+    class_embeddings_concat
+""".split()
+LEFT_OUT = """
+    class_embed_type num_class_embeds addition_embed_type encoder_hid_dim encoder_hid_dim_type cross_attention_norm
+    time_embedding_dim time_embedding_act_fn time_cond_proj_dim timestep_post_act mid_block_only_cross_attention
+    reverse_transformer_layers_per_block
+""".split()
 
 
 @dataclass(frozen=True)
@@ -153,82 +158,55 @@ class UNetConfig(_JSONConfig):
 
     FIXED: ClassVar[dict[str, Any]] = {
         "_class_name": "UNet2DConditionModel",
+        **dict.fromkeys(SWITCHED_OFF, False),
         "act_fn": "silu",
-        "center_input_sample": False,
-        "downsample_padding": 1,
-        "flip_sin_to_cos": True,
-        "freq_shift": 0,
-        "mid_block_scale_factor": 1,
         "norm_eps": 1e-5,
         "dropout": 0.0,
-        "mid_block_type": "UNetMidBlock2DCrossAttn",
-        "use_linear_projection": False,
-        "only_cross_attention": False,
-        "dual_cross_attention": False,
-        "transformer_layers_per_block": 1,
-        "resnet_time_scale_shift": "default",
+        "flip_sin_to_cos": True,
+        "freq_shift": 0,
         "time_embedding_type": "positional",
-        "conv_in_kernel": 3,
-        "conv_out_kernel": 3,
-        "upcast_attention": False,
-        "attention_type": "default",
-        "resnet_skip_time_act": False,
+        "mid_block_type": "UNetMidBlock2DCrossAttn",
+        **dict.fromkeys(["conv_in_kernel", "conv_out_kernel"], 3),
+        **dict.fromkeys(["attention_type", "resnet_time_scale_shift"], "default"),
+        **dict.fromkeys(["downsample_padding", "mid_block_scale_factor", "transformer_layers_per_block"], 1),
         "resnet_out_scale_factor": 1.0,
-        "class_embeddings_concat": False,
-        "class_embed_type": None,
-        "addition_embed_type": None,
-        "encoder_hid_dim_type": None,
-        "time_embedding_dim": None,
-        "time_cond_proj_dim": None,
-        "time_embedding_act_fn": None,
-        "timestep_post_act": None,
-        "num_class_embeds": None,
-        "encoder_hid_dim": None,
-        "reverse_transformer_layers_per_block": None,
-        "cross_attention_norm": None,
-        "mid_block_only_cross_attention": None,
+        **dict.fromkeys(LEFT_OUT, None),
     }
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_divides("norm_num_groups", "block_out_channels")
-        if self.block_out_channels[0] % 2:
+        widths, levels = self.block_out_channels, self.attention_levels
+        if widths[0] % 2:
+            raise ValueError(f"UNetConfig: block_out_channels={widths} must begin with an even number, for cosine-sine pairs")
+        if len(levels) != len(widths):
             raise ValueError(
-                f"UNetConfig: block_out_channels={self.block_out_channels} must begin with an even number: "
-                "that many cosines and sines, in pairs, tell the timestep"
-            )
-        if len(self.attention_levels) != len(self.block_out_channels):
-            raise ValueError(
-                f"UNetConfig: attention_levels={self.attention_levels} needs one entry for each of the "
-                f"{len(self.block_out_channels)} block_out_channels"
+                f"UNetConfig: attention_levels={levels} needs one entry for each of the {len(widths)} block_out_channels"
             )
         self._check_divides("num_attention_heads", "block_out_channels")
 
     def to_dict(self) -> dict[str, Any]:
         values = super().to_dict()
-        levels = values.pop("attention_levels")
-        values["down_block_types"] = ["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in levels]
-        values["up_block_types"] = ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(levels)]
+        del values["attention_levels"]  # the types of the blocks say it
         # diffusers keeps the number of heads under the name of their size (diffusers issue 2011)
         values["attention_head_dim"] = values.pop("num_attention_heads")
         return values
 
+    def _block_types(self) -> dict[str, list[str]]:
+        down = ["CrossAttnDownBlock2D" if attention else "DownBlock2D" for attention in self.attention_levels]
+        up = ["CrossAttnUpBlock2D" if attention else "UpBlock2D" for attention in reversed(self.attention_levels)]
+        return {"down_block_types": down, "up_block_types": up}
+
     @classmethod
     def _from_file(cls, values: dict[str, Any]) -> dict[str, Any]:
-        known = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
+        known = ["DownBlock2D", "CrossAttnDownBlock2D"]
         names = values.get("down_block_types")
-        if not isinstance(names, (list, tuple)) or any(n not in list(known) for n in names):
+        if not isinstance(names, list) or any(name not in known for name in names):
             raise ValueError(f"UNetConfig: down_block_types={names!r} must be a list of {' or '.join(known)}")
-        levels = tuple(known[name] for name in names)
-        expected = ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(levels)]
-        up = values.get("up_block_types", expected)
-        if not isinstance(up, (list, tuple)) or list(up) != expected:
-            raise ValueError(f"UNetConfig: up_block_types={up!r} do not mirror down_block_types={names!r}")
         heads = values.get("num_attention_heads") or values.get("attention_head_dim") or cls.num_attention_heads
-        if isinstance(heads, (list, tuple)):
-            raise ValueError(
-                f"UNetConfig: attention_head_dim={heads!r} must be one number for all levels, as in Stable Diffusion v1"
-            )
+        if isinstance(heads, list):
+            raise ValueError(f"UNetConfig: attention_head_dim={heads!r} must be one number, the same for all levels")
+        levels = tuple(name == "CrossAttnDownBlock2D" for name in names)
         return {**values, "attention_levels": levels, "num_attention_heads": heads}
 
 
@@ -273,9 +251,9 @@ class CLIPTextConfig(_JSONConfig):
     @classmethod
     def _from_file(cls, values: dict[str, Any]) -> dict[str, Any]:
         # transformers wrote 0 and 2 for CLIP's vocabulary, too, until 2023: in the official file of v1.5, for one
-        size, never = values.get("vocab_size"), {"bos_token_id": 0, "eos_token_id": 2}
-        wrong = [key for key in never if values.get(key) == never[key] and _is_count(size) and size >= CLIP_VOCABULARY]
-        return {key: value for key, value in values.items() if key not in wrong}
+        size, never = values.get("vocab_size"), (("bos_token_id", 0), ("eos_token_id", 2))
+        clips = type(size) is int and size >= CLIP_VOCABULARY
+        return {key: value for key, value in values.items() if not (clips and (key, value) in never)}
 
 
 @dataclass(frozen=True)

@@ -227,6 +227,7 @@ SDXL_UNET = OFFICIAL_UNET | {
         (AutoencoderConfig, OFFICIAL_VAE | {"_class_name": "VQModel"}, "VQModel"),
         (AutoencoderConfig, OFFICIAL_VAE | {"down_block_types": ["AttnDownEncoderBlock2D"] * 4}, "AttnDownEncoderBlock2D"),
         (AutoencoderConfig, OFFICIAL_VAE | {"up_block_types": "UpDecoderBlock2D"}, "up_block_types"),
+        (AutoencoderConfig, OFFICIAL_VAE | {"down_block_types": ["DownEncoderBlock2D"] * 3}, "down_block_types"),
         (AutoencoderConfig, OFFICIAL_VAE | {"block_out_channels": 128}, "block_out_channels=128"),
         (UNetConfig, OFFICIAL_UNET | {"block_out_channels": 320}, "block_out_channels=320"),
         (UNetConfig, OFFICIAL_UNET | {"down_block_types": "DownBlock2D"}, "down_block_types='DownBlock2D'"),
