@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .checks import real_number, warn, whole_number, whole_part
 from .config import StableDiffusionConfig
-from .images import fit, mask_to_tensor, to_tensor
+from .images import fit, mask_to_tensor, to_tensor, upright
 from .schedulers import SCHEDULERS, Scheduler, make_scheduler, scheduler_class
 
 if TYPE_CHECKING:
@@ -130,22 +130,10 @@ def read_inputs(
         "width": width,
         "height": height,
     }
-    return Inputs(
-        scheduler,
-        timesteps,
-        shape,
-        each["prompt"],
-        each["negative_prompt"],
-        each["seed"],
-        pixels,
-        painted,
-        from_noise=image is None or (mask is not None and strength == 1),
-        options=options,
-        settings=[
-            {"prompt": text, "negative_prompt": negative, "seed": seed, **settings}
-            for text, negative, seed in zip(each["prompt"], each["negative_prompt"], each["seed"])
-        ],
-    )
+    texts, negatives, seeds = each["prompt"], each["negative_prompt"], each["seed"]
+    of_each = [{"prompt": t, "negative_prompt": n, "seed": s, **settings} for t, n, s in zip(texts, negatives, seeds)]
+    from_noise = image is None or (mask is not None and strength == 1)
+    return Inputs(scheduler, timesteps, shape, texts, negatives, seeds, pixels, painted, from_noise, options, of_each)
 
 
 # ---- one value or a list
@@ -160,8 +148,11 @@ def one_per_picture(prompt: Any, options: Options, image: Any, mask: Any, streng
     real_number("strength", strength, 0, 1)
     if image is None and (mask is not None or strength != 1):
         raise ValueError("mask needs an image to paint into" if mask is not None else f"strength={strength:g} needs an image")
+    for name, pictures in (("image", image), ("mask", mask)):
+        if pictures is not None:
+            each[name] = [upright(picture, name) for picture in each[name]]
     for picture, painted in zip(each["image"], each["mask"]):
-        if isinstance(painted, Image.Image) and isinstance(picture, Image.Image) and painted.size != picture.size:
+        if painted is not None and painted.size != picture.size:
             raise ValueError(f"mask is {painted.width}x{painted.height}, but image is {picture.width}x{picture.height}")
     return each
 
@@ -185,7 +176,7 @@ def broadcast(num_images: int, **arguments: Any) -> dict[str, list[Any]]:
         found = ", ".join(f"{name} {n}" for name, n in lengths.items())
         raise ValueError(f"lists must have one length, or be one value; got {found}")
     length = max(lengths.values(), default=1)
-    whole = {name: values if len(values) == length else values * length for name, values in lists.items()}
+    whole = {name: values * (length // len(values)) for name, values in lists.items()}
     return {name: [v for v in values for _ in range(num_images)] for name, values in whole.items()}
 
 
@@ -241,25 +232,21 @@ def warn_of_cut(text: str, tokens: int, limit: int, argument: str) -> None:
 # ---- pictures and sizes
 
 
-def size_of(options: Options, image: Any, factor: int, sample_size: int) -> tuple[int, int]:
+def size_of(options: Options, image: Image.Image | None, factor: int, sample_size: int) -> tuple[int, int]:
     """(height, width) in pixels: as asked for, else the image's, else that of the latents, else the model's own.
 
     factor: pixels per latent; sample_size: latents, the model's own. Raises ValueError if it is no multiple of the factor.
     """
-    if isinstance(image, Image.Image):
-        default = (image.height, image.width)
-    elif options.latents is not None:
-        default = (options.latents.shape[2] * factor, options.latents.shape[3] * factor)
-    else:
-        default = (sample_size * factor, sample_size * factor)
+    latents = (sample_size, sample_size) if options.latents is None else options.latents.shape[2:]
+    default = (latents[0] * factor, latents[1] * factor) if image is None else (image.height, image.width)
     asked = (options.height, options.width)
     height, width = (mine if given is None else given for given, mine in zip(asked, default))
     try:
         return side("height", height, factor), side("width", width, factor)
     except ValueError as error:
-        if isinstance(image, Image.Image) and None in asked:
-            raise ValueError(f"{error} (the image is {image.width}x{image.height}: give height and width, too)") from None
-        raise
+        if image is None or None not in asked:
+            raise
+        raise ValueError(f"{error} (the image is {image.width}x{image.height}: give height and width, too)") from None
 
 
 def side(argument: str, value: object, factor: int) -> int:
@@ -273,22 +260,13 @@ def side(argument: str, value: object, factor: int) -> int:
 
 
 def pixels_of(
-    argument: str,
-    images: Sequence[Image.Image],
-    width: int,
-    height: int,
-    resized: bool,
-    convert: Callable[[Image.Image, str], Tensor],
+    argument: str, images: Sequence[Image.Image], width: int, height: int, resized: bool, convert: Callable[..., Tensor]
 ) -> Tensor:
     """The pictures or masks as one tensor, (b, c, height, width). Raises ValueError for one of another size."""
-    tensors = []
-    for image in images:
-        x = convert(image, argument)  # checks it, too
-        if resized:
-            x = convert(fit(image, width, height), argument)
+    tensors = [convert(fit(image, width, height) if resized else image, argument) for image in images]
+    for x in tensors:
         if x.shape[-2:] != (height, width):
             raise ValueError(f"{argument} has {x.shape[-1]}x{x.shape[-2]} pixels, but must have {width}x{height}")
-        tensors.append(x)
     return torch.cat(tensors)
 
 
@@ -325,11 +303,10 @@ def choose_scheduler(own: Scheduler, options: Options) -> Scheduler:
 
 def scheduler_name(scheduler: Scheduler) -> str:
     """Its name in `SCHEDULERS`, such as "ddim"; that of its class for one from elsewhere."""
-    names = [name for name, cls in SCHEDULERS.items() if type(scheduler) is cls]
-    return names[0] if names else type(scheduler).__name__
+    return next((name for name, cls in SCHEDULERS.items() if type(scheduler) is cls), type(scheduler).__name__)
 
 
 def changed_settings(scheduler: Scheduler) -> dict[str, Any]:
     """The settings that are not the defaults of the scheduler's class."""
-    values = {field.name: (getattr(scheduler, field.name), field.default) for field in dataclasses.fields(scheduler)}
-    return {name: value for name, (value, default) in values.items() if value != default}
+    values = {field: getattr(scheduler, field.name) for field in dataclasses.fields(scheduler)}
+    return {field.name: value for field, value in values.items() if value != field.default}
