@@ -1,7 +1,6 @@
 """Stable Diffusion, put together: words and noise in, pictures out (Rombach et al. 2022).
 
-The loop is `DenoisingLoop.denoise`. Drawing from text, redrawing a picture and inpainting all go through it: they differ in
-the latents that it starts from, which `start` makes of the arguments that `inputs.py` has checked.
+Drawing from text, redrawing a picture and inpainting all go through `DenoisingLoop.denoise`, from the latents that `start` makes.
 
 Shapes: b pictures, (b, 4, h, w) latents, (b, 3, f h, f w) pixels, (b, 77, d) hidden states of the text encoder.
 """
@@ -12,7 +11,6 @@ import copy
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -97,9 +95,10 @@ def keep_known(run: Run, latents: Tensor, index: int) -> Tensor:
     return (1 - run.mask) * outside + run.mask * latents
 
 
-def decode_in(z: Tensor, vae: AutoencoderKL, dtype: torch.dtype) -> Tensor:
-    """Unscaled latents, (b, 4, h, w), decoded in this dtype: (b, 3, f h, f w), float32."""
-    return vae.decode(z.to(dtype)).float()
+def encode_moments(vae: AutoencoderKL, x: Tensor) -> Tensor:
+    """Pixels, (b, 3, f h, f w), to mean and log variance of their latents in one tensor, (b, 8, h, w)."""
+    posterior = vae.encode(x)
+    return torch.cat([posterior.mean, posterior.logvar], dim=1)
 
 
 class Parts:
@@ -122,7 +121,17 @@ class Parts:
         self.scheduler = DDIMScheduler() if scheduler is None else scheduler
         self.name = name
         self._precise_vae: tuple[AutoencoderKL, AutoencoderKL] | None = None  # the VAE, and a copy of it in float32
-        self._check_parts()
+
+        channels, latent_channels = unet.config.in_channels, vae.config.latent_channels
+        if channels != latent_channels:
+            nine = "9 are those of a U-Net for inpainting only, which is not supported"
+            raise ValueError(f"the U-Net takes {channels} channels, the latents have {latent_channels}; {nine}")
+        read, written = unet.config.cross_attention_dim, text_encoder.config.hidden_size
+        if read != written:
+            raise ValueError(f"the U-Net reads words of width {read}, the text encoder writes {written}")
+        end, expected = tokenizer.eos_token_id, text_encoder.config.eos_token_id
+        if end != expected:
+            raise ValueError(f"the tokenizer ends a prompt with token {end}, the text encoder expects {expected}")
 
     @property
     def config(self) -> StableDiffusionConfig:
@@ -173,12 +182,7 @@ class Parts:
         x = image if isinstance(image, Tensor) else torch.cat([to_tensor(i) for i in listed(image)])
         for name, pixels in zip(("height", "width"), x.shape[-2:]):
             side(name, pixels, self.vae.config.downsampling)
-
-        def moments(vae: AutoencoderKL, dtype: torch.dtype) -> Tensor:
-            posterior = vae.encode(x.float().to(self.device, dtype))
-            return torch.cat([posterior.mean, posterior.logvar], dim=1).float()
-
-        posterior = DiagonalGaussian.from_moments(self._finite(moments))
+        posterior = DiagonalGaussian.from_moments(self._finite(encode_moments, x))
         z = posterior.mode() if generator is None else posterior.sample(generator)
         return z * self.vae.config.scaling_factor
 
@@ -188,21 +192,21 @@ class Parts:
         channels, f = self.vae.config.latent_channels, self.vae.config.downsampling
         if latents.ndim != 4 or latents.shape[1] != channels:
             raise ValueError(f"latents have shape {tuple(latents.shape)}, but must have (b, {channels}, h, w)")
-        z = latents.float().to(self.device) / self.vae.config.scaling_factor
+        z = latents.float() / self.vae.config.scaling_factor
         at_once = max(1, 512 * 512 // (f * f * z.shape[-2] * z.shape[-1]))  # large pictures one by one, to spare memory
-        return [picture for part in z.split(at_once) for picture in to_images(self._finite(partial(decode_in, part)))]
+        return [p for part in z.split(at_once) for p in to_images(self._finite(lambda vae, z: vae.decode(z), part))]
 
-    def _finite(self, use: Callable[[AutoencoderKL, torch.dtype], Tensor]) -> Tensor:
-        """`use(vae, dtype)`; where half precision overflows, as float16 may in the decoder, once more in float32."""
+    def _finite(self, use: Callable[[AutoencoderKL, Tensor], Tensor], x: Tensor) -> Tensor:
+        """`use(vae, x)`, float32; where half precision overflows, as float16 may in the decoder, once more in float32."""
         dtype = next(self.vae.parameters()).dtype
-        x = use(self.vae, dtype)
-        if not x.isfinite().all() and dtype != torch.float32:
+        out = use(self.vae, x.float().to(self.device, dtype)).float()
+        if not out.isfinite().all() and dtype != torch.float32:
             if self._precise_vae is None or self._precise_vae[0] is not self.vae:
                 self._precise_vae = (self.vae, copy.deepcopy(self.vae).float())  # kept: the next picture overflows, too
-            x = use(self._precise_vae[1], torch.float32)
-        if not x.isfinite().all():
+            out = use(self._precise_vae[1], x.float().to(self.device))
+        if not out.isfinite().all():
             raise FloatingPointError("the autoencoder's output is not finite: its input or its weights are damaged")
-        return x
+        return out
 
     def _explain_overflow(self, prediction: Tensor, t: float, guidance_scale: float) -> None:
         """Raises FloatingPointError, which says what to try."""
@@ -213,25 +217,6 @@ class Parts:
         else:
             fix = "the weights are damaged, or the latents that it started from"
         raise FloatingPointError(f"the predicted noise at timestep {t:g} is not finite: {fix}")
-
-    def _check_parts(self) -> None:
-        """Raises ValueError for parts that do not belong together."""
-        config = self.config
-        if config.unet.in_channels != config.vae.latent_channels:
-            raise ValueError(
-                f"the U-Net takes {config.unet.in_channels} channels, the latents have {config.vae.latent_channels}; "
-                "9 are those of a U-Net for inpainting only, which is not supported"
-            )
-        if config.unet.cross_attention_dim != config.text_encoder.hidden_size:
-            raise ValueError(
-                f"the U-Net reads words of width {config.unet.cross_attention_dim}, "
-                f"the text encoder writes {config.text_encoder.hidden_size}"
-            )
-        if self.tokenizer.eos_token_id != config.text_encoder.eos_token_id:
-            raise ValueError(
-                f"the tokenizer ends a prompt with token {self.tokenizer.eos_token_id}, "
-                f"the text encoder expects {config.text_encoder.eos_token_id}"
-            )
 
 
 def progress_bar(things: Iterable[T], total: int, show: bool, unit: str = "step") -> Iterable[T]:
@@ -247,12 +232,7 @@ class DenoisingLoop(Parts):
     """From checked arguments to pictures: `prepare`, `start`, `denoise`, `finish`; `draw` does the last three."""
 
     def prepare(
-        self,
-        prompt: Texts,
-        options: Options,
-        image: Pictures | None = None,
-        mask: Pictures | None = None,
-        strength: float = 1.0,
+        self, prompt: Texts, options: Options, image: Pictures | None = None, mask: Pictures | None = None, strength: float = 1.0
     ) -> Inputs:
         """The arguments of one call, checked and made into tensors. Raises TypeError or ValueError for a wrong one."""
         return read_inputs(prompt, options, image, mask, strength, self.config, self.scheduler)
@@ -452,9 +432,7 @@ def load_pipeline(
     check_precision(device, dtype)
     path = resolve(name_or_path, revision)
     parts = load_checkpoint(path, device, dtype, vae)
-    vocab_size = parts.text_encoder.config.vocab_size
-    tokenizer = parts.tokenizer or load_tokenizer(path, vocab_size)  # single files of others hold none
+    tokenizer = parts.tokenizer or load_tokenizer(path, parts.text_encoder.config.vocab_size)  # single files of others hold none
     name = path.resolve().name if path == Path(name_or_path).expanduser() else str(name_or_path)  # folders are private
-    return StableDiffusion(parts.unet, parts.vae, parts.text_encoder, tokenizer, scheduler or parts.scheduler, name).to(
-        device, dtype
-    )
+    pipe = StableDiffusion(parts.unet, parts.vae, parts.text_encoder, tokenizer, scheduler or parts.scheduler, name)
+    return pipe.to(device, dtype)
