@@ -38,19 +38,20 @@ class _JSONConfig:
     # What older files leave out. Nothing else is guessed: a wrong number of heads would fit every weight.
     MAY_BE_MISSING: ClassVar = ("sample_size", "scaling_factor", "projection_dim", "bos_token_id", "eos_token_id")
 
+    # (a, b): field a divides field b, or each number in it
+    DIVIDES: ClassVar[tuple[tuple[str, str], ...]] = ()
+
     def __post_init__(self) -> None:
         for f in fields(self):
             value, (allowed, holds) = getattr(self, f.name), _kind_of(f.default)
             if not holds(value):
                 raise ValueError(f"{type(self).__name__}: {f.name}={value!r} must be {allowed}")
-
-    def _check_divides(self, divisor: str, dimension: str) -> None:
-        """One field divides another, or each number in it. Raises ValueError."""
-        number, sizes = getattr(self, divisor), getattr(self, dimension)
-        for size in sizes if isinstance(sizes, tuple) else [sizes]:
-            if size % number:
-                which = f"{size}, one of {dimension}={sizes}" if isinstance(sizes, tuple) else f"{dimension}={size}"
-                raise ValueError(f"{type(self).__name__}: {divisor}={number} does not divide {which}")
+        for divisor, dimension in self.DIVIDES:
+            number, sizes = getattr(self, divisor), getattr(self, dimension)
+            for size in sizes if isinstance(sizes, tuple) else [sizes]:
+                if size % number:
+                    which = f"{size}, one of {dimension}={sizes}" if isinstance(sizes, tuple) else f"{dimension}={size}"
+                    raise ValueError(f"{type(self).__name__}: {divisor}={number} does not divide {which}")
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `config.json`."""
@@ -115,10 +116,7 @@ class AutoencoderConfig(_JSONConfig):
         "latents_mean": None,
         "latents_std": None,
     }
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_divides("norm_num_groups", "block_out_channels")
+    DIVIDES = (("norm_num_groups", "block_out_channels"),)
 
     @property
     def downsampling(self) -> int:
@@ -172,10 +170,10 @@ class UNetConfig(_JSONConfig):
         "resnet_out_scale_factor": 1.0,
         **dict.fromkeys(LEFT_OUT, None),
     }
+    DIVIDES = (("norm_num_groups", "block_out_channels"), ("num_attention_heads", "block_out_channels"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_divides("norm_num_groups", "block_out_channels")
         widths, levels = self.block_out_channels, self.attention_levels
         if widths[0] % 2:
             raise ValueError(f"UNetConfig: block_out_channels={widths} must begin with an even number, for cosine-sine pairs")
@@ -183,7 +181,6 @@ class UNetConfig(_JSONConfig):
             raise ValueError(
                 f"UNetConfig: attention_levels={levels} needs one entry for each of the {len(widths)} block_out_channels"
             )
-        self._check_divides("num_attention_heads", "block_out_channels")
 
     def to_dict(self) -> dict[str, Any]:
         values = super().to_dict()
@@ -235,10 +232,10 @@ class CLIPTextConfig(_JSONConfig):
         "layer_norm_eps": 1e-5,
         "attention_dropout": 0.0,
     }
+    DIVIDES = (("num_attention_heads", "hidden_size"),)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_divides("num_attention_heads", "hidden_size")
         for name, from_the_end in (("bos_token_id", 2), ("eos_token_id", 1)):
             if getattr(self, name) == -1:
                 object.__setattr__(self, name, max(min(self.vocab_size, CLIP_VOCABULARY) - from_the_end, 0))
