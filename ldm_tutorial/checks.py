@@ -1,7 +1,4 @@
-"""One clear error for each wrong value: which argument, what it was, what is allowed; and the devices and dtypes there are.
-
-A value of the wrong kind raises TypeError, one out of range ValueError.
-"""
+"""One clear error for a wrong value: TypeError for a wrong kind, ValueError out of range. The devices and dtypes there are."""
 
 from __future__ import annotations
 
@@ -19,8 +16,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 def one_of(argument: str, value: object, allowed: Sequence[object]) -> None:
     """Raises ValueError if the value is none of those allowed."""
     if value not in allowed:
-        names = ", ".join(map(repr, allowed))
-        raise ValueError(f"{argument}={value!r} is not supported; choose one of {names}")
+        raise ValueError(f"{argument}={value!r} is not supported; choose one of {', '.join(map(repr, allowed))}")
 
 
 def whole_number(argument: str, value: object, low: int, high: int | None = None) -> int:

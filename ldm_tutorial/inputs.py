@@ -1,8 +1,6 @@
 """From the arguments of one call to checked tensors: who gets which prompt and seed, pixels, noise levels; tokens. No network.
 
-Every wrong value is one error that says which argument, what it was, and what is allowed, before anything is computed.
-
-Shapes: b pictures of (3, f h, f w) pixels, that are (4, h, w) latents.
+A wrong value is an error before anything is computed. Shapes: b pictures of (3, f h, f w) pixels, that are (4, h, w) latents.
 """
 
 from __future__ import annotations
@@ -274,10 +272,7 @@ def pixels_of(
 
 
 def timesteps_to_visit(scheduler: Scheduler, steps: int, strength: float) -> Tensor:
-    """The timesteps: all of them, or those of the last `steps * strength` steps where a picture is redrawn.
-
-    Meng et al. 2022 (arXiv:2108.01073) start part of the way down: the less noise, the more of the picture stays.
-    """
+    """The timesteps: those of the last `steps * strength` steps, as in SDEdit (Meng et al. 2022, arXiv:2108.01073)."""
     scheduler.set_timesteps(whole_number("steps", steps, 1, scheduler.num_train_timesteps))
     taken = whole_part(steps, strength)
     if taken == 0 < strength:

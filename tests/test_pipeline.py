@@ -471,11 +471,11 @@ def test_an_image_is_cut_and_scaled_to_the_size_asked_for(tiny_pipe):
 def test_a_photo_that_its_camera_stored_lying_is_redrawn_upright(tiny_pipe):
     lying, upright = picture(48, 32), picture(48, 32).transpose(Image.Transpose.ROTATE_270)
     lying.getexif()[0x0112] = 6  # orientation: turn by 90 degrees
-    (drawn,) = tiny_pipe.img2img("a cat", lying, strength=0.5, steps=2)
+    (drawn,) = tiny_pipe.img2img("a cat", lying, strength=0.5, steps=8)
     assert drawn.size == (32, 48)
-    assert np.array_equal(drawn, tiny_pipe.img2img("a cat", upright, strength=0.5, steps=2)[0])
-    (painted,) = tiny_pipe.inpaint("a cat", lying, left_half(32, 48), steps=2)
-    assert np.array_equal(painted, tiny_pipe.inpaint("a cat", upright, left_half(32, 48), steps=2)[0])
+    assert np.array_equal(drawn, tiny_pipe.img2img("a cat", upright, strength=0.5, steps=8)[0])
+    (painted,) = tiny_pipe.inpaint("a cat", lying, left_half(32, 48), steps=8)
+    assert np.array_equal(painted, tiny_pipe.inpaint("a cat", upright, left_half(32, 48), steps=8)[0])
 
 
 def test_several_images_are_redrawn_at_once(tiny_pipe):
