@@ -52,7 +52,7 @@ def make_scheduler(name: str | type[Scheduler], config: Mapping[str, Any] | None
     config: what a diffusers scheduler_config.json holds, for models other than v1.5. overrides: settings that
     take precedence. Raises ValueError for a name or setting that does not exist, and for wrong values.
     """
-    cls = scheduler_class(name) if isinstance(name, str) else name
+    cls = name if isinstance(name, type) else scheduler_class(name)
     settings = [field.name for field in dataclasses.fields(cls)]
     for setting in overrides:
         if setting not in settings:
