@@ -9,6 +9,8 @@ The loop that draws a picture is the same for every scheduler, with one network 
         x = scheduler.step(noise_pred, t, x, generator=generator).prev_sample
 """
 
+import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -121,18 +123,24 @@ class Scheduler(ConfigFile, ABC):
         self.set_timesteps(self.num_train_timesteps)
 
     def check_settings(self) -> None:
-        """Raises TypeError for a setting of the wrong kind, ValueError for a wrong value or combination."""
+        """Raises TypeError for a setting of the wrong kind, ValueError for a wrong value or combination.
+
+        Numbers are 0 or more; a subclass adds what else its own settings must satisfy.
+        """
         whole_number("num_train_timesteps", self.num_train_timesteps, 2)
-        whole_number("steps_offset", self.steps_offset, 0)
-        real_number("beta_start", self.beta_start, 0)
-        real_number("beta_end", self.beta_end, 0)
+        for name, default in ((field.name, field.default) for field in dataclasses.fields(self)):
+            if isinstance(default, bool):
+                one_of(name, getattr(self, name), [False, True])
+            elif isinstance(default, int):
+                whole_number(name, getattr(self, name), 0)
+            elif isinstance(default, float):
+                real_number(name, getattr(self, name), 0, finite=math.isfinite(default))
         if not 0 < self.beta_start <= self.beta_end < 1:
             found = f"beta_start={self.beta_start}, beta_end={self.beta_end}"
             raise ValueError(f"{found} must satisfy 0 < beta_start <= beta_end < 1")
         one_of("beta_schedule", self.beta_schedule, [*noise_schedule.BETA_SCHEDULES, "cosine"])
         one_of("prediction_type", self.prediction_type, ["epsilon", "v_prediction"])
         one_of("timestep_spacing", self.timestep_spacing, noise_schedule.SPACINGS)
-        one_of("rescale_betas_zero_snr", self.rescale_betas_zero_snr, [False, True])
         if self.rescale_betas_zero_snr and self.prediction_type == "epsilon":
             raise ValueError(
                 "rescale_betas_zero_snr=True needs prediction_type='v_prediction': "

@@ -5,7 +5,6 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ..checks import one_of, real_number
 from .base import Generators, Label, Step, at_least_float32, randn
 from .spaces import VPScheduler
 
@@ -33,11 +32,6 @@ class DDIMScheduler(VPScheduler):
 
     label: ClassVar[Label] = Label("ddim", "DDIM", "#0072B2", "s", "--")
     beyond_diffusers: ClassVar[tuple[str, ...]] = ("eta",)
-
-    def check_settings(self) -> None:
-        super().check_settings()
-        one_of("set_alpha_to_one", self.set_alpha_to_one, [False, True])
-        real_number("eta", self.eta, 0)
 
     @property
     def final_alpha_bar(self) -> float:

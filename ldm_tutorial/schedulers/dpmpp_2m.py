@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import one_of, whole_number
+from ..checks import whole_number
 from . import noise_schedule
 from .base import Generators, Label, Step, at_least_float32
 from .spaces import VPScheduler
@@ -48,10 +48,6 @@ class DPMSolverMultistepScheduler(VPScheduler):
         "use_beta_sigmas": False,
         "use_lu_lambdas": False,
     }
-
-    def check_settings(self) -> None:
-        super().check_settings()
-        one_of("use_karras_sigmas", self.use_karras_sigmas, [False, True])
 
     def spaced_timesteps(self, num_inference_steps: int) -> np.ndarray:
         """As in diffusers: the last of n + 1 evenly spaced timesteps is left out, since the last step leads to σ = 0."""

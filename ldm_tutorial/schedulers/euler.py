@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..checks import one_of, real_number
 from . import noise_schedule
 from .base import Generators, Label, Step, at_least_float32, randn
 from .spaces import VEScheduler
@@ -51,12 +50,6 @@ class EulerDiscreteScheduler(VEScheduler):
         "sigma_min": None,
         "sigma_max": None,
     }
-
-    def check_settings(self) -> None:
-        super().check_settings()
-        one_of("use_karras_sigmas", self.use_karras_sigmas, [False, True])
-        for name in self.beyond_diffusers:
-            real_number(name, getattr(self, name), 0, finite=False)  # s_tmax may be ∞
 
     def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
         t, sigmas = self.levels(num_inference_steps, self.use_karras_sigmas)  # (n,) both

@@ -5,7 +5,6 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ..checks import real_number
 from .base import Generators, Label, Step, at_least_float32, randn
 from .spaces import VEScheduler
 
@@ -29,10 +28,6 @@ class EulerAncestralDiscreteScheduler(VEScheduler):
 
     label: ClassVar[Label] = Label("euler_a", "Euler ancestral", "#CC79A7", "^", ":", ("euler_ancestral",))
     beyond_diffusers: ClassVar[tuple[str, ...]] = ("eta",)
-
-    def check_settings(self) -> None:
-        super().check_settings()
-        real_number("eta", self.eta, 0)
 
     def step(self, model_output: Tensor, t: Tensor | float, x: Tensor, generator: Generators = None) -> Step:
         dtype, x = x.dtype, at_least_float32(x)

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..checks import one_of
 from . import noise_schedule
 from .base import Generators, Label, Step, at_least_float32
 from .spaces import VEScheduler
@@ -37,10 +36,6 @@ class HeunDiscreteScheduler(VEScheduler):
     where_silent: ClassVar[dict[str, Any]] = VEScheduler.where_silent | {"beta_start": 0.00085, "beta_end": 0.012}
     beyond_diffusers: ClassVar[tuple[str, ...]] = ("rescale_betas_zero_snr",)
     unsupported: ClassVar[dict[str, Any]] = VEScheduler.unsupported | {"use_exponential_sigmas": False, "use_beta_sigmas": False}
-
-    def check_settings(self) -> None:
-        super().check_settings()
-        one_of("use_karras_sigmas", self.use_karras_sigmas, [False, True])
 
     def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
         t, sigmas = self.levels(num_inference_steps, self.use_karras_sigmas)  # (n,) both

@@ -92,7 +92,9 @@ WRONG_SETTINGS = [
     ("ddim", {"eta": -0.1}, r"eta=-0.1 must be a finite number, 0 or more"),
     ("ddim", {"eta": float("nan")}, r"eta=nan must be a finite number, 0 or more"),
     ("ddpm", {"variance_type": "learned"}, r"variance_type='learned'.*'fixed_small', 'fixed_large'"),
-    ("euler", {"s_churn": -1.0}, r"s_churn=-1.0 must be a number, 0 or more"),
+    ("euler", {"s_churn": -1.0}, r"s_churn=-1.0 must be a finite number, 0 or more"),
+    ("euler", {"s_noise": float("inf")}, r"s_noise=inf must be a finite number, 0 or more"),
+    ("euler", {"s_tmax": -1.0}, r"s_tmax=-1.0 must be a number, 0 or more"),
     ("euler", {"use_karras_sigmas": "yes"}, r"use_karras_sigmas='yes'.*False, True"),
 ]
 
