@@ -65,11 +65,8 @@ class EulerDiscreteScheduler(VEScheduler):
 
         self.sigmas = torch.tensor([*sigmas, 0.0], dtype=torch.float32)  # (n + 1,)
         self.sigmas_hat = torch.tensor([*sigmas_hat, 0.0], dtype=torch.float32)  # (n + 1,)
+        self.model_sigmas = self.sigmas_hat[:-1]
         self.visit(torch.from_numpy(noise_schedule.distinct(t)), device)
-
-    @property
-    def model_sigmas(self) -> Tensor:
-        return self.sigmas_hat[:-1]
 
     def step(self, model_output: Tensor, t: Tensor | float, x: Tensor, generator: Generators = None) -> Step:
         dtype, x = x.dtype, at_least_float32(x)

@@ -40,11 +40,8 @@ class HeunDiscreteScheduler(VEScheduler):
     def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
         t, sigmas = self.levels(num_inference_steps, self.use_karras_sigmas)  # (n,) both
         self.sigmas = torch.tensor([*sigmas, 0.0], dtype=torch.float32)  # (n + 1,)
+        self.model_sigmas = halves(self.sigmas[:-1])  # (2 n - 1,)
         self.visit(halves(torch.from_numpy(noise_schedule.distinct(t))), device)
-
-    @property
-    def model_sigmas(self) -> Tensor:
-        return halves(self.sigmas[:-1])
 
     def step(self, model_output: Tensor, t: Tensor | float, x: Tensor, generator: Generators = None) -> Step:
         dtype, x = x.dtype, at_least_float32(x)

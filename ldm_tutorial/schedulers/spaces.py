@@ -65,7 +65,7 @@ class VPScheduler(Scheduler):
 
 @dataclass(kw_only=True, eq=False)
 class VEScheduler(Scheduler):
-    """Keeps x0 at its scale. `sigmas`, (n + 1,): σ at each of the `timesteps`, then 0."""
+    """Keeps x0 at its scale. `sigmas`, (n + 1,): σ where each step begins, then 0; `model_sigmas`: σ at each of `timesteps`."""
 
     timestep_spacing: str = "linspace"
 
@@ -89,12 +89,8 @@ class VEScheduler(Scheduler):
     def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
         t, sigmas = self.levels(num_inference_steps)
         self.sigmas = torch.tensor([*sigmas, 0.0], dtype=torch.float32)  # (n + 1,)
+        self.model_sigmas = self.sigmas[:-1]
         self.visit(torch.tensor(t, dtype=torch.float32), device)
-
-    @property
-    def model_sigmas(self) -> Tensor:
-        """σ of the x that the model is shown at each of the `timesteps`, in their shape."""
-        return self.sigmas[:-1]
 
     @property
     def init_noise_sigma(self) -> float:
