@@ -29,11 +29,7 @@ from .heun import HeunDiscreteScheduler as HeunDiscreteScheduler
 from .dpmpp_2m import DPMSolverMultistepScheduler as DPMSolverMultistepScheduler
 # isort: on
 
-SCHEDULERS: dict[str, type[Scheduler]] = {
-    cls.label.name: cls
-    for cls in list(vars().values())
-    if isinstance(cls, type) and issubclass(cls, Scheduler) and cls != Scheduler
-}
+SCHEDULERS: dict[str, type[Scheduler]] = {cls.label.name: cls for cls in list(vars().values()) if hasattr(cls, "label")}
 COURSE = ("ddpm", "ddim", "euler", "euler_a")  # those that the notebooks build, and that galleries show unless asked for others
 
 
@@ -49,8 +45,8 @@ def scheduler_class(name: str) -> type[Scheduler]:
 def make_scheduler(name: str | type[Scheduler], config: Mapping[str, Any] | None = None, **overrides: Any) -> Scheduler:
     """A scheduler by its name, see `scheduler_class`, or of a class.
 
-    config: what a diffusers scheduler_config.json holds, for models other than v1.5. overrides: settings that
-    take precedence. Raises ValueError for a name or setting that does not exist, and for wrong values.
+    config: what a diffusers scheduler_config.json holds, for models other than v1.5. overrides: settings that take
+    precedence. Raises ValueError for a name or setting that does not exist, and for wrong values.
     """
     cls = name if isinstance(name, type) else scheduler_class(name)
     settings = [field.name for field in dataclasses.fields(cls)]
@@ -63,8 +59,7 @@ def make_scheduler(name: str | type[Scheduler], config: Mapping[str, Any] | None
 def scheduler_from_config(config: Mapping[str, Any]) -> Scheduler:
     """The scheduler that a scheduler_config.json names. Other samplers of diffusers become DDIM (v1.5 itself comes with PNDM).
 
-    Raises ValueError for a class that is neither, since its models may be trained on another forward process, as those of
-    FlowMatchEulerDiscreteScheduler are; and what `Scheduler.from_config` raises.
+    Raises ValueError for a class that is neither, such as FlowMatchEulerDiscreteScheduler, and as `Scheduler.from_config` does.
     """
     written_by = config.get("_class_name")
     if written_by is None or written_by in OTHER_SAMPLERS:

@@ -35,7 +35,7 @@ class Step(NamedTuple):
 
 
 class Label(NamedTuple):
-    """What a scheduler is called, and its look in every figure (colors: Okabe & Ito 2008, safe for color-blind eyes)."""
+    """A scheduler's names, and its look in every figure (colors: Okabe & Ito 2008, safe for color-blind eyes)."""
 
     name: str  # in code: scheduler="euler_a"
     title: str  # in text: "Euler ancestral"
@@ -51,22 +51,19 @@ class Label(NamedTuple):
 
 
 def randn(
-    shape: Sequence[int],
-    generator: Generators = None,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
+    shape: Sequence[int], generator: Generators = None, device: torch.device | str | None = None, dtype: torch.dtype | None = None
 ) -> Tensor:
     """Normal noise, drawn on the CPU in float32, then moved and cast: a seed is one picture on every device.
 
-    generator: a list of one CPU generator per picture, so that a picture does not depend on the others of its
-    batch; or one for the whole batch (None: torch's global one). Raises ValueError for anything else.
+    generator: a list of one CPU generator per picture, so that a picture does not depend on the others of its batch; or one
+    for the whole batch (None: torch's global one). Raises ValueError for anything else.
     """
     if isinstance(generator, (list, tuple)):
         if len(generator) != shape[0]:
             raise ValueError(f"generator: a list of {len(generator)} for {shape[0]} pictures; give one each")
         return torch.cat([randn((1, *shape[1:]), g, device, dtype) for g in generator])
-    if generator is not None and getattr(generator, "device", None) != torch.device("cpu"):
-        found = getattr(generator, "device", repr(generator))
+    found = getattr(generator, "device", repr(generator))
+    if generator is not None and found != torch.device("cpu"):
         raise ValueError(f"generator must be a CPU torch.Generator, or a list of one each; got {found}")
     return torch.randn(tuple(shape), generator=generator, dtype=torch.float32).to(device=device, dtype=dtype)
 
@@ -86,15 +83,14 @@ class Scheduler(ConfigFile, ABC):
     """Base of all schedulers. Its fields are the settings: diffusers' names, Stable Diffusion v1.5's values.
 
     num_train_timesteps      T, the number of noise levels the model was trained on
-    beta_schedule            "scaled_linear" or "linear", from beta_start to beta_end; or "cosine", for which
-                             diffusers' name is "squaredcos_cap_v2"
+    beta_schedule            "scaled_linear", "linear", from beta_start to beta_end; or "cosine" ("squaredcos_cap_v2" in files)
     prediction_type          what the model answers: "epsilon", the noise, or "v_prediction"
     timestep_spacing         "leading", "linspace" or "trailing": see `noise_schedule.spaced_timesteps`
     steps_offset             added to "leading" timesteps; 1 makes v1.5 end at t = 1
     rescale_betas_zero_snr   nothing of the picture in the last timestep (2305.08891); needs "v_prediction"
 
-    A new scheduler visits every training timestep, T - 1 ... 0, until `set_timesteps` chooses fewer.
-    A setting that is wrong raises ValueError.
+    A new scheduler visits every training timestep, T - 1 ... 0, until `set_timesteps` chooses fewer. See `check_settings`
+    for the errors that a wrong setting raises.
     """
 
     num_train_timesteps: int = 1000
@@ -135,9 +131,9 @@ class Scheduler(ConfigFile, ABC):
                 whole_number(name, getattr(self, name), 0)
             elif isinstance(default, float):
                 real_number(name, getattr(self, name), 0, finite=math.isfinite(default))
-        if not 0 < self.beta_start <= self.beta_end < 1:
-            found = f"beta_start={self.beta_start}, beta_end={self.beta_end}"
-            raise ValueError(f"{found} must satisfy 0 < beta_start <= beta_end < 1")
+        low, high = self.beta_start, self.beta_end
+        if not 0 < low <= high < 1:
+            raise ValueError(f"beta_start={low}, beta_end={high} must satisfy 0 < beta_start <= beta_end < 1")
         one_of("beta_schedule", self.beta_schedule, [*noise_schedule.BETA_SCHEDULES, "cosine"])
         one_of("prediction_type", self.prediction_type, ["epsilon", "v_prediction"])
         one_of("timestep_spacing", self.timestep_spacing, noise_schedule.SPACINGS)
@@ -151,31 +147,28 @@ class Scheduler(ConfigFile, ABC):
 
     @abstractmethod
     def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
-        """Choose the number of steps, 1 ... T. Sets `timesteps`, falling, on `device`: one for each network evaluation.
+        """Choose the number n of steps, 1 ... T: sets `timesteps`, falling, (n,), or (2 n - 1,) with two evaluations a step.
 
-        With n steps these are (n,), or (2 n - 1,) with two evaluations a step. With a model on a GPU, leave them on the CPU:
-        `step` then reads t without waiting for the GPU. Raises TypeError or ValueError for a wrong number, and changes nothing.
+        With a model on a GPU, leave them on the CPU: `step` then reads t without waiting for the GPU. Raises TypeError or
+        ValueError for a wrong number, and changes nothing.
         """
 
     def spaced_timesteps(self, num_inference_steps: int) -> np.ndarray:
         """The timesteps at which the steps begin, (n,) float64: see `noise_schedule.spaced_timesteps`.
 
-        Warns where the first is so low that pure noise does not belong there. Raises TypeError or ValueError for a wrong n.
+        Warns if at the first the model expects more than an eighth of the variance of x to be picture. Raises TypeError or
+        ValueError for a wrong n.
         """
         T = self.num_train_timesteps
         n = whole_number("num_inference_steps", num_inference_steps, 1, T)
         timesteps = noise_schedule.spaced_timesteps(self.timestep_spacing, n, T, self.steps_offset)
-        self.warn_of_start(int(timesteps[0]))
-        return timesteps
-
-    def warn_of_start(self, first: int) -> None:
-        """Warns if at timestep `first` the model expects more than an eighth of the variance of x to be picture."""
-        alpha_bar, last = self.alphas_cumprod[first].item(), self.num_train_timesteps - 1
-        if alpha_bar > 1 / 8:
+        first = int(timesteps[0])
+        if (alpha_bar := self.alphas_cumprod[first].item()) > 1 / 8:
             warn(
-                f"timestep_spacing={self.timestep_spacing!r} with so few steps begins at timestep {first} of {last}, where the "
+                f"timestep_spacing={self.timestep_spacing!r} with so few steps begins at timestep {first} of {T - 1}, where the "
                 f"model expects {alpha_bar:.0%} of x to be picture, and pure noise misleads it: take more steps, or 'trailing'"
             )
+        return timesteps
 
     def visit(self, timesteps: Tensor, device: torch.device | str | None) -> None:
         """Take these timesteps, (k,), and forget what an earlier run has left."""
@@ -210,11 +203,11 @@ class Scheduler(ConfigFile, ABC):
                 raise ValueError(f"t={t} is in the middle of a step of {type(self).__name__}: a run cannot begin there")
             return index, ()
         following, kept = self._kept
-        expected = self.timesteps[following].item()
+        before, expected = self.timesteps[following - 1 : following + 1].tolist()
         if index != self.index_of(expected):
             raise ValueError(
-                f"t={float(t):g} is out of order: after t={self.timesteps[following - 1].item():g} comes t={expected:g}, for the "
-                f"steps of {type(self).__name__} build on each other; set_timesteps begins a new run"
+                f"t={float(t):g} is out of order: after t={before:g} comes t={expected:g}, for the steps of "
+                f"{type(self).__name__} build on each other; set_timesteps begins a new run"
             )
         if kept and kept[0].shape != x.shape:
             raise ValueError(f"x {tuple(x.shape)} must have the shape that it had at the timestep before, {tuple(kept[0].shape)}")
@@ -239,9 +232,8 @@ class Scheduler(ConfigFile, ABC):
     def step(self, model_output: Tensor, t: Tensor | float, x: Tensor, generator: Generators = None) -> Step:
         """From x (b, ...) at timestep t to x at the next of `timesteps`; after the last, to the picture.
 
-        model_output: the model's answer to `scale_model_input(x, t)`, in the shape of x. generator: see
-        `randn`; a step that adds no noise draws none. Raises ValueError if t is not in `timesteps`, if the
-        shapes differ, or for a t out of order where steps build on each other (`recall`).
+        model_output: the model's answer to `scale_model_input(x, t)`, in the shape of x. generator: see `randn`; a step that
+        adds no noise draws none. Raises ValueError if t is not in `timesteps`, if shapes differ, and see `recall`.
         """
 
     # ---- training
@@ -283,5 +275,4 @@ class Scheduler(ConfigFile, ABC):
     def check_output(self, model_output: Tensor, x: Tensor) -> None:
         """Raises ValueError if the model's output does not have the shape of x."""
         if model_output.shape != x.shape:
-            found = tuple(model_output.shape)
-            raise ValueError(f"model_output {found} must have the shape of x {tuple(x.shape)}")
+            raise ValueError(f"model_output {tuple(model_output.shape)} must have the shape of x {tuple(x.shape)}")
