@@ -1,11 +1,11 @@
 """Schedulers: how to get from noise to a picture with a model that can tell the noise in a noisy picture.
 
-noise_schedule.py             how much noise each training timestep holds, and which timesteps are visited
-base.py                       what all schedulers share: settings, timesteps, the source of noise
-spaces.py                     the two ways to write a noisy picture
-ddpm.py, ddim.py              one step, written in the first
-euler.py, euler_ancestral.py  one step, written in the second
-config_file.py                settings to and from diffusers' scheduler_config.json
+noise_schedule.py                      how much noise each training timestep holds, and which timesteps are visited
+base.py                                what all schedulers share: settings, timesteps, the source of noise
+spaces.py                              the two ways to write a noisy picture
+ddpm.py, ddim.py, dpmpp_2m.py          one step, written in the first
+euler.py, euler_ancestral.py, heun.py  one step, written in the second
+config_file.py                         settings to and from diffusers' scheduler_config.json
 
 A scheduler is one file, which holds its name, title and look as well, and one line below.
 """

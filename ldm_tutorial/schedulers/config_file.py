@@ -13,14 +13,12 @@ if TYPE_CHECKING:
 FORWARD_PROCESS = {"trained_betas": None, "use_flow_sigmas": False, "timestep_type": "discrete"}
 
 # Keys that belong to some of diffusers' schedulers and mean nothing to the others.
-OF_OTHER_CLASSES = set(
-    """
+OF_OTHER_CLASSES = """
     set_alpha_to_one variance_type clip_sample_range dynamic_thresholding_ratio sample_max_value interpolation_type
     use_karras_sigmas use_exponential_sigmas use_beta_sigmas sigma_min sigma_max final_sigmas_type skip_prk_steps
     algorithm_type solver_order solver_type lower_order_final euler_at_final use_lu_lambdas lambda_min_clipped predict_x0
     solver_p disable_corrector flow_shift use_dynamic_shifting time_shift_type timestep_scaling original_inference_steps
-    """.split()
-)
+""".split()
 
 # diffusers' further samplers of the same forward process, x_t = sqrt(ᾱ_t) x_0 + sqrt(1 - ᾱ_t) ε, for the same kind of model.
 OTHER_SAMPLERS = {

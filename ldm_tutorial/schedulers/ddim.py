@@ -23,8 +23,7 @@ class DDIMScheduler(VPScheduler):
     variance             σ_τ_i(η)²
     z                    ε_t
 
-    set_alpha_to_one: whether the last step goes all the way to ᾱ = 1. v1.5's setting is False: to the lowest
-    noise level of training, ᾱ = 0.99915.
+    set_alpha_to_one: whether the last step goes to ᾱ = 1, or, as in v1.5, to training's lowest noise level, ᾱ = 0.99915.
     """
 
     set_alpha_to_one: bool = False

@@ -37,8 +37,8 @@ class DDPMScheduler(VPScheduler):
 
     The paper takes every step. Here t - 1 is the next visited timestep; α_t and β_t span the whole stride.
 
-    variance_type: the two choices of section 3.2. "fixed_small", σ² = β̃_t, is right if there were one picture
-    only; "fixed_large", σ² = β_t, if pictures were noise of unit variance.
+    variance_type: the two choices of section 3.2. "fixed_small", σ² = β̃_t, is right if there were one picture only;
+    "fixed_large", σ² = β_t, if pictures were noise of unit variance.
     """
 
     variance_type: str = "fixed_small"

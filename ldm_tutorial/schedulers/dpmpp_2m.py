@@ -22,7 +22,7 @@ class DPMSolverMultistepScheduler(VPScheduler):
     ------------------------  ----------------------------------------------------------------------
     x, x_next                 x̃_{t_{i-1}}, x̃_{t_i}
     alpha, sigma (_next)      α, σ at t_{i-1}, t_i: x = α x_0 + σ ε, here α = sqrt(ᾱ), σ = sqrt(1 - ᾱ)
-    lam, log_snr              λ = log(α / σ), half the logarithm of the signal-to-noise ratio; h_i = λ_{t_i} - λ_{t_{i-1}}
+    lam                       λ = log(α / σ), half the logit of ᾱ = α² = 1 - σ²; h_i = λ_{t_i} - λ_{t_{i-1}}
     r                         r_i = h_{i-1} / h_i
     x0, before[0]             x_θ(x̃_{t_{i-1}}, t_{i-1}), x_θ(x̃_{t_{i-2}}, t_{i-2})
     D                         D_i
@@ -52,9 +52,8 @@ class DPMSolverMultistepScheduler(VPScheduler):
     def spaced_timesteps(self, num_inference_steps: int) -> np.ndarray:
         """As in diffusers: the last of n + 1 evenly spaced timesteps is left out, since the last step leads to σ = 0."""
         n = whole_number("num_inference_steps", num_inference_steps, 1, self.num_train_timesteps)
-        if self.timestep_spacing == "trailing" or n in (1, self.num_train_timesteps):
-            return super().spaced_timesteps(n)
-        return super().spaced_timesteps(n + 1)[:-1]
+        left_out = 0 if self.timestep_spacing == "trailing" or n in (1, self.num_train_timesteps) else 1
+        return super().spaced_timesteps(n + left_out)[:n]
 
     def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
         super().set_timesteps(num_inference_steps, device)
@@ -85,7 +84,7 @@ class DPMSolverMultistepScheduler(VPScheduler):
         x0, _ = self.predict(model_output, x, self.alpha_bars[i].item())
         D = x0
         if before and i + 1 < len(self.timesteps):
-            lam_before, lam, lam_next = self.log_snr(i - 1), self.log_snr(i), self.log_snr(i + 1)
+            lam_before, lam, lam_next = (self.alpha_bars[i - 1 : i + 2].double().logit() / 2).tolist()
             r = (lam - lam_before) / (lam_next - lam)
             D = (1 + 1 / (2 * r)) * x0 - 1 / (2 * r) * before[0]
 
@@ -94,8 +93,3 @@ class DPMSolverMultistepScheduler(VPScheduler):
 
         self.keep(i, x0)
         return Step(x_next.to(dtype), x0.to(dtype))
-
-    def log_snr(self, i: int) -> float:
-        """λ = log(α / σ) at timestep i of the run."""
-        alpha_bar = self.alpha_bars[i].item()
-        return 0.5 * math.log(alpha_bar / (1 - alpha_bar))

@@ -28,10 +28,9 @@ class EulerDiscreteScheduler(VEScheduler):
 
     use_karras_sigmas: the levels of eq. 5; the model is then asked at timesteps with fractions.
 
-    s_churn > 0 makes it stochastic: each turn first raises x from t_i to t̂_i with new noise, then denoises it
-    from there. The model must see the raised x, so `step` raises x for the *next* turn, and `timesteps` are
-    those of t̂_i. (diffusers raises x after the model has looked: too much noise stays in.) A level that would
-    rise above all that the model was trained on is left alone.
+    s_churn > 0 makes it stochastic: each turn first raises x from t_i to t̂_i with new noise, then denoises it from there. The
+    model must see the raised x, so `step` raises x for the *next* turn, and `timesteps` are those of t̂_i. (diffusers raises x
+    after the model has looked: too much noise stays in.) A level that would rise above all of training's is left alone.
     """
 
     use_karras_sigmas: bool = False

@@ -20,8 +20,8 @@ class EulerAncestralDiscreteScheduler(VEScheduler):
     sigma_down             sigma_down               where Euler's step must land for it
     eta                    eta                      1: all that DDPM's posterior has; 0: Euler's method
 
-    σ_down² + σ_up² = σ_next²: independent noises add in variance. With eta = 1 this is DDPM, and with any eta
-    it is DDIM of that eta, written for x = x0 + σ ε.
+    σ_down² + σ_up² = σ_next²: independent noises add in variance. This is DDIM of the same eta, with eta = 1 DDPM, written
+    for x = x0 + σ ε.
     """
 
     eta: float = 1.0

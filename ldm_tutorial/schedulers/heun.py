@@ -20,7 +20,7 @@ class HeunDiscreteScheduler(VEScheduler):
     sigmas                t_0 ... t_N
     x, x_next             x_i, x_{i+1}
     x0                    D_θ(x; t)
-    d, d_next             d_i, d'_i
+    d_i, d                d_i, d'_i
 
     Every call of `step` is one evaluation. The first half of step i is asked at t_i and gives Euler's x_{i+1}; the second half is
     asked about that at t_{i+1}, and corrects it. So `timesteps` holds all but the first twice. The last step, to σ = 0, where

@@ -10,10 +10,8 @@ The forward process mixes a picture with noise (DDPM, arXiv:2006.11239, eq. 4):
     alphas_cumprod    ᾱ_t = Π (1 - β_s), s <= t     what is left of the picture's variance
     sigmas            σ_t = sqrt((1 - ᾱ_t) / ᾱ_t)   noise per unit of picture: EDM's noise level (2206.00364)
 
-Two traps. The DDIM paper writes α for what the DDPM paper calls ᾱ. And papers count t = 1 ... T where arrays
-count 0 ... T - 1, so that `alphas_cumprod[0]` is ᾱ_1: close to 1, but not 1.
-
-All in float32, as when Stable Diffusion was trained.
+Two traps. The DDIM paper writes α for what the DDPM paper calls ᾱ. And papers count t = 1 ... T where arrays count
+0 ... T - 1, so that `alphas_cumprod[0]` is ᾱ_1: not 1. All in float32, as when Stable Diffusion was trained.
 """
 
 import math
@@ -53,8 +51,8 @@ BETA_SCHEDULES = {  # by the names in a scheduler_config.json
 def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
     """The betas, (T,), changed so that the last timestep holds no picture. arXiv:2305.08891, Algorithm 1.
 
-    sqrt(ᾱ) is shifted to end at 0 and stretched to begin where it did. For models trained that way. Stable
-    Diffusion v1.5 was not: its sqrt(ᾱ_T) is 0.068, a trace of the picture that it has always been given.
+    sqrt(ᾱ) is shifted to end at 0 and stretched to begin where it did. For models trained that way: not Stable Diffusion
+    v1.5, whose sqrt(ᾱ_T) is 0.068, a trace of the picture.
     """
     sqrt_alpha_bar = (1 - betas).cumprod(0).sqrt()
     first, last = sqrt_alpha_bar[0].clone(), sqrt_alpha_bar[-1].clone()
