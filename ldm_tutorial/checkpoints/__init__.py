@@ -19,7 +19,7 @@ from ..config import AutoencoderConfig, StableDiffusionConfig
 from ..schedulers import DDIMScheduler, Scheduler
 from ..unet import UNet
 from ..vae import AutoencoderKL
-from .atomic import atomic_folder
+from .atomic import atomic_path
 from .compvis import read_file, write_file
 from .folder import PARTS, read_folder, read_network, write_folder, write_network
 from .hub import HubError, load_tokenizer, resolve
@@ -159,13 +159,13 @@ def save_checkpoint(model: Components | Mapping[str, Any] | Any, path: str | Pat
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, parts, dtype)
     else:
-        with atomic_folder(path) as folder:
+        with atomic_path(path, folder=True) as folder:
             write_folder(folder, parts, dtype, already_there=path)
     return path
 
 
 def save_component(network: nn.Module, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
     """Write a network to its own folder: its weights, and config.json if it is one of the three. Else as `save_checkpoint`."""
-    with atomic_folder(folder) as new:
+    with atomic_path(folder, folder=True) as new:
         write_network(new, network, dtype)
     return Path(folder)

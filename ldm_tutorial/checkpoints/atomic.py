@@ -9,7 +9,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 TOKENIZER_FILES = {"tokenizer.json", "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json"}
@@ -19,7 +19,9 @@ TOKENIZER_FILES = {"tokenizer.json", "vocab.json", "merges.txt", "special_tokens
 def atomic_path(path: str | Path, folder: bool = False) -> Iterator[Path]:
     """A new path beside `path` to write to; it becomes `path` when the block ends well, and is removed when it does not.
 
-    folder: see `atomic_folder`. Raises OSError if it could not be written (a full disk): `path` is then as it was before.
+    folder: make it a folder. Files of the old one that are not written again come along, unless others replace them
+    (`_is_replaced`); on Linux and macOS the two change places in one step.
+    Raises OSError if it could not be written (a full disk): `path` is then as it was before.
     """
     target = Path(os.path.realpath(path))  # through a link, so that the link stays one
     new = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
@@ -45,12 +47,6 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     """Make `path` a file of these bytes, in one go. Raises OSError as `atomic_path` does."""
     with atomic_path(path) as new:
         new.write_bytes(data)
-
-
-def atomic_folder(folder: str | Path) -> AbstractContextManager[Path]:
-    """The same for a folder. What was in the old one and not written again comes along, but for what has the same meaning
-    (`_is_replaced`). On Linux and macOS the two change places in one step."""
-    return atomic_path(folder, folder=True)
 
 
 def _take_along(old: Path, new: Path) -> None:

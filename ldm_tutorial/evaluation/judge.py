@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..checkpoints.atomic import atomic_folder
+from ..checkpoints.atomic import atomic_path
 from ..checkpoints.folder import read_json, write_json
 from ..checkpoints.tensors import CheckpointError, load_weights, read_tensors, write_tensors
 from ..data import EmojiEntry
@@ -160,7 +160,7 @@ def accuracy(judge: Judge, pictures: Tensor, subjects: Tensor, styles: Tensor) -
 
 def save_judge(judge: Judge, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
     """Weights and names into a folder, in one go. Raises OSError, as `checkpoints.save_component` does."""
-    with atomic_folder(folder) as new:
+    with atomic_path(folder, folder=True) as new:
         write_json(new / "config.json", asdict(judge.config))
         write_tensors(new / WEIGHTS, judge.state_dict(), dtype)
     return Path(folder)
