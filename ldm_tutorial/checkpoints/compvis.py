@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ..config import SD15, AutoencoderConfig, CLIPTextConfig, UNetConfig
 from .atomic import atomic_path
-from .folder import BAD_CONFIG, PARTS, build, read_scheduler, read_tokenizer, save_tokenizer, usual_name
+from .folder import BAD_CONFIG, OLD_NAMES, PARTS, build, read_scheduler, read_tokenizer, save_tokenizer, usual_name
 from .tensors import CheckpointError, load_weights, read_tensors, write_tensors
 
 METADATA = "ldm_tutorial"  # our entry, in JSON: the config.json of each network, "scheduler" and "tokenizer"
@@ -90,7 +90,7 @@ CONVOLUTIONS = re.compile(r"first_stage_model\.\w+coder\.mid\.attn_1\.(q|k|v|pro
 
 # Other spellings of names in real files: the autoencoder's attention as in diffusers, now and before 2023; a text encoder
 # without its outer modules, as transformers 5 and some trainers save it.
-SPELLINGS_OF_ATTENTION = LAYERS["vae"] | {"query": "q", "key": "k", "value": "v", "proj_attn": "proj_out"}
+SPELLINGS_OF_ATTENTION = LAYERS["vae"] | {old: LAYERS["vae"][new] for old, new in OLD_NAMES.items()}
 TEXT_ENCODER = re.compile(r"cond_stage_model\.(transformer\.)?(text_model\.)?(?=(embeddings|encoder|final_layer_norm)\.)")
 
 # What such files hold besides the weights, and nothing here needs.
@@ -183,13 +183,14 @@ def to_ldm(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 
 
 def config_of(part: str, tensors: Mapping[str, Tensor]) -> Any:
-    """The configuration that one network must have had, from names and shapes.
+    """The configuration that one network must have had, from the `canonical` names and the shapes in a file.
 
     What no shape tells is Stable Diffusion's: eight heads in the U-Net, heads of 64 channels in the text encoder, groups of
     32 channels. The latent scale is v1's, unless the file holds one.
     Raises LookupError if a tensor that every such file has is not there, ValueError if the sizes do not go together.
     """
-    shapes = {canonical(name).removeprefix(PREFIX[part]): tuple(tensor.shape) for name, tensor in tensors.items()}
+    tensors = {name.removeprefix(PREFIX[part]): tensor for name, tensor in tensors.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     sizes: dict[str, Any] = {field: shapes[name][dimension] for field, (name, dimension) in SIZES[part].items()}
 
     def count(pattern: str) -> int:
@@ -214,25 +215,21 @@ def config_of(part: str, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def read_file(
-    path: Path,
-    device: torch.device,
-    dtype: torch.dtype,
-    parts: Sequence[str] = tuple(PARTS),
-    configs: Mapping[str, Any] | None = None,
+    path: Path, device: torch.device, dtype: torch.dtype, parts: Sequence[str], configs: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """These networks, and what makes "tokenizer" and "scheduler" if the file holds them. An autoencoder may be alone in it.
 
-    configs: of the networks; None: as the metadata, or else names and shapes, tell. Raises FileNotFoundError, CheckpointError.
+    configs: of the networks; else as the metadata, or names and shapes, tell. Raises FileNotFoundError, CheckpointError.
     """
     tensors, metadata = read_tensors(path)
     for start, kind in FOREIGN.items():
         if any(name.startswith(start) for name in tensors):
             raise CheckpointError(f"{path} is of another kind, {kind}; only Stable Diffusion v1 models can be loaded")
     outer = PREFIX["vae"] if list(parts) == ["vae"] and not any(n.startswith(PREFIX["vae"]) for n in tensors) else ""
+    official = {name: canonical(outer + name) for name in tensors}
     others = tuple(prefix for part, prefix in PREFIX.items() if part not in parts)
-    weights = {name: t for name, t in tensors.items() if not (is_extra(name) or (outer + name).startswith(others))}
-    of_part = {part: {n: t for n, t in weights.items() if canonical(outer + n).startswith(PREFIX[part])} for part in parts}
-    absent = [part for part in parts if not of_part[part]]
+    weights = {n: t for n, t in tensors.items() if not (is_extra(official[n]) or official[n].startswith(others))}
+    absent = [part for part in parts if not any(official[name].startswith(PREFIX[part]) for name in weights)]
     if absent:
         hint = "; a file of one network is read as part of a diffusers folder" if len(absent) == len(PARTS) else ""
         hint = "; the argument vae takes the path of one, a file or a folder" if absent == ["vae"] else hint
@@ -245,22 +242,20 @@ def read_file(
     if not isinstance(stated, dict) or not all(isinstance(value, dict) for value in stated.values()):
         raise CheckpointError(f"{path}: the metadata {METADATA!r} are not what `save_checkpoint` writes")
     try:
-        known = {part: PARTS[part].config.from_dict(stated[part]) for part in parts if part in stated} | dict(configs or {})
-        scale = {name: tensor for name, tensor in tensors.items() if name == "scale_factor"}
-        known |= {part: config_of(part, of_part[part] | scale) for part in parts if part not in known}
+        known = {part: PARTS[part].config.from_dict(stated[part]) for part in parts if part in stated} | (configs or {})
+        by_name = {official[name]: tensor for name, tensor in tensors.items()}
+        known |= {part: config_of(part, by_name) for part in parts if part not in known}
     except LookupError:
         known = {part: getattr(SD15, part) for part in parts}  # too little is there to tell: `load_weights` will say what
     except BAD_CONFIG as error:
         raise CheckpointError(f"{path}: {error}") from error
-
-    def spell(name: str) -> str:
-        if (outer + name).startswith(PREFIX["vae"]):  # perhaps in diffusers' names
-            name = ldm_name("vae", str(usual_name("vae", (outer + name).removeprefix(PREFIX["vae"]))), known["vae"])
-        return canonical(name)
-
+    for name in weights:
+        inner = official[name].removeprefix(PREFIX["vae"])
+        if inner != official[name]:  # perhaps in diffusers' names
+            official[name] = ldm_name("vae", usual_name("vae", inner), known["vae"])
     networks = {part: build(path, part, known[part]) for part in parts}
     names = {ldm_name(part, ours, known[part]): f"{part}.{ours}" for part in parts for ours in networks[part].state_dict()}
-    load_weights(nn.ModuleDict(networks), weights, path, device, dtype, spell, names)
+    load_weights(nn.ModuleDict(networks), weights, path, device, dtype, official, names)
     if "scheduler" in stated:
         networks["scheduler"] = partial(read_scheduler, path, stated["scheduler"])
     if "tokenizer" in stated and "text_encoder" in parts:

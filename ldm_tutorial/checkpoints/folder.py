@@ -68,7 +68,7 @@ def build(source: object, part: str, config: Any) -> Any:
 # ---- reading: each raises FileNotFoundError for what is not there, CheckpointError for what is wrong
 
 
-def read_folder(folder: Path, device: torch.device, dtype: torch.dtype, parts: Sequence[str] = tuple(PARTS)) -> dict[str, Any]:
+def read_folder(folder: Path, device: torch.device, dtype: torch.dtype, parts: Sequence[str]) -> dict[str, Any]:
     """These networks, and what makes "tokenizer" and "scheduler" if they are there."""
     for part in parts:
         if not (folder / part / "config.json").is_file():
@@ -107,16 +107,15 @@ def read_network(folder: Path, part: str, device: torch.device | str, dtype: tor
         if tensors.keys() & piece.keys():
             raise CheckpointError(f"{file} repeats tensors of another file of {folder}")
         tensors |= piece
+    usual = {name: usual_name(part, name) for name in tensors if not name.endswith("embeddings.position_ids")}  # 0 ... 76
     source = files[0] if len(files) == 1 else folder
-    load_weights(network, tensors, source, device, dtype, lambda name: usual_name(part, name))
+    load_weights(network, {name: tensors[name] for name in usual}, source, device, dtype, usual)
     return network
 
 
-def usual_name(part: str, name: str) -> str | None:
-    """Our name of a tensor in a file of diffusers or transformers, of any year; None for what is no weight."""
+def usual_name(part: str, name: str) -> str:
+    """Our name of a tensor in a file of diffusers or transformers, of any year."""
     if part == "text_encoder":
-        if name.endswith("embeddings.position_ids"):  # the numbers 0 ... 76
-            return None
         return name if name.startswith("text_model.") else "text_model." + name  # transformers 5 leaves it out
     for old, new in OLD_NAMES.items() if part == "vae" and ".attentions." in name else ():
         name = name.replace(f".{old}.", f".{new}.")

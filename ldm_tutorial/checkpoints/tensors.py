@@ -9,7 +9,7 @@ import re
 import sys
 import zipfile
 from _compat_pickle import IMPORT_MAPPING
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -122,46 +122,44 @@ def load_weights(
     source: object,
     device: torch.device | str,
     dtype: torch.dtype,
-    spell: Callable[[str], str | None] = str,
-    names: Mapping[str, str] | None = None,
+    usual_names: Mapping[str, str] | None = None,
+    our_names: Mapping[str, str] | None = None,
 ) -> None:
     """Make these tensors the network's parameters, each used exactly once, without a copy where device and dtype are right.
 
-    spell: from a name in the file to its usual one there, None for what is not needed. names: from the usual name to the
-    network's own, where they differ. A matrix may be a 1x1 convolution, and the other way round: the numbers are the same.
+    usual_names: from a name in the file to its usual one there. our_names: from the usual name to the network's own. Both only
+    where they differ. A matrix may be a 1x1 convolution, and the other way round: the numbers are the same.
     Raises CheckpointError for tensors missing, left over, there twice, of another shape or not finite, as the file names them.
     """
     expected = network.state_dict()
-    names = {name: name for name in expected} if names is None else names
+    our_names = our_names or {name: name for name in expected}
     found: dict[str, str] = {}  # usual name -> name in the file
     for name in tensors:
-        usual = spell(name)
+        usual = usual_names[name] if usual_names else name
         if usual in found:
             raise CheckpointError(f"{source} holds one tensor twice, as {found[usual]} and as {name}")
-        if usual is not None:
-            found[usual] = name
+        found[usual] = name
 
     def shape(tensor: Tensor) -> tuple[int, ...]:
         return tuple(tensor.shape[:2] if tensor.shape[2:] == (1, 1) else tensor.shape)
 
-    pairs = {
-        found[usual]: (shape(tensors[found[usual]]), shape(expected[ours])) for usual, ours in names.items() if usual in found
-    }
+    origin = {ours: found[usual] for usual, ours in our_names.items() if usual in found}  # our name -> name in the file
+    shapes = [(name, shape(tensors[name]), shape(expected[ours])) for ours, name in origin.items()]
     problems = {
-        "missing": [usual for usual in names if usual not in found],
-        "unexpected": [name for usual, name in found.items() if usual not in names],
-        "of another shape": [f"{name} {a} instead of {b}" for name, (a, b) in pairs.items() if a != b],
+        "missing": [usual for usual in our_names if usual not in found],
+        "unexpected": [name for usual, name in found.items() if usual not in our_names],
+        "of another shape": [f"{name} {theirs} instead of {ours}" for name, theirs, ours in shapes if theirs != ours],
     }
     lines = [f"\n  {len(n)} {kind}: {', '.join(n[:10])}{', ...' if len(n) > 10 else ''}" for kind, n in problems.items() if n]
     if lines:
         raise CheckpointError(f"{source} does not fit the network of {len(expected)} tensors{''.join(lines)}")
-    loaded = {ours: tensors[found[usual]].detach().reshape(expected[ours].shape) for usual, ours in names.items()}
-    loaded = {name: t.to(device, dtype if t.is_floating_point() else t.dtype) for name, t in loaded.items()}
+    loaded = {ours: tensors[name].detach().reshape(expected[ours].shape) for ours, name in origin.items()}
+    loaded = {ours: t.to(device, dtype if t.is_floating_point() else t.dtype) for ours, t in loaded.items()}
     sums = torch.stack([tensor.sum().float() for tensor in loaded.values()])  # not finite as soon as one number is not
-    for usual, finite in zip(names, sums.isfinite().tolist()):
-        if not finite and not loaded[names[usual]].isfinite().all():
-            problem = f"goes beyond {dtype}" if tensors[found[usual]].float().isfinite().all() else "is damaged"
-            raise CheckpointError(f"{source}: {found[usual]} {problem}: it holds numbers that are not finite")
+    for (ours, name), finite in zip(origin.items(), sums.isfinite().tolist()):
+        if not finite and not loaded[ours].isfinite().all():
+            problem = f"goes beyond {dtype}" if tensors[name].float().isfinite().all() else "is damaged"
+            raise CheckpointError(f"{source}: {name} {problem}: it holds numbers that are not finite")
     network.load_state_dict(loaded, assign=True)
 
 
