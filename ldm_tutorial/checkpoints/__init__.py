@@ -82,10 +82,8 @@ def load_checkpoint(path: str | Path, device: Device = None, dtype: DType = None
     vae: another autoencoder than the model's own, a path as for `load_vae`.
 
     A single file has no scheduler, and no tokenizer, unless `save_checkpoint` wrote it: they are None.
-
-    Raises:
-        FileNotFoundError: the path, or a file that belongs there, does not exist.
-        CheckpointError (a ValueError): a file is damaged, of another kind of model, or does not fit the network.
+    Raises FileNotFoundError if the path, or a file that belongs there, does not exist, CheckpointError (a ValueError) for a file
+    that is damaged, of another kind of model, or does not fit the network.
     """
     path, *how = _checked(path, device, dtype)
     parts = (read_folder if path.is_dir() else read_file)(path, *how, [part for part in PARTS if part != "vae" or vae is None])
@@ -133,10 +131,8 @@ def save_checkpoint(model: Components | Mapping[str, Any] | Any, path: str | Pat
     dtype: of the weights in the file; None keeps that of the networks.
 
     What was at `path` is replaced when all is written, and not before. Other files in a folder stay.
-
-    Raises:
-        OSError: it could not be written (a full disk); nothing was changed.
-        ValueError: `model` or `path` is of the wrong kind, or a weight is too large for `dtype`.
+    Raises OSError if it could not be written (a full disk): nothing was changed. Raises ValueError if `model` or `path` is of
+    the wrong kind, or a weight too large for `dtype`.
     """
     path, names = Path(path), (*PARTS, "tokenizer", "scheduler")
     parts = dict(model) if isinstance(model, Mapping) else {name: getattr(model, name, None) for name in names}

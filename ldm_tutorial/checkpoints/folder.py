@@ -199,35 +199,32 @@ def write_network(folder: Path, network: nn.Module, dtype: torch.dtype | None) -
 
 def write_folder(folder: Path, parts: Mapping[str, Any], dtype: torch.dtype | None, already_there: Path) -> None:
     """All `parts` (networks, "tokenizer", "scheduler") and a model_index.json, which also names those in `already_there`."""
+    for name, part in parts.items():
+        (folder / name).mkdir()
+        if name in PARTS:
+            write_network(folder / name, part, dtype)
+        elif name == "tokenizer":
+            write_tokenizer(folder / name, part)
+        else:
+            write_json(folder / name / "scheduler_config.json", part.to_config())
+    place = {name: (folder if name in parts else already_there) / name for name in (*PARTS, "tokenizer", "scheduler")}
     index: dict[str, Any] = {"_class_name": PIPELINE, "requires_safety_checker": False}
-    for name in ("safety_checker", "feature_extractor", "image_encoder", *PARTS, "tokenizer", "scheduler"):
-        if name in parts:
-            (folder / name).mkdir()
-        if name in PARTS.keys() & parts.keys():
-            write_network(folder / name, parts[name], dtype)
-        elif name == "tokenizer" and name in parts:
-            write_tokenizer(folder / name, parts[name])
-        elif name in parts:
-            write_json(folder / name / "scheduler_config.json", parts[name].to_config())
-        place = (folder if name in parts else already_there) / name
-        kind, settings, index[name] = PARTS.get(name), place / "scheduler_config.json", [None, None]
-        if kind and (place / "config.json").is_file():
-            index[name] = [kind.library, kind.class_name]
-        elif name == "tokenizer" and holds_tokenizer(place):
-            index[name] = ["transformers", "CLIPTokenizer"]
-        elif name == "scheduler" and settings.is_file():
-            index[name] = ["diffusers", read_json(settings).get("_class_name")]
+    index |= dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder", *place), [None, None])
+    index |= {name: [kind.library, kind.class_name] for name, kind in PARTS.items() if (place[name] / "config.json").is_file()}
+    if holds_tokenizer(place["tokenizer"]):
+        index["tokenizer"] = ["transformers", "CLIPTokenizer"]
+    if (place["scheduler"] / "scheduler_config.json").is_file():
+        index["scheduler"] = ["diffusers", read_json(place["scheduler"] / "scheduler_config.json").get("_class_name")]
     write_json(folder / "model_index.json", index)
 
 
 def write_tokenizer(folder: Path, tokenizer: CLIPTokenizer) -> None:
     """In today's format, tokenizer.json, and in that of transformers 4, vocab.json and merges.txt."""
     save_tokenizer(folder, tokenizer)
-    if (folder / "tokenizer.json").is_file():
-        model = read_json(folder / "tokenizer.json")["model"]
-        merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
-        write_json(folder / "vocab.json", model["vocab"])
-        (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
+    model = read_json(folder / "tokenizer.json")["model"]
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    write_json(folder / "vocab.json", model["vocab"])
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
 
 
 def save_tokenizer(folder: Path, tokenizer: CLIPTokenizer) -> None:

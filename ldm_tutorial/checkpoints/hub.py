@@ -37,11 +37,8 @@ def resolve(name_or_path: str | Path, revision: str | None = None) -> Path:
 
     A model of the hub is looked for in `LDM_WEIGHTS_DIR` first, and downloaded into the hub's cache otherwise. A known one that
     is in the cache already is not asked for again: its revision is fixed, so that it cannot have changed.
-
-    Raises:
-        FileNotFoundError: a path that does not exist.
-        ValueError: neither a path, nor a name that is known, nor of the form of a hub id.
-        HubError (an OSError): the hub could not be reached, or does not have it.
+    Raises FileNotFoundError for a path that does not exist, ValueError for what is neither a path, a known name nor of the form
+    of a hub id, HubError (an OSError) if the hub could not be reached or does not have it.
     """
     name = str(name_or_path)
     if isinstance(name_or_path, str) and name in KNOWN:
@@ -74,13 +71,12 @@ def load_tokenizer(checkpoint: str | Path, vocab_size: int | None = None) -> CLI
     """The tokenizer of a file or folder that holds none: from a folder `tokenizer` beside the file, from `LDM_WEIGHTS_DIR`, or
     Stable Diffusion v1.5's from the hub.
 
-    Raises:
-        HubError (an OSError): there is none, and the hub could not be reached.
-        CheckpointError (a ValueError): it is damaged, or has not `vocab_size` entries.
+    Raises HubError (an OSError) if there is none and the hub could not be reached, CheckpointError (a ValueError) if it is
+    damaged or has not `vocab_size` entries.
     """
-    folder, model = find_tokenizer(checkpoint), KNOWN["sd15"]
+    model = KNOWN["sd15"]
     try:
-        folder = folder or _snapshot(model.repo_id, model.revision, TOKENIZER) / "tokenizer"
+        folder = find_tokenizer(checkpoint) or _snapshot(model.repo_id, model.revision, TOKENIZER) / "tokenizer"
     except HubError as error:
         places = list(map(str, _tokenizers(checkpoint)))
         raise HubError(
