@@ -7,6 +7,7 @@ is no second copy. Every tensor of a file must be used exactly once. Nothing is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -60,12 +61,10 @@ class Components:
         self.unet, self.vae, self.text_encoder, self.tokenizer = unet, vae, text_encoder, tokenizer
         self._scheduler = scheduler
 
-    @property
+    @cached_property
     def scheduler(self) -> Scheduler | None:
         """The model's own. Raises CheckpointError if the settings in its file cannot be used; its networks can, all the same."""
-        if self._scheduler is not None and not isinstance(self._scheduler, Scheduler):
-            self._scheduler = self._scheduler()
-        return self._scheduler
+        return self._scheduler if isinstance(self._scheduler, Scheduler | None) else self._scheduler()
 
     @property
     def config(self) -> StableDiffusionConfig:

@@ -105,9 +105,11 @@ SPELLINGS = {
 def test_other_spellings_of_a_file_are_the_same_model(v1, tmp_path, same_weights, spelling):
     model, tensors = v1
     changed = dict(SPELLINGS[spelling](name, tensor) for name, tensor in tensors.items())
-    loaded = load_checkpoint(written(changed, tmp_path / "v1.safetensors"))
+    path = written(changed, tmp_path / "v1.safetensors")
+    loaded = load_checkpoint(path)
     same_weights(model, loaded)
     assert loaded.config == model.config
+    assert equal(load_vae(path), model.vae)
 
 
 def test_an_autoencoder_in_diffusers_names_within_a_whole_file(v1, tmp_path, same_weights):
