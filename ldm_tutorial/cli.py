@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "ldm-tutorial"
 FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
-TRAININGS = {  # its module, and what it trains
+PARTS_TO_TRAIN = {  # its module, and what it trains
     "clip": ("training.clip", "the text encoder, and the image tower that it is trained with"),
     "autoencoder": ("training.autoencoder", "the autoencoder, from pictures to latents and back"),
     "unet": ("training.diffusion", "the U-Net, which predicts the noise in the autoencoder's latents"),
@@ -41,6 +41,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"allow_abbrev": False, **kwargs})
 
     def error(self, message: str) -> NoReturn:
+        """Exit with code 2 after one line."""
         if message.startswith("unrecognized arguments") and not message.split()[2].startswith("-"):
             message += "; a prompt of several words needs quotes"
         self.exit(2, f"{PROGRAM}: error: {message} (see {self.prog} --help)\n")
@@ -154,7 +155,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
     command = add_command(commands, "train", "train a part of the emoji model, or the judge that measures it")
     parts = command.add_subparsers(title="parts, in this order", metavar="PART", required=True)
-    for name, (module, what) in TRAININGS.items():
+    for name, (module, what) in PARTS_TO_TRAIN.items():
         part = add_command(parts, name, f"train {what}")
         if "train" in argv and name in argv:  # only then its module is needed
             training = importlib.import_module(f"{__package__}.{module}")
@@ -292,6 +293,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
+    """`ldm-tutorial export`: the model as ONNX files, for the page of web/ and other runtimes."""
     from .data.dataset import STYLES, EmojiDataset, with_article
     from .export import export_model
     from .pipeline import load_pipeline

@@ -151,19 +151,6 @@ def test_no_two_modules_import_each_other():
         visit(name)
 
 
-# What still has the name of something else, and should not: the list only ever gets shorter.
-STILL_TWICE = {
-    "PARTS",
-    "Run",
-    "SPLITS",
-    "TRAININGS",
-    "likeness",
-    "reconstruct",
-    "save_sheet",
-    "tokenize",
-}
-
-
 def names_defined_twice() -> dict[str, list[str]]:
     places = defaultdict(list)
     for module, tree in modules().items():
@@ -172,14 +159,9 @@ def names_defined_twice() -> dict[str, list[str]]:
     return {name: found for name, found in places.items() if len(found) > 1}
 
 
-def test_no_further_public_name_is_defined_twice():
-    twice = {name: found for name, found in names_defined_twice().items() if name not in STILL_TWICE}
-    assert not twice, "\n".join(f"{name}: {', '.join(found)}" for name, found in sorted(twice.items()))
-
-
-@pytest.mark.xfail(reason="those of STILL_TWICE; with the last of them this mark, the list and the test above go", strict=True)
 def test_no_public_name_is_defined_twice():
-    assert not names_defined_twice()
+    twice = names_defined_twice()
+    assert not twice, "\n".join(f"{name}: {', '.join(found)}" for name, found in sorted(twice.items()))
 
 
 def undocumented(tree: ast.Module, documented_in_bases: dict[str, set[str]]) -> list[str]:
@@ -223,11 +205,7 @@ def documented_in_bases() -> dict[str, set[str]]:
     return defaultdict(set, {name: collect(name) for name in list(bases)})
 
 
-NOT_YET = {"schedulers", "training", "evaluation", "cli"}
-not_yet = pytest.mark.xfail(reason="docstrings are still missing in this room", strict=True)
-
-
-@pytest.mark.parametrize("room", [pytest.param(room, marks=not_yet if room in NOT_YET else ()) for room in FLOORS])
+@pytest.mark.parametrize("room", FLOORS)
 def test_every_public_definition_has_a_docstring(room):
     found = {
         name: missing

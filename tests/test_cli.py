@@ -320,15 +320,15 @@ def test_train_hands_over_to_the_training(ldm_tutorial, monkeypatch):
     training, seen = types.ModuleType("training"), []
     training.add_arguments = lambda parser: parser.add_argument("--steps", type=int, default=7)
     training.main = lambda args: seen.append(args.steps)
-    for name, (module, _) in cli.TRAININGS.items():
+    for name, (module, _) in cli.PARTS_TO_TRAIN.items():
         monkeypatch.setitem(sys.modules, f"ldm_tutorial.{module}", training)
         assert ldm_tutorial("train", name, "--steps", 3)[0] == 0
     assert ldm_tutorial("train", "clip")[0] == 0
-    assert seen == [3] * len(cli.TRAININGS) + [7]
+    assert seen == [3] * len(cli.PARTS_TO_TRAIN) + [7]
     assert ldm_tutorial("train", "clip", "--stepz", 3)[0] == 2
 
 
-@pytest.mark.parametrize("name", cli.TRAININGS)
+@pytest.mark.parametrize("name", cli.PARTS_TO_TRAIN)
 def test_each_training_has_its_own_help(ldm_tutorial, name):
     code, out, _ = ldm_tutorial("train", name, "--help")
     assert code == 0

@@ -57,6 +57,7 @@ class WayBack:
         return [replace(question.request, guidance=guidance) for question in self.questions]
 
     def requests(self) -> list[Request]:
+        """The pictures that are drawn from noise, at each guidance scale."""
         return [request for scale in self.guidance for request in self.from_noise(scale)]
 
     def table(self, pipe: StableDiffusion, real: Tensor, decoded: Tensor, drawn: DrawnPictures, progress: bool = False) -> Table:

@@ -12,7 +12,7 @@ import torch
 from ..data import STYLES, EmojiDataset
 from ..images import save_image, to_unit_range
 from ..training.compute import Compute
-from ..training.loop import Run, add_common_arguments, batch_indices, learning_rate, set_learning_rate, step_generator
+from ..training.loop import TrainingRun, add_common_arguments, batch_indices, learning_rate, set_learning_rate, step_generator
 from ..training.sheets import contact_sheet
 from .distortions import distort, distort_levels, levels_of
 from .judge import Judge, JudgeConfig, accuracy, judge_loss, look, right_answers, save_judge
@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> None:
     optimizer = torch.optim.AdamW(judge.parameters(), weight_decay=0.05)
     name = "judge-without-held-out" if args.without_held_out else "judge"
     state = {"model": judge, "optimizer": optimizer, **compute.state}
-    run = Run(args.folder / "training" / name, state, args.steps, compute.is_main, args.save_every)
+    run = TrainingRun(args.folder / "training" / name, state, args.steps, compute.is_main, args.save_every)
 
     for step in run.steps():
         indices = batch_indices(len(data), args.batch_size, step, args.seed)[mine]

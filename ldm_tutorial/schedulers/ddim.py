@@ -34,6 +34,7 @@ class DDIMScheduler(VPScheduler):
 
     @property
     def final_alpha_bar(self) -> float:
+        """ᾱ where the last step ends: v1.5 stops at that of the first training timestep, not at 1."""
         return 1.0 if self.set_alpha_to_one else self.alphas_cumprod[0].item()
 
     def step(self, model_output: Tensor, t: Tensor | float, x: Tensor, generator: Generators = None) -> Step:

@@ -24,6 +24,7 @@ class VPScheduler(Scheduler):
 
     @property
     def final_alpha_bar(self) -> float:
+        """ᾱ where the last step ends: 1, a picture without noise."""
         return 1.0
 
     def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:

@@ -12,7 +12,7 @@ def jitter(pictures: Tensor, generator: torch.Generator, shift: float = 0.06, sc
 
     (b, 3, h, w) in [-1, 1] -> the same. `shift` and `scale` are the largest changes, as parts of the picture's side.
     """
-    return move(pictures, random_moves(len(pictures), generator, shift, scale, flip))
+    return shift_and_scale(pictures, random_moves(len(pictures), generator, shift, scale, flip))
 
 
 def random_moves(count: int, generator: torch.Generator, shift: float = 0.06, scale: float = 0.08, flip: bool = True) -> Tensor:
@@ -25,7 +25,7 @@ def random_moves(count: int, generator: torch.Generator, shift: float = 0.06, sc
     return moves
 
 
-def move(pictures: Tensor, moves: Tensor) -> Tensor:
+def shift_and_scale(pictures: Tensor, moves: Tensor) -> Tensor:
     """Each picture under its affine map: (b, 3, h, w) in [-1, 1], (b, 2, 3) -> (b, 3, h, w)"""
     grid = F.affine_grid(moves.to(pictures), list(pictures.shape), align_corners=False)  # (b, h, w, 2)
     return F.grid_sample(pictures - 1, grid, mode="bilinear", align_corners=False) + 1  # zeros outside become white

@@ -17,11 +17,19 @@ from ..config import EMOJI
 from ..data import EmojiDataset
 from ..images import save_image, to_unit_range
 from ..vae import AutoencoderKL, DiagonalGaussian
-from .augment import move, random_moves
+from .augment import random_moves, shift_and_scale
 from .clip import load_clip
 from .compute import Compute
 from .discriminator import PatchDiscriminator, adaptive_weight, hinge_loss
-from .loop import Run, add_common_arguments, add_start_from, batch_indices, learning_rate, set_learning_rate, step_generator
+from .loop import (
+    TrainingRun,
+    add_common_arguments,
+    add_start_from,
+    batch_indices,
+    learning_rate,
+    set_learning_rate,
+    step_generator,
+)
 from .perceptual import VGG16, PerceptualLoss, read_lpips_heads
 from .sheets import contact_sheet
 
@@ -57,7 +65,7 @@ def load_perceptual_loss(args: argparse.Namespace) -> PerceptualLoss:
     return PerceptualLoss(load_clip(args.folder).image_tower)
 
 
-def latent_shape(model: AutoencoderKL, pictures: Tensor) -> tuple[int, ...]:
+def shape_of_latents(model: AutoencoderKL, pictures: Tensor) -> tuple[int, ...]:
     """The shape of these pictures' latents: (b, 3, h, w) -> (b, 4, h / f, w / f)"""
     f, (b, _, h, w) = model.config.downsampling, pictures.shape
     return b, model.config.latent_channels, h // f, w // f
@@ -109,15 +117,15 @@ def main(args: argparse.Namespace) -> None:
     d_optimizer = torch.optim.AdamW(discriminator.parameters(), betas=(0.5, 0.9), weight_decay=0.0)
     perceptual = load_perceptual_loss(args).to(compute.device)
     state = {"model": model, "optimizer": optimizer, "discriminator": discriminator, "d_optimizer": d_optimizer, **compute.state}
-    run = Run(args.folder / "training" / "autoencoder", state, args.steps, compute.is_main, args.save_every)
+    run = TrainingRun(args.folder / "training" / "autoencoder", state, args.steps, compute.is_main, args.save_every)
 
     for step in run.steps():
         generator = step_generator(args.seed, step)  # the same numbers in all processes
         indices = batch_indices(len(everything), args.batch_size, step, args.seed)
         moves = random_moves(len(indices), generator)
-        noise = torch.randn(latent_shape(model, everything[: len(indices)]), generator=generator)
+        noise = torch.randn(shape_of_latents(model, everything[: len(indices)]), generator=generator)
         pictures = to_unit_range(everything[compute.put(indices[mine])])  # (b, 3, h, w)
-        pictures = move(pictures, compute.put(moves[mine]))
+        pictures = shift_and_scale(pictures, compute.put(moves[mine]))
         rate = learning_rate(step, args.steps, args.learning_rate)
         adversarial = step >= args.gan_start * args.steps
 

@@ -19,9 +19,17 @@ from ..clip import CLIP
 from ..config import EMOJI
 from ..data import EmojiDataset
 from ..images import to_unit_range
-from .augment import move, random_moves
+from .augment import random_moves, shift_and_scale
 from .compute import Compute
-from .loop import Run, add_common_arguments, add_start_from, batch_indices, learning_rate, set_learning_rate, step_generator
+from .loop import (
+    TrainingRun,
+    add_common_arguments,
+    add_start_from,
+    batch_indices,
+    learning_rate,
+    set_learning_rate,
+    step_generator,
+)
 from .tokenizer import train_tokenizer
 
 
@@ -97,7 +105,7 @@ def main(args: argparse.Namespace) -> None:
     model = compute.share_statistics(model).to(compute.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1, betas=(0.9, 0.98))
     state = {"model": model, "optimizer": optimizer, **compute.state}
-    run = Run(args.folder / "training" / "clip", state, args.steps, compute.is_main, args.save_every)
+    run = TrainingRun(args.folder / "training" / "clip", state, args.steps, compute.is_main, args.save_every)
 
     for step in run.steps():
         generator = step_generator(args.seed, step)  # the same numbers in all processes
@@ -105,7 +113,7 @@ def main(args: argparse.Namespace) -> None:
         moves = random_moves(len(indices), generator)
         input_ids = tokenize_captions(tokenizer, choose_captions([captions[i] for i in indices.tolist()], generator))
         pictures = to_unit_range(everything[compute.put(indices[mine])])  # (b, 3, h, w)
-        pictures = move(pictures, compute.put(moves[mine]))
+        pictures = shift_and_scale(pictures, compute.put(moves[mine]))
 
         with compute.autocast():
             images, texts = model.encode_image(pictures), model.encode_text(compute.put(input_ids[mine]))  # (b, d) each

@@ -151,6 +151,7 @@ class SumOverProcesses(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Every process has used the sum: the gradients of all of them, added up."""
         total = gradient.contiguous().clone()
         dist.all_reduce(total)
         return total

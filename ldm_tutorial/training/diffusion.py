@@ -25,7 +25,15 @@ from ..unet import UNet
 from ..vae import AutoencoderKL, DiagonalGaussian
 from .compute import Compute
 from .ema import EMA
-from .loop import Run, add_common_arguments, add_start_from, batch_indices, learning_rate, set_learning_rate, step_generator
+from .loop import (
+    TrainingRun,
+    add_common_arguments,
+    add_start_from,
+    batch_indices,
+    learning_rate,
+    set_learning_rate,
+    step_generator,
+)
 from .recipes import RecipeObjective, add_recipe_arguments, recipe_of
 from .sheets import contact_sheet
 
@@ -108,7 +116,7 @@ def main(args: argparse.Namespace) -> None:
     fused = compute.device.type != "mps"  # torch knows it there from 2.5 on
     optimizer = torch.optim.AdamW(unet.parameters(), betas=(0.9, 0.99), weight_decay=0.01, fused=fused)
     state = {"unet": unet, "optimizer": optimizer, "ema": ema, **compute.state}
-    run = Run(args.folder / "training" / "unet", state, args.steps, compute.is_main, args.save_every)
+    run = TrainingRun(args.folder / "training" / "unet", state, args.steps, compute.is_main, args.save_every)
     kernels = attention_kernels(compute.device)
 
     for step in run.steps():

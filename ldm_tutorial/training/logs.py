@@ -1,4 +1,4 @@
-"""The logs of the trainings as columns of numbers, to plot and to compare with: `loop.Run.log` wrote them."""
+"""The logs of the trainings as columns of numbers, to plot and to compare with: `loop.TrainingRun.log` wrote them."""
 
 from __future__ import annotations
 

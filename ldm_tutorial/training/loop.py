@@ -56,7 +56,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
         group["lr"] = value
 
 
-class Run:
+class TrainingRun:
     """The folder of one training: `state.pt` to resume from, `log.jsonl` with a line every so often, `samples/`.
 
     `state` names everything that a step changes (models, optimizers, averages): whatever has `state_dict`.

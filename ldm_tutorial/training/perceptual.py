@@ -25,7 +25,8 @@ class PerceptualLoss(nn.Module):
         self.heads = heads
 
     def train(self, mode: bool = True) -> PerceptualLoss:
-        return super().train(False)  # the backbone is a fixed yardstick
+        """Stay in eval mode: the backbone does not learn, it measures."""
+        return super().train(False)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         total = torch.zeros(len(x), device=x.device)

@@ -25,7 +25,7 @@ from .latents import (
     paint,
     read_mask,
     read_picture,
-    reconstruct,
+    through_autoencoder,
     uploaded,
 )
 
@@ -192,7 +192,7 @@ class LatentExplorer(panel.LivePanel):
 
     def _encode(self, source: Callable[[], Image.Image]) -> Iterator[tuple[Captioned, str]]:
         image = source()
-        back, latents = reconstruct(self.pipe, image)
+        back, latents = through_autoencoder(self.pipe, image)
         channels = [
             (c.resize(image.size, Image.Resampling.NEAREST), f"channel {i}") for i, c in enumerate(channel_pictures(latents, 3.0))
         ]

@@ -56,7 +56,7 @@ def middle(data: bytes, size: int) -> Image.Image:
 
 
 @torch.no_grad()
-def reconstruct(pipe: StableDiffusion, image: Image.Image) -> tuple[Image.Image, Tensor]:
+def through_autoencoder(pipe: StableDiffusion, image: Image.Image) -> tuple[Image.Image, Tensor]:
     """Through the autoencoder and back: the picture, and its latents, (4, h, w)."""
     latents = pipe.encode(image)  # (1, 4, h, w)
     return pipe.decode(latents)[0], latents[0].cpu()

@@ -48,16 +48,16 @@ def train(name, folder, *options):
 
 def main(folder, rank):
     """All three in float32; at the end each process writes what it has: "clip-0.pt", "clip-1.pt", ..."""
-    from ldm_tutorial.training.loop import Run
+    from ldm_tutorial.training.loop import TrainingRun
 
-    save = Run.save
+    save = TrainingRun.save
 
     def save_and_show(run):
         save(run)
         if run.step == run.total:
             torch.save({name: part.state_dict() for name, part in run.state.items()}, folder / f"{run.folder.name}-{rank}.pt")
 
-    Run.save = save_and_show
+    TrainingRun.save = save_and_show
     # Adam divides a gradient by its size. With the usual epsilon, one that is zero but for rounding becomes a whole step.
     torch.optim.AdamW = functools.partial(torch.optim.AdamW, eps=1e-2)
     for name in TRAININGS:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ldm_tutorial.training.logs import TRAININGS, band, read_log, running_mean
-from ldm_tutorial.training.loop import Run
+from ldm_tutorial.training.loop import TrainingRun
 
 
 def written(path, *lines):
@@ -16,7 +16,7 @@ def written(path, *lines):
 
 
 def test_what_a_run_logs_comes_back_as_columns(tmp_path):
-    run = Run(tmp_path, {}, steps=3)
+    run = TrainingRun(tmp_path, {}, steps=3)
     for step in run.steps():
         run.log(loss=1 / (step + 1), mse=2.0)
     log = read_log(tmp_path / "log.jsonl")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from ldm_tutorial.training.loop import Run, batch_indices, learning_rate, step_generator
+from ldm_tutorial.training.loop import TrainingRun, batch_indices, learning_rate, step_generator
 
 
 def test_a_step_draws_the_same_numbers_whatever_came_before():
@@ -49,7 +49,7 @@ def train(folder, steps, stop_before=None, save_every=4):
     torch.manual_seed(0)
     model = Model()
     optimizer = torch.optim.AdamW(model.parameters())
-    run = Run(folder, {"model": model, "optimizer": optimizer}, steps, save_every=save_every)
+    run = TrainingRun(folder, {"model": model, "optimizer": optimizer}, steps, save_every=save_every)
     for step in run.steps():
         loss = model(torch.randn(4, 3, generator=step_generator(0, step))).square().mean()
         optimizer.zero_grad()

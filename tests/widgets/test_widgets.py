@@ -515,7 +515,7 @@ def test_latent_explorer_goes_there_and_back(tiny_pipe):
     e.fraction.value = 1.0
     e.runner.wait()
     (a, _), (mixed, _), (pixels, _), (b, _) = e._shown
-    assert np.array_equal(pixels, b) and np.array_equal(mixed, latents.reconstruct(tiny_pipe, b)[0])
+    assert np.array_equal(pixels, b) and np.array_equal(mixed, latents.through_autoencoder(tiny_pipe, b)[0])
     assert not np.array_equal(a, b)
 
     e.steps.value = 4
