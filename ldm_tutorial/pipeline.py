@@ -157,7 +157,7 @@ class Parts:
         for network in (self.unet, self.vae, self.text_encoder):
             network.to(device, dtype)
             if device.type == "cuda":  # convolutions in half precision are fastest there with the channels last in memory
-                network.to(memory_format=torch.channels_last)
+                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch's types lack it
         return self
 
     def __repr__(self) -> str:

@@ -84,9 +84,10 @@ def load_checkpoint(path: str | Path, device: Device = None, dtype: DType = None
     Raises FileNotFoundError if the path, or a file that belongs there, does not exist, CheckpointError (a ValueError) for a file
     that is damaged, of another kind of model, or does not fit the network.
     """
-    path, *how = _checked(path, device, dtype)
-    parts = (read_folder if path.is_dir() else read_file)(path, *how, [part for part in PARTS if part != "vae" or vae is None])
-    return Components(**parts if vae is None else parts | {"vae": load_vae(vae, None, *how)})
+    path, device, dtype = _checked(path, device, dtype)
+    wanted = [part for part in PARTS if part != "vae" or vae is None]
+    parts = (read_folder if path.is_dir() else read_file)(path, device, dtype, wanted)
+    return Components(**parts if vae is None else parts | {"vae": load_vae(vae, None, device, dtype)})
 
 
 def load_vae(
@@ -97,10 +98,10 @@ def load_vae(
     config: of the one in a file; None: what names and shapes tell, with v1's latent scale and groups of 32. Else as
     `load_checkpoint`.
     """
-    path, *how = _checked(path, device, dtype)
+    path, device, dtype = _checked(path, device, dtype)
     if path.is_dir():
-        return read_network(path / "vae" if (path / "vae").is_dir() else path, "vae", *how)
-    return read_file(path, *how, ["vae"], None if config is None else {"vae": config})["vae"]
+        return read_network(path / "vae" if (path / "vae").is_dir() else path, "vae", device, dtype)
+    return read_file(path, device, dtype, ["vae"], None if config is None else {"vae": config})["vae"]
 
 
 def load_component(
@@ -108,11 +109,11 @@ def load_component(
 ) -> UNet | AutoencoderKL | CLIPTextModel:
     """One network from its own folder, such as "weights/emoji/vae". `part`: "unet", "vae" or "text_encoder", if the folder's
     name does not say it. Else as `load_checkpoint`."""
-    folder, *how = _checked(folder, device, dtype)
+    folder, device, dtype = _checked(folder, device, dtype)
     part = folder.name if part is None else part
     if part not in PARTS:
         raise ValueError(f"part={part!r} must be one of {', '.join(map(repr, PARTS))}")
-    return read_network(folder, part, *how)
+    return read_network(folder, part, device, dtype)
 
 
 def _checked(path: str | Path, device: Device, dtype: DType) -> tuple[Path, torch.device, torch.dtype]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -56,6 +56,6 @@ def measure_autoencoder(pictures: Tensor, latents: Tensor, decoded: Tensor) -> l
     ]
 
 
-def of_autoencoder(key: str, what: str, value: Tensor, form: str = "{:.2f}", **wanted: float) -> Measurement:
+def of_autoencoder(key: str, what: str, value: Tensor, form: str = "{:.2f}", **wanted: Any) -> Measurement:
     """A measurement of the autoencoder from a tensor of one number; `wanted` are its bounds."""
     return Measurement(f"autoencoder.{key}", f"autoencoder: {what}", value.item(), form, **wanted)

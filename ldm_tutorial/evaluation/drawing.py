@@ -64,7 +64,8 @@ def draw_all(
     for request in dict.fromkeys(requests):
         groups.setdefault((request.scheduler, request.steps, request.guidance), []).append(request)
     work = sum(steps * len(group) for (_, steps, _), group in groups.items())
-    place, pictures = {}, []
+    pictures = []
+    place: dict[Request, int] = {}
     with bar_of("drawing", work, progress, unit="step") as bar:
         for (scheduler, steps, guidance), group in groups.items():
             for start in range(0, len(group), batch_size):

@@ -264,9 +264,9 @@ class Evaluation:
         title = "From one prompt to another, and from one seed to another"
         yield "evaluation_interpolations.webp", captioned_sheet(cells, captions, columns=2, title=title)
 
-        cells = [(drawn.pictures[row],) for row in drawn.rows(self.empty)]
+        single = [(drawn.pictures[row],) for row in drawn.rows(self.empty)]
         captions = [f"seed {request.seed}" for request in self.empty]
-        yield "evaluation_empty_prompt.webp", captioned_sheet(cells, captions, columns=12, title="No prompt", lines=1)
+        yield "evaluation_empty_prompt.webp", captioned_sheet(single, captions, columns=12, title="No prompt", lines=1)
 
         for sweep in self.sweeps:
             yield f"quality_against_{sweep.name}.png", quality_curves(sweep.curves(drawn), sweep.values, sweep.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from .report import Measurement, Table, share
 from .statistics import energy_test
 
 
-def with_settings(questions: Sequence[Question], **settings: object) -> list[Question]:
+def with_settings(questions: Sequence[Question], **settings: Any) -> list[Question]:
     """The same questions, drawn with another scheduler, number of steps or guidance."""
     return [replace(question, request=replace(question.request, **settings)) for question in questions]
 

@@ -6,6 +6,7 @@ import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ def captioned_sheet(
     canvas = np.full((top + rows * (height + lines * LINE + GAP), GAP + columns * (width + GAP), 3), 255, dtype=np.uint8)
     figure = new_figure(canvas.shape[1] / DPI, canvas.shape[0] / DPI)
 
-    def write(x: float, y: float, text: str, size: float, **style: object) -> None:
+    def write(x: float, y: float, text: str, size: float, **style: Any) -> None:
         figure.text(x / canvas.shape[1], 1 - y / canvas.shape[0], text, fontsize=size, va="top", parse_math=False, **style)
 
     for number, (cell, caption) in enumerate(zip(cells, captions)):
@@ -76,7 +77,8 @@ def quality_curves(
             label = SCHEDULERS[scheduler].label
             shares = [point[side] for point in points]
             low, high = zip(*(share.interval for share in shares))
-            axes.plot(values, [share.value for share in shares], **label.look, markersize=5, label=label.title)
+            look: dict[str, Any] = {**label.look, "markersize": 5}
+            axes.plot(values, [share.value for share in shares], label=label.title, **look)
             axes.fill_between(values, low, high, color=label.color, alpha=0.06, linewidth=0)
         axes.set(xlabel=name, title=title, ylim=(-0.03, 1.03), xscale="log", xticks=values)
         axes.xaxis.set_major_formatter("{x:g}")

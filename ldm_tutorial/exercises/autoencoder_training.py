@@ -104,7 +104,7 @@ def perceptual_distance(answer: Callable) -> str | None:
         return "there is one number for the whole batch: keep one for each picture"
     if close(found, right):
         return None
-    for mistake, switches in {
+    mistakes: dict[str, dict[str, Any]] = {
         "the feature vectors are not brought to length 1: a level with large numbers would drown the others": {"length": None},
         "you normalize the whole map at once; each *position* is a vector over the channels: dim=1": {"length": (1, 2, 3)},
         "you normalize over the positions; each position is a vector over the channels: dim=1": {"length": (2, 3)},
@@ -114,7 +114,8 @@ def perceptual_distance(answer: Callable) -> str | None:
         "you sum over the positions: a larger map would count more; take their mean": {"positions": "sum"},
         "you average over the channels; the distance of two vectors is a sum": {"channels": "mean"},
         "you average over the levels; equation 1 sums them": {"levels": "mean"},
-    }.items():
+    }
+    for mistake, switches in mistakes.items():
         if close(found, lpips_distance(xs, ys, heads, **switches)):
             return mistake
     for i in range(len(xs)):
@@ -145,8 +146,9 @@ def gradients(loss: Tensor, module: nn.Module) -> Tensor:
 
 def left(module: nn.Module) -> Tensor | None:
     """What a module's parameters have in `.grad`, in one row; None if there is none."""
-    found = [p.grad for p in module.parameters()]
-    return None if any(g is None for g in found) else torch.cat([g.flatten() for g in found])
+    parameters = list(module.parameters())
+    found = [p.grad.flatten() for p in parameters if p.grad is not None]
+    return torch.cat(found) if len(found) == len(parameters) else None
 
 
 @exercise("03.3", hint="the generator's loss first, backward; then discriminator.zero_grad(); then the hinge, on fake.detach()")

@@ -54,7 +54,7 @@ def dropped(answer: Callable) -> str | None:
 def weight(alpha_bar: Tensor, gamma: float, prediction: str) -> Tensor:
     """Hang et al. 2023, section 3.4: min(SNR, γ) for the squared error of x0, rewritten for what is guessed instead."""
     snr = alpha_bar / (1 - alpha_bar)
-    return snr.clamp(max=gamma) / {"sample": 1.0, "epsilon": snr, "v_prediction": snr + 1}[prediction]
+    return snr.clamp(max=gamma) / {"sample": torch.ones(()), "epsilon": snr, "v_prediction": snr + 1}[prediction]
 
 
 @exercise("07.2", hint="min(SNR, gamma), divided by 1 for sample, by SNR for epsilon, by SNR + 1 for v_prediction")
@@ -77,14 +77,14 @@ def weighted(answer: Callable) -> str | None:
             "you take the larger of the two: weights must be capped, so the smaller": snr.clamp(min=gamma) / divisor,
             "your SNR is upside down: ᾱ is signal, 1 - ᾱ noise": weight(1 - alpha_bar, gamma, prediction),
             "your SNR is a ratio of amplitudes: no root, ᾱ is a variance already": root.clamp(max=gamma)
-            / {"sample": 1.0, "epsilon": root, "v_prediction": root + 1}[prediction],
+            / {"sample": torch.ones(()), "epsilon": root, "v_prediction": root + 1}[prediction],
             "that is the weight of an error in x0: ε's error is SNR times as large, v's SNR + 1 times, so divide": per_x0,
             "that is the weight for epsilon": per_x0 / snr,
             "that is the weight for v_prediction": per_x0 / (snr + 1),
             "you cap after dividing: cap the SNR, then divide": (snr / divisor).clamp(max=gamma),
             "you multiply where you should divide": per_x0 * divisor,
             "ᾱ / (1 - ᾱ) is the SNR; you use ᾱ itself": alpha_bar.clamp(max=gamma)
-            / {"sample": 1.0, "epsilon": alpha_bar, "v_prediction": alpha_bar + 1}[prediction],
+            / {"sample": torch.ones(()), "epsilon": alpha_bar, "v_prediction": alpha_bar + 1}[prediction],
             "nothing is capped: min(SNR, γ)": snr / divisor,
             "your γ is always 5; it is an argument": weight(alpha_bar, 5.0, prediction),
         }.items():

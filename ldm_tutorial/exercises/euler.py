@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -166,7 +167,7 @@ def whole_algorithm(answer: Callable) -> str | None:
             return "there are NaNs: at sigma_next = 0 there is no slope, so the last step has no correction"
         if close(found, algorithm_2(denoised, x, sigmas, *options, torch.Generator().manual_seed(1)), 1e-6):
             continue
-        for mistake, switches in {
+        mistakes: dict[str, dict[str, Any]] = {
             "nothing is churned: raise x before each step": {"churn": False},
             "Heun's correction is missing": {"correct": False},
             "you churn at every level: only where s_tmin <= sigma <= s_tmax": {"windowed": False},
@@ -175,7 +176,8 @@ def whole_algorithm(answer: Callable) -> str | None:
             "D has looked at the old x: give it x_hat and sigma_hat": {"seen": False},
             "you draw noise where gamma is 0, too: nothing is added, but the generator moves on": {"always_draw": True},
             "N is the number of steps, len(sigmas) - 1": {"count": 0},
-        }.items():
+        }
+        for mistake, switches in mistakes.items():
             if close(found, algorithm_2(denoised, x, sigmas, *options, torch.Generator().manual_seed(1), **switches), 1e-6):
                 return mistake
         return "these are other points. With s_churn = 0 it should be Heun's method: is it?"

@@ -139,12 +139,14 @@ def first_layer(answer: Callable) -> str | None:
     def scaled(name: str, factor: float) -> Callable:
         def change(net: nn.Module) -> None:
             with torch.no_grad():
-                net.get_submodule(name).weight.mul_(factor)
+                net.get_parameter(f"{name}.weight").mul_(factor)
 
         return change
 
     def other_eps(net: nn.Module) -> None:
-        net.block["norm"].eps = 0.3
+        norm = net.get_submodule("block.norm")
+        assert isinstance(norm, nn.GroupNorm)
+        norm.eps = 0.3
 
     cases = {
         "two equal networks": (lambda net: None, None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -165,7 +166,7 @@ def looks_twice(answer: Callable) -> str | None:
     levels = scheduler.alpha_bars.tolist()
     known, mask = torch.tensor([[-0.4, 5.0]], dtype=torch.float64).expand(7, 2), torch.tensor([0.0, 1.0], dtype=torch.float64)
 
-    def run(function: Callable, turns: int, **switches: object) -> Tensor:
+    def run(function: Callable, turns: int, **switches: Any) -> Tensor:
         generator = torch.Generator().manual_seed(0)
 
         def draw() -> Tensor:
@@ -179,8 +180,8 @@ def looks_twice(answer: Callable) -> str | None:
             return f"return x, a tensor {tuple(known.shape)}; yours is {shape_of(found)}"
         if close(found, run(repainted, turns)):
             continue
-        names = {"swapped": False, "clean": False, "early": False, "back": "right", "last": False, "fresh": False}
-        mistakes = [
+        names: dict[str, Any] = {"swapped": False, "clean": False, "early": False, "back": "right", "last": False, "fresh": False}
+        mistakes: list[tuple[dict[str, Any], str]] = [
             ({"swapped": True}, "you keep what should be painted: mask is 1 where x may change"),
             ({"clean": True}, "the known part goes back without noise: x is at the level `there`, and so must it be"),
             ({"early": True}, "the known part gets the noise of `here`; after the step, x is at `there`"),

@@ -53,7 +53,8 @@ def what_differs(answer: Callable) -> str | None:
 # ---- 2. Previews
 
 
-PROMPT, OPTIONS = "a rocket in the style of fluent", {"scheduler": "ddim", "steps": 7, "seed": 5}
+PROMPT = "a rocket in the style of fluent"
+OPTIONS: dict[str, Any] = {"scheduler": "ddim", "steps": 7, "seed": 5}
 
 
 def pictures_of(answer: Callable, pipe: StableDiffusion, every: int) -> list[Image.Image]:
@@ -104,7 +105,7 @@ def previews(answer: Callable) -> str | None:
 def same(some: list[Image.Image], others: list[Image.Image]) -> bool:
     """Equal but for one level of 256, which rounding on another device may change."""
     return len(some) == len(others) and all(
-        np.abs(np.int16(a) - np.int16(b)).max() <= 1 for a, b in zip(some, others) if a.size == b.size
+        np.abs(np.asarray(a, np.int16) - np.asarray(b, np.int16)).max() <= 1 for a, b in zip(some, others) if a.size == b.size
     )
 
 
@@ -115,7 +116,8 @@ class Recorder:
     """Stands where a pipeline would: its pictures come closer to that of 64 steps by a known rule, and it notes each call."""
 
     def __init__(self, gray: dict[int, int]):
-        self.gray, self.calls = gray, []
+        self.gray = gray
+        self.calls: list[dict[str, Any]] = []
 
     def __call__(self, prompt: str, **options: Any) -> list[Image.Image]:
         self.calls.append({"prompt": prompt, **options})
@@ -134,8 +136,8 @@ CANDIDATES = (2, 4, 8, 16, 32)
 def enough_steps(answer: Callable) -> str | None:
     """14.3: the smallest number of steps whose picture is near enough to that of 64."""
     recorder = Recorder(GRAY)
-    reference = recorder("p", steps=64)[0]
-    apart = {n: np.float32(recorder("p", steps=n)[0]) - np.float32(reference) for n in CANDIDATES}
+    reference = np.asarray(recorder("p", steps=64)[0], np.float32)
+    apart = {n: np.asarray(recorder("p", steps=n)[0], np.float32) - reference for n in CANDIDATES}
 
     def first(error: Callable[[np.ndarray], float], tolerance: float) -> int | None:
         return next((n for n in CANDIDATES if error(apart[n]) <= tolerance), None)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..attention import CrossAttention, TransformerBlock, attention_weights
+from ..clip import CLIPTextModel
 from ..unet import UNet
 from ..vae import AutoencoderKL
 
@@ -37,7 +38,8 @@ class WatchedAttention(nn.Module):
 
     def __init__(self, attention: CrossAttention):
         super().__init__()
-        self.attention, self.seen = attention, []
+        self.attention = attention
+        self.seen: list[Tensor] = []
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         a = self.attention
@@ -53,10 +55,10 @@ class WatchedUNet(nn.Module):
     def __init__(self, unet: UNet):
         super().__init__()
         self.unet = copy.deepcopy(unet)
-        blocks = [module for module in self.unet.modules() if isinstance(module, TransformerBlock)]
-        for block in blocks:
-            block.attn2 = WatchedAttention(block.attn2)
-        self.watched = [block.attn2 for block in blocks]
+        self.watched: list[WatchedAttention] = []
+        for block in [module for module in self.unet.modules() if isinstance(module, TransformerBlock)]:
+            self.watched.append(WatchedAttention(block.attn2))
+            block.register_module("attn2", self.watched[-1])
 
     def forward(self, latents: Tensor, timesteps: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
         seen: list[Tensor] = []
@@ -129,6 +131,7 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
             optimize=True,
             verbose=False,
         )
+    assert program is not None  # only the exporter without dynamo returns None
     return program.model_proto
 
 
@@ -178,7 +181,7 @@ def compare_with_torch(graph: Graph, model: bytes, tolerance: float = 1e-3) -> f
     inputs = {}
     for name, example in graph.inputs.items():
         shape = (3, *example.shape[1:])
-        if name == "input_ids":
+        if isinstance(graph.network, CLIPTextModel):
             inputs[name] = torch.randint(graph.network.config.vocab_size, shape, generator=generator, dtype=example.dtype)
         elif name == "timesteps":
             inputs[name] = 999 * torch.rand(shape, generator=generator)

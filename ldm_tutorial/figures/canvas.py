@@ -6,6 +6,7 @@ Nothing here touches pyplot's global state, so that figures can be drawn in a ba
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.typing import ColorType
 from PIL import Image
 
 DPI = 100
@@ -40,8 +42,8 @@ HEAT = "cividis"  # the color map of one-signed numbers: dark blue to yellow, th
 Point = tuple[float, float]
 
 
-def new_figure(width: float, height: float, layout: str | None = None) -> Figure:
-    """A white figure of `width` x `height` inches at 100 dpi. layout: matplotlib's, such as "constrained"; None: none."""
+def new_figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
+    """A white figure of `width` x `height` inches at 100 dpi. layout: matplotlib's; None: none."""
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
     FigureCanvasAgg(figure)
     return figure
@@ -76,7 +78,9 @@ class Diagram:
         look = {"ha": "center", "va": "center", "color": INK, "parse_math": False, "zorder": 5, **style}
         self.axes.text(x, y, text, fontsize=size, **look)
 
-    def box(self, x: float, y: float, width: float, height: float, color: str, text: str = "", size: float = 9, **style) -> None:
+    def box(
+        self, x: float, y: float, width: float, height: float, color: ColorType, text: str = "", size: float = 9, **style
+    ) -> None:
         """Around its center, in a tint of the color, so that black text on it is readable."""
         fill = 1 - 0.25 * (1 - np.array(to_rgb(color)))
         corner, rounded = (x - width / 2, y - height / 2), "round,pad=0,rounding_size=0.8"

@@ -28,7 +28,9 @@ def block_names(config: UNetConfig) -> dict[str, dict[str, str]]:
         theirs = ldm_name("unet", ours, config).removeprefix(PREFIX["unet"])
         match = re.match(r"((?:in|out)put_blocks\.\d+|middle_block)\.(\d+)\.", theirs)
         if match:
-            blocks.setdefault(match[1], {})[match[2]] = OUR_LAYER.match(ours)[0]
+            layer = OUR_LAYER.match(ours)
+            assert layer is not None, ours
+            blocks.setdefault(match[1], {})[match[2]] = layer[0]
     return {name: dict(sorted(layers.items())) for name, layers in blocks.items()}
 
 

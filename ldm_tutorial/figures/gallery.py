@@ -172,7 +172,8 @@ def draw_gallery(
         batch_size = max(1, 512 * 512 // pixels)
     whole_number("batch_size", batch_size, 1)
 
-    asked, pictures, costs = list(product(prompts, seeds)), {}, {}
+    asked, costs = list(product(prompts, seeds)), {}
+    pictures: dict[tuple[str, str, int, int], Image.Image] = {}
     columns = list(product(steps, schedulers))
     for n, title in progress_bar(columns, len(columns), progress, unit="column"):
         began = time.perf_counter()

@@ -75,8 +75,9 @@ def picture_grid(
         y += 0.8 * LABEL
     for j, label in enumerate(column_labels or ()):
         write(left + j * (width + GAP) + width / 2, top - LABEL / 2, label, 11, ha="center")
-    for j, label in enumerate(column_groups or ()):
-        wide, lines_below = columns // len(column_groups) * (width + GAP), bool(column_labels)
+    groups = column_groups or ()
+    for j, label in enumerate(groups):
+        wide, lines_below = columns // len(groups) * (width + GAP), bool(column_labels)
         write(left + (j + 0.5) * wide - GAP / 2, top - LABEL * (lines_below + 0.5), label, 11, ha="center", weight="bold")
     for i, label in enumerate(row_labels or ()):
         write(left - GAP, top + i * (height + GAP) + height / 2, label, 11, ha="right")

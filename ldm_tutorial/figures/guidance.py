@@ -54,7 +54,9 @@ def guidance_arrow(
     for guess, color in ((without, WITHOUT), (with_words, WITH)):
         axes.plot(*torch.stack([x.double(), guess]).T, ":", color=color, linewidth=1.5)
     end = without + max(scales) * (with_words - without)
-    axes.annotate("", end.tolist(), without.tolist(), arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.6})
+    axes.annotate(
+        "", tuple(end.tolist()), tuple(without.tolist()), arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.6}
+    )
     labels = ("a noisy point", "where it came from, guessed without words: scale 0", "guessed with words: scale 1")
     for place, marker, fill, color, label in zip(
         (x, without, with_words), "oso", ("white", WITHOUT, WITH), (INK, WITHOUT, WITH), labels
@@ -67,7 +69,8 @@ def guidance_arrow(
     for scale in scales:
         place = without + scale * (with_words - without)
         axes.plot(*torch.stack([place - across, place + across]).T, color=INK, linewidth=1.6)
-        axes.text(*(place - 2.0 * across), f"{scale:g}", ha="center", va="center", fontsize=12)
+        label_x, label_y = (place - 2.0 * across).tolist()
+        axes.text(label_x, label_y, f"{scale:g}", ha="center", va="center", fontsize=12)
     axes.legend(loc="lower left", frameon=False, fontsize=10.5)
     return figure
 

@@ -6,6 +6,7 @@ One color per part in every picture of the series: `canvas.PART_COLORS`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.colors import to_rgb
@@ -69,7 +70,11 @@ def machine_map(
             write(x, y - 2.7 * (i + 1), f"{model} ({shape})", 8, color="#444444", **style)
 
     def thumbnail(x: float, y: float, side: float, image: Image.Image | None) -> None:
-        pixels = np.full((1, 1, 3), 0.93) if image is None else np.asarray(image.convert("RGB").resize((96, 96), Image.LANCZOS))
+        pixels = (
+            np.full((1, 1, 3), 0.93)
+            if image is None
+            else np.asarray(image.convert("RGB").resize((96, 96), Image.Resampling.LANCZOS))
+        )
         drawing.image(x, y, side, pixels, zorder=1)
         left, right, low, high = x - side / 2, x + side / 2, y - side / 2, y + side / 2
         drawing.axes.plot([left, right, right, left, left], [low, low, high, high, low], color="#888888", linewidth=1)
@@ -125,12 +130,12 @@ def markov_chain(pictures: Sequence[Image.Image]) -> Figure:
     sampling, noising, noising_text = PART_COLORS["unet"], PART_COLORS["text_encoder"], "#B04A00"
 
     for x, picture, name in zip(places, pictures, ("$x_T$", "$x_t$", "$x_{t-1}$", "$x_0$")):
-        drawing.image(x, y, side, np.asarray(picture.convert("RGB").resize((128, 128), Image.NEAREST)))
+        drawing.image(x, y, side, np.asarray(picture.convert("RGB").resize((128, 128), Image.Resampling.NEAREST)))
         drawing.write(x, y - side / 2 - 2.2, name, 14, parse_math=True)
 
     for i, (left, right) in enumerate(zip(places, places[1:])):
         start, end = left + side / 2 + 0.8, right - side / 2 - 0.8
-        look = {"mutation_scale": 16, "linewidth": 1.8}
+        look: dict[str, Any] = {"mutation_scale": 16, "linewidth": 1.8}
         drawing.arrow((start, y + 2), (end, y + 2), color=sampling, linestyle="-" if i == 1 else ":", **look)
         drawing.arrow((end, y - 2), (start, y - 2), color=noising, linestyle="--" if i == 1 else ":", **look)
     middle = (places[1] + places[2]) / 2

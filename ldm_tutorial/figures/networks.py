@@ -141,7 +141,7 @@ def discriminator_figure(channels: int = 64, size: int = 256) -> Figure:
     columns, largest, seen, apart = [], size, 1, 1  # a number has seen so many pixels, and its neighbor is so many apart
     for layer in layers:
         if isinstance(layer, nn.Conv2d):
-            [k], [stride], [padding] = set(layer.kernel_size), set(layer.stride), set(layer.padding)
+            [k], [stride], [padding] = (set(map(int, sizes)) for sizes in (layer.kernel_size, layer.stride, layer.padding))
             before, size = size, (size + 2 * padding - k) // stride + 1
             seen, apart = seen + (k - 1) * apart, stride * apart
             inside = [f"conv {k}x{k}"] + ["half"] * (stride == 2)

@@ -196,10 +196,10 @@ def score_strips(*panels: Strips, height: float = 3.4) -> Figure:
     axes_of = figure.subplots(1, len(panels), squeeze=False, sharey=one_kind, width_ratios=[0.6 + n for n in columns])[0]
     for axes, panel in zip(axes_of, panels):
         if panel.paired:
-            for values in zip(*panel.scores.values()):
-                axes.plot(range(len(values)), values, color="0.75", linewidth=0.8, zorder=1)
-        for i, (name, values) in enumerate(panel.scores.items()):
-            color, values = POINT_COLORS[i % len(POINT_COLORS)], np.asarray(values)
+            for pair in zip(*panel.scores.values()):
+                axes.plot(range(len(pair)), pair, color="0.75", linewidth=0.8, zorder=1)
+        for i, (name, scores) in enumerate(panel.scores.items()):
+            color, values = POINT_COLORS[i % len(POINT_COLORS)], np.asarray(scores)
             axes.plot([i] * len(values), values, MARKERS[i % len(MARKERS)], color=color, alpha=0.55, markersize=5, zorder=2)
             if name in panel.intervals:
                 low, high = panel.intervals[name]
@@ -233,7 +233,7 @@ def design_choices(steps: int = 10) -> dict[str, dict[str, str]]:
         scheduler.set_timesteps(steps)
         sigmas = scheduler.sigma_at(scheduler.timesteps).tolist()
         unit_scale = isinstance(scheduler, VPScheduler)
-        end = (1 / scheduler.final_alpha_bar - 1) ** 0.5 if unit_scale else scheduler.sigmas[-1].item()
+        end = (1 / scheduler.final_alpha_bar - 1) ** 0.5 if isinstance(scheduler, VPScheduler) else scheduler.sigmas[-1].item()
         found[name] = {
             "method": "Euler's" if name != "DDPM" else "Euler's to $σ_{down}$",
             "new noise in a step": {"DDPM": "$σ_{up}$ (η = 1)", "DDIM": "none (η = 0)", "Euler": "none"}[name],

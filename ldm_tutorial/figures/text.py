@@ -58,8 +58,8 @@ CELL_LOOKS = {  # of a token's cell: fill, edge, color of the text
 
 def _cell(axes: Axes, x: float, y: float, text: str, position: int | None, kind: str) -> None:
     fill, edge, color = CELL_LOOKS[kind]
-    style = {"linestyle": "--"} if kind == "lost" else {}
-    axes.add_patch(Rectangle((x + 0.03, y + 0.06), 0.94, 0.88, facecolor=fill, edgecolor=edge, linewidth=1.1, **style))
+    line = "--" if kind == "lost" else "-"
+    axes.add_patch(Rectangle((x + 0.03, y + 0.06), 0.94, 0.88, facecolor=fill, edgecolor=edge, linewidth=1.1, linestyle=line))
     bold = "bold" if kind in ("start", "end") else "normal"
     size = 8.5 if len(text) < 11 else 7 if len(text) < 14 else 5.5
     axes.text(x + 0.5, y + 0.56, text, ha="center", va="center", fontsize=size, color=color, weight=bold, parse_math=False)

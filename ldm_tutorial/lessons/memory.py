@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,7 +21,10 @@ from torch.utils._pytree import tree_leaves
 
 from ..attention import attention_weights
 from ..checkpoints.folder import PARTS, build
+from ..clip import CLIPTextModel
 from ..config import StableDiffusionConfig
+from ..unet import UNet
+from ..vae import AutoencoderKL
 from .machine import GIB
 
 
@@ -104,7 +107,7 @@ class AttentionAs(TorchFunctionMode):
 
 
 @cache
-def network(config: StableDiffusionConfig, part: str, dtype: torch.dtype) -> nn.Module:
+def network(config: StableDiffusionConfig, part: str, dtype: torch.dtype) -> UNet | AutoencoderKL | CLIPTextModel:
     """The network "unet", "vae" or "text_encoder" on the meta device: all shapes, no numbers."""
     return build(part, part, getattr(config, part)).to(dtype)
 
@@ -121,7 +124,7 @@ def peak_of(config: StableDiffusionConfig, part: str, dtype: torch.dtype, attent
     with AttentionAs(ATTENTION[attention]):
         if part == "text_encoder":
             return peak_bytes(lambda: run(zeros(rows, text.max_position_embeddings, dtype=torch.long)))
-        if part == "decoder":
+        if isinstance(run, AutoencoderKL):
             return peak_bytes(lambda: run.decode(zeros(rows, z, h, w)))
         words = rows, text.max_position_embeddings, text.hidden_size
         return peak_bytes(lambda: run(zeros(rows, z, h, w), zeros(1, dtype=torch.float32), zeros(*words)))
@@ -159,12 +162,20 @@ def needed(parts: dict[str, int]) -> int:
     return parts["weights"] + max(parts[name] for name in ("text", "unet", "decoder"))
 
 
-def largest_batch(config: StableDiffusionConfig, memory: int, *settings: Any, reserve: int = GIB, **more: Any) -> int:
+def largest_batch(
+    config: StableDiffusionConfig,
+    memory: int,
+    dtype: torch.dtype,
+    attention: str = "fused",
+    reserve: int = GIB,
+    **more: Any,
+) -> int:
     """The most pictures at once that fit into `memory` bytes, of which `reserve` stay free; 0 if not even one does.
 
-    settings: as for `account`, but for `batch`. From one picture to two, the U-Net's need grows by as much as to each further.
+    dtype, attention and more: as for `account`, but for `batch`. From one picture to two, the U-Net's need grows by as much
+    as to each further.
     """
-    one, two = (account(config, *settings, batch=batch, **more) for batch in (1, 2))
+    one, two = (account(config, dtype, attention, batch, **more) for batch in (1, 2))
     free = memory - reserve - one["weights"]
     if max(one[name] for name in ("text", "unet", "decoder")) > free:
         return 0

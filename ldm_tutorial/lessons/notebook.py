@@ -125,20 +125,20 @@ def checks(device: torch.device) -> Iterator[tuple[str, str, str]]:
     from .machine import GIB, memory_bytes
 
     old = sys.version_info < NEEDS_PYTHON
-    yield "Python", old and "3.10 or newer is needed", platform.python_version()
+    yield "Python", "3.10 or newer is needed" if old else "", platform.python_version()
 
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
     yield (
         "PyTorch",
-        version < NEEDS_TORCH and "2.4 or newer is needed: pip install --upgrade torch",
-        torch.__version__,
+        "2.4 or newer is needed: pip install --upgrade torch" if version < NEEDS_TORCH else "",
+        str(torch.__version__),
     )
 
     memory = memory_bytes()
     little = memory is not None and memory < NEEDS_GIB * GIB
     yield (
         "memory",
-        little and f"{NEEDS_GIB} GiB are needed",
+        f"{NEEDS_GIB} GiB are needed" if little else "",
         f"{memory / GIB:.1f} GiB" if memory else "size unknown",
     )
 
@@ -146,8 +146,8 @@ def checks(device: torch.device) -> Iterator[tuple[str, str, str]]:
     yield "device", "", f"{device.type}, {name}"
 
     weights = sum(file.stat().st_size for file in EMOJI_FOLDER.rglob("*.safetensors"))
-    missing = not weights and 'install the package again: pip install --force-reinstall --no-deps "ldm-tutorial"'
-    yield "model", missing, f"emoji, {weights / 1e6:.0f} MB of weights"
+    again = 'install the package again: pip install --force-reinstall --no-deps "ldm-tutorial"'
+    yield "model", "" if weights else again, f"emoji, {weights / 1e6:.0f} MB of weights"
 
     try:
         yield "widgets", "", f"ipywidgets {metadata.version('ipywidgets')}"

@@ -4,7 +4,7 @@ For real pictures nobody knows what a diffusion model should answer. For this mi
 is trained and nothing approximated, so that what a scheduler gets wrong is the scheduler's own error.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -21,7 +21,12 @@ class GaussianMixture:
     alpha_bar, ᾱ in [0, 1], is a number or (b,). Computed on the device and in the dtype of x.
     """
 
-    def __init__(self, means: Tensor, stds: Tensor, weights: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        means: Tensor | Sequence[Sequence[float]],
+        stds: Tensor | Sequence[float],
+        weights: Tensor | Sequence[float] | None = None,
+    ) -> None:
         self.means = torch.as_tensor(means).double()
         self.stds = torch.as_tensor(stds).double()
         k = len(self.means)

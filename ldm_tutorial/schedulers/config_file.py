@@ -33,6 +33,8 @@ OTHER_SAMPLERS = {
 class ConfigFile:
     """Mixin for a dataclass whose fields have the names of diffusers' keys."""
 
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # of the dataclass; a type checker wants to know
+
     # Fields that diffusers takes as arguments of `step`, or not at all: its files do not know them.
     beyond_diffusers: ClassVar[tuple[str, ...]] = ()
     # Options of diffusers' class that would change its steps, with the value that does not: others are ignored with a warning.

@@ -115,9 +115,9 @@ class VEScheduler(Scheduler):
 
     def sigma_at(self, t: Tensor | float) -> Tensor:
         """σ at t, (k,) float64: the level of a visited timestep; between training timesteps, interpolated."""
-        t = self.check_timesteps(t).float().tolist()
-        sigmas = torch.from_numpy(noise_schedule.timesteps_to_sigmas(t, self.train_sigmas))
-        for k, t_k in enumerate(t):
+        timesteps = self.check_timesteps(t).float().numpy()
+        sigmas = torch.from_numpy(noise_schedule.timesteps_to_sigmas(timesteps, self.train_sigmas))
+        for k, t_k in enumerate(timesteps.tolist()):
             if t_k in self._index:
                 sigmas[k] = self.model_sigmas[self._index[t_k]]
         return sigmas

@@ -55,18 +55,18 @@ def _parse(text: str, place: str) -> dict[str, float]:
     return {name: math.nan if value is None else float(value) for name, value in line.items()}
 
 
-def running_mean(values: Sequence[float], window: int) -> np.ndarray:
+def running_mean(values: Sequence[float] | np.ndarray, window: int) -> np.ndarray:
     """The mean of the `window` values around each, fewer at the two ends, NaN left out: (n,) -> (n,). NaN where there is none."""
-    values = np.asarray(values, dtype=float)
-    half, n = max(1, int(window)) // 2, len(values)
-    known = np.isfinite(values)
-    sums, counts = (np.concatenate([[0.0], np.cumsum(x)]) for x in (np.where(known, values, 0.0), known))
+    numbers = np.asarray(values, dtype=float)
+    half, n = max(1, int(window)) // 2, len(numbers)
+    known = np.isfinite(numbers)
+    sums, counts = (np.concatenate([[0.0], np.cumsum(x)]) for x in (np.where(known, numbers, 0.0), known))
     low, high = (np.arange(n) - half).clip(0), (np.arange(n) + half + 1).clip(max=n)
     count = counts[high] - counts[low]
     return np.divide(sums[high] - sums[low], count, out=np.full(n, math.nan), where=count > 0)
 
 
-def band(values: Sequence[float], window: int, widths: float = 2.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def band(values: Sequence[float] | np.ndarray, window: int, widths: float = 2.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What to expect: the running mean, and `widths` running standard deviations below and above it; (n,) each."""
     mean = running_mean(values, window)
     spread = np.sqrt(running_mean((np.asarray(values, dtype=float) - mean) ** 2, window))

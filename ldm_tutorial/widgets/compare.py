@@ -43,6 +43,8 @@ class Compare(panel.LivePanel):
     vary: "scheduler", "steps", "guidance_scale" or "seed"; values: one per column, None: four to begin with.
     """
 
+    bar: w.IntProgress
+
     def __init__(
         self,
         pipe: StableDiffusion | str = "emoji",
@@ -166,7 +168,8 @@ class Compare(panel.LivePanel):
         """The pictures at the slider's step, and below each what differs from the first: with their captions."""
         vary, columns = self._of
         longest = max(map(len, self.runs))
-        above, below = [], []
+        above: list[tuple[Image.Image, str]] = []
+        below: list[tuple[Image.Image, str]] = []
         for settings, run in zip(columns, self.runs):
             i = index_at(self.position.value, longest, len(run))
             picture, first = run[i].pictures[0], above[0][0] if above else run[i].pictures[0]

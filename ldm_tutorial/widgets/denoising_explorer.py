@@ -22,6 +22,8 @@ CHANNELS = {"latents": "latents", "noise_pred": "predicted noise", "denoised": "
 class DenoisingExplorer(panel.LivePanel):
     """What is known at each step: `DenoisingExplorer(pipe, "a cat in the style of noto")`."""
 
+    bar: w.IntProgress
+
     def __init__(
         self,
         pipe: StableDiffusion | str = "emoji",
@@ -106,9 +108,14 @@ class DenoisingExplorer(panel.LivePanel):
 
     # ---- what can be seen
 
+    def _recorded(self) -> Recording:
+        if self.recording is None:
+            raise ValueError("nothing is recorded yet")
+        return self.recording
+
     def pictures(self) -> list[tuple[Image.Image, str]]:
         """At the slider's step, each with its caption: the decoded latents, the decoded guess, and the chosen word's map."""
-        r, i, word = self.recording, self.step.value - 1, self.word.value
+        r, i, word = self._recorded(), self.step.value - 1, self.word.value
         heard = map_picture(word_map(r, i, word), r.guesses[i])
         return [
             (r.noisy_pictures[i], f"latents after step {i + 1}, decoded"),
@@ -119,7 +126,7 @@ class DenoisingExplorer(panel.LivePanel):
     def channels(self) -> dict[str, list[Image.Image]]:
         """At the slider's step, the channels of each of `CHANNELS`, as pictures."""
         i = self.step.value - 1
-        return {name: channel_pictures(getattr(self.recording, field)[i], limit=3.0) for field, name in CHANNELS.items()}
+        return {name: channel_pictures(getattr(self._recorded(), field)[i], limit=3.0) for field, name in CHANNELS.items()}
 
     def _display(self) -> None:
         if self.recording is None:
@@ -142,7 +149,7 @@ class DenoisingExplorer(panel.LivePanel):
     @property
     def alt(self) -> str:
         return (
-            f"Step {self.step.value} of a run for {self.recording.prompt!r} ({settings_in_words(self._settings)}). "
+            f"Step {self.step.value} of a run for {self._recorded().prompt!r} ({settings_in_words(self._settings)}). "
             "Above, the decoded latents, the decoded guess, and where a word is heard. Below, the four channels of the "
             "latents, of the predicted noise and of the predicted clean latents."
         )

@@ -23,11 +23,11 @@ from ..schedulers import SCHEDULERS
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """What there is to see after one step. `pictures` is None where there was no time to decode them."""
+    """What there is to see after one step. `pictures` is empty where there was no time to decode them."""
 
     done: int  # steps taken
     total: int
-    pictures: list[Image.Image] | None
+    pictures: list[Image.Image]
     step: DenoisingStep | None  # None: no step was needed (img2img of strength 0)
     run: Run
     note: str = ""  # what the pipeline warned of
@@ -67,7 +67,7 @@ def draw_frames(
         if done == total:
             break
         began = time.monotonic()
-        pictures = None
+        pictures = []
         if done == 1 or every_step or began - last_preview >= cost:
             pictures = pipe.decode(step.denoised)
             last_preview = time.monotonic()
@@ -124,6 +124,7 @@ def difference(a: Image.Image, b: Image.Image, full: int = 128) -> tuple[Image.I
     """Where two pictures of one size differ, dark to bright, brightest from `full` on; and the mean, in steps of 256."""
     if a.size != b.size:
         raise ValueError(f"pictures must have one size; got {a.size} and {b.size}")
-    apart = np.abs(np.float32(a.convert("RGB")) - np.float32(b.convert("RGB"))).mean(-1)  # (h, w)
+    levels = [np.asarray(picture.convert("RGB"), dtype=np.float32) for picture in (a, b)]
+    apart = np.abs(levels[0] - levels[1]).mean(-1)  # (h, w)
     colors = colormaps["viridis"]((apart / full).clip(0, 1))[..., :3]
     return Image.fromarray((255 * colors).round().astype(np.uint8)), float(apart.mean())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,8 +34,10 @@ def schedulers(steps: int, spacing: str = "", karras: bool = False) -> dict[str,
     """
     found = {}
     for name in COURSE:
-        options = {"use_karras_sigmas": True} if karras and name == "euler" else {}
-        found[name] = make_scheduler(name, **({"timestep_spacing": spacing} if spacing else {}), **options)
+        settings: dict[str, Any] = {"timestep_spacing": spacing} if spacing else {}
+        if karras and name == "euler":
+            settings["use_karras_sigmas"] = True
+        found[name] = make_scheduler(name, **settings)
         found[name].set_timesteps(steps)
     return found
 

@@ -165,17 +165,19 @@ class LatentExplorer(panel.LivePanel):
     def ask(self, delay: float = 0.0, wait: bool = False) -> None:
         """Start the work for what the controls say now. delay, wait: as of `begin`."""
         mode = self.mode.value
-        sources = [partial(self._picture, s.value, uploaded(u.value), s.description) for s, u in zip(self.sources, self.uploads)]
+        first, second = (
+            partial(self._picture, s.value, uploaded(u.value), s.description) for s, u in zip(self.sources, self.uploads)
+        )
         options = {
             "scheduler": self.scheduler.value,
             "steps": self.steps.value,
             "guidance_scale": self.guidance.value,
             "seed": self.seed.value,
         }
-        drawing = partial(self._draw, sources[0], self.prompt.value, options, self.strength.value)
+        drawing = partial(self._draw, first, self.prompt.value, options, self.strength.value)
         work = {
-            "Encode": partial(self._encode, sources[0]),
-            "Interpolate": partial(self._interpolate, *sources, self.fraction.value),
+            "Encode": partial(self._encode, first),
+            "Interpolate": partial(self._interpolate, first, second, self.fraction.value),
             "Redraw": partial(drawing, None),
             "Inpaint": partial(drawing, self.mask),
         }[mode]
@@ -202,9 +204,9 @@ class LatentExplorer(panel.LivePanel):
     def _interpolate(
         self, a: Callable[[], Image.Image], b: Callable[[], Image.Image], fraction: float
     ) -> Iterator[tuple[Captioned, str]]:
-        a, b = a(), b()
-        latents, pixels = between(self.pipe, a, b, fraction)
-        shown = [(a, "from"), (latents, f"latents, {fraction:.0%}"), (pixels, f"pixels, {fraction:.0%}"), (b, "to")]
+        start, end = a(), b()
+        latents, pixels = between(self.pipe, start, end, fraction)
+        shown = [(start, "from"), (latents, f"latents, {fraction:.0%}"), (pixels, f"pixels, {fraction:.0%}"), (end, "to")]
         yield shown, f"{fraction:.0%} of the way."
 
     def _draw(

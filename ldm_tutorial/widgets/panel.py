@@ -87,7 +87,8 @@ class LivePanel(w.VBox):
         return f"{type(self).__name__}()"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        live = getattr(super(), "_repr_mimebundle_", lambda **_: {})(**kwargs)  # ipywidgets 7 displays itself, without a picture
+        # ipywidgets 7 displays itself, without a picture
+        live: dict[str, Any] | None = getattr(super(), "_repr_mimebundle_", lambda **_: {})(**kwargs)
         data, picture = {**(live or {}), "text/plain": repr(self)}, self.snapshot()
         if picture is None:
             return data, {}

@@ -40,6 +40,9 @@ class Playground(panel.LivePanel):
     pipe: a pipeline, or what `load_pipeline` takes. Others of the known models can be chosen if their weights are here.
     """
 
+    bar: w.IntProgress
+    controls: dict[str, w.Widget]
+
     def __init__(
         self,
         pipe: StableDiffusion | str = "emoji",
@@ -54,12 +57,19 @@ class Playground(panel.LivePanel):
         self._of: dict[str, Any] = {}  # the settings of the pictures on the screen
         self._silent = False  # while the controls are moved by us
 
-        start = {"negative_prompt": "", "scheduler": "ddim", "steps": 25, "guidance_scale": 7.5, "seed": 0, "num_images": 1}
+        start: dict[str, Any] = {
+            "negative_prompt": "",
+            "scheduler": "ddim",
+            "steps": 25,
+            "guidance_scale": 7.5,
+            "seed": 0,
+            "num_images": 1,
+        }
         if unknown := settings.keys() - start.keys():
             raise TypeError(f"Playground has no setting {', '.join(sorted(unknown))}; it has {', '.join(start)}")
         start |= settings
         names = list(dict.fromkeys([pipe.name, *local_models()]))
-        self.controls: dict[str, w.Widget] = {
+        self.controls = {
             "prompt": panel.text("Prompt", prompt, "a rocket in the style of fluent"),
             "negative_prompt": panel.text("Negative prompt", start["negative_prompt"], "what to stay away from"),
             "scheduler": panel.scheduler_choice(start["scheduler"]),
@@ -158,6 +168,7 @@ class Playground(panel.LivePanel):
             return
         self.bar.max, self.bar.value = max(frame.total, 1), frame.done
         if not frame.is_last:
+            assert frame.step is not None  # only a last frame can be without a step
             if frame.pictures:
                 self._display(frame.pictures, model, settings, finished=False)
             self.say(f"Step {frame.done} of {frame.total}, noise level σ = {frame.step.sigma:.2f}. {frame.note}")

@@ -44,7 +44,8 @@ def words_of(pipe: StableDiffusion, prompt: str) -> list[tuple[str, list[int]]]:
     """The words of a prompt and their positions among the 77 tokens. CLIP ends a word's last piece with `</w>`."""
     length = pipe.text_encoder.config.max_position_embeddings
     ids = pipe.tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids[: length - 2]
-    words, pieces, positions = [], "", []
+    words: list[tuple[str, list[int]]] = []
+    pieces, positions = "", list[int]()
     for position, token in enumerate(pipe.tokenizer.convert_ids_to_tokens(ids), start=1):  # 0 is the start token
         pieces, positions = pieces + token.removesuffix("</w>"), [*positions, position]
         if token.endswith("</w>"):
@@ -104,6 +105,7 @@ def record(
     with attention_heard(pipe.unet, (side, side)) as heard:
         for frame in frames:
             step, used = frame.step, frame.run.inputs.scheduler
+            assert step is not None  # from noise there is always a step to take
             after = 0.0 if frame.is_last else used.sigma_at(frame.run.inputs.timesteps[frame.done]).item()
             scale = (after**2 + 1) ** -0.5 if isinstance(used, VEScheduler) else 1.0
             latents = step.latents[:1] * scale  # at unit scale

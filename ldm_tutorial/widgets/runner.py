@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from typing import Any
 
 # One for all widgets: they share the processor and the model, and two pictures at half the speed help nobody.
@@ -89,11 +89,6 @@ class NewestWins:
                 if_newest(self.failed, error)
 
 
-def iter_of(request: Callable[[], Iterable[Any]]) -> Any:
+def iter_of(request: Callable[[], Iterable[Any]]) -> Generator[Any, None, None]:
     """A generator, which `closing` can close, of whatever can be iterated. What the request raises, it raises when asked."""
-    things = request()
-    try:
-        yield from things
-    finally:
-        with suppress(AttributeError):
-            things.close()
+    yield from request()  # and to close this closes what the request returned, if that can be closed

@@ -62,12 +62,13 @@ class SchedulerLab(panel.LivePanel):
     def ask(self, delay: float = 0.0, wait: bool = False) -> None:
         """Start the work for what the controls say now. delay, wait: as of `begin`."""
         settings = self.steps.value, self.spacing.value, self.karras.value
-        work: Callable[[], Figure] = {
+        work: dict[str, Callable[[], Figure]] = {
             "Noise levels": lambda: lab.level_figure(lab.schedulers(*settings)),
             "Paths": partial(self._paths, settings, self.seed.value, self.step.value),
             "Error against steps": partial(self._error, settings[1:]),
-        }[self.view.value]
-        self.begin(partial(self._draw, self.view.value, work), delay, wait)
+        }
+        view = self.view.value
+        self.begin(partial(self._draw, view, work[view]), delay, wait)
 
     # ---- the work, in the background
 
