@@ -52,6 +52,7 @@ def test(arguments: list[str]) -> int:
     formatted = run([python, "-m", "ruff", "format", "--check", "--quiet", "."])
     if formatted:
         print("`make lint ARGS=--fix` formats what is not formatted.", flush=True)
+    typed = run([python, "-m", "mypy"])
     if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))):
         print(
             "NOTICE: no Chromium here, so widgets and page are not tested in a browser (Debian: apt install chromium)", flush=True
@@ -61,16 +62,17 @@ def test(arguments: list[str]) -> int:
     workers = min(os.cpu_count() or 1, 4)
     # loadfile: a notebook's cells stay on one worker, in order, and so do the tests that need the memory for themselves
     tested = run([python, "-m", "pytest", "-n", str(workers), "--dist", "loadfile", *arguments])
-    return tested or linted or formatted
+    return tested or linted or formatted or typed
 
 
 def lint(arguments: list[str]) -> int:
-    """check the code and the notebooks with ruff, and how they are formatted; ARGS=--fix repairs and formats"""
+    """check code and notebooks with ruff, how they are formatted, and the types with mypy; ARGS=--fix repairs and formats"""
     python = environment("notebooks", "train", "web", "test")
     places = [a for a in arguments if not a.startswith("-")] or ["."]
     checked = run([python, "-m", "ruff", "check", *(a for a in arguments if a.startswith("-")), *places])
     formatted = run([python, "-m", "ruff", "format", *([] if "--fix" in arguments else ["--check"]), *places])
-    return checked or formatted
+    typed = run([python, "-m", "mypy"])
+    return checked or formatted or typed
 
 
 def notebooks(arguments: list[str]) -> int:
@@ -129,6 +131,7 @@ def clean(arguments: list[str]) -> int:
         "web/public/model",
         "web/tests/recorded",
         "build",
+        ".mypy_cache",
         ".pytest_cache",
         ".ruff_cache",
         ".hypothesis",
