@@ -104,11 +104,11 @@ def load_vae(
     return read_file(path, device, dtype, ["vae"], None if config is None else {"vae": config})["vae"]
 
 
-def load_component(
-    folder: str | Path, part: str | None = None, device: Device = None, dtype: DType = None
-) -> UNet | AutoencoderKL | CLIPTextModel:
-    """One network from its own folder, such as "weights/emoji/vae". `part`: "unet", "vae" or "text_encoder", if the folder's
-    name does not say it. Else as `load_checkpoint`."""
+def load_component(folder: str | Path, part: str | None = None, device: Device = None, dtype: DType = None) -> Any:
+    """One network from its own folder, such as "weights/emoji/vae": a UNet, an AutoencoderKL or a CLIPTextModel.
+
+    part: "unet", "vae" or "text_encoder", if the folder's name does not say it. Else as `load_checkpoint`.
+    """
     folder, device, dtype = _checked(folder, device, dtype)
     part = folder.name if part is None else part
     if part not in PARTS:

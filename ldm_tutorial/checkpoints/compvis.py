@@ -204,7 +204,7 @@ def config_of(part: str, tensors: Mapping[str, Tensor]) -> Any:
         levels = range(count(rf"encoder\.{down}\.\d+\.{block}\.0\.conv2\.weight"))
         sizes["block_out_channels"] = tuple(shapes[f"encoder.{down}.{i}.{block}.0.conv2.weight"][0] for i in levels)
         sizes["layers_per_block"] = count(rf"encoder\.{down}\.0\.{block}\.\d+\.conv2\.weight")
-        scale = {"scaling_factor": tensors["scale_factor"].item()} if "scale_factor" in tensors else {}
+        scale: dict[str, Any] = {"scaling_factor": tensors["scale_factor"].item()} if "scale_factor" in tensors else {}
         return AutoencoderConfig(**sizes, **scale)
     levels = range(count(r"input_blocks\.\d+\.0\.op\.weight") + 1)
     stride = count(r"input_blocks\.\d+\.0\.(in_layers\.0|op)\.weight") // len(levels) + 1  # residual blocks and a downsampler
@@ -242,7 +242,8 @@ def read_file(
     if not isinstance(stated, dict) or not all(isinstance(value, dict) for value in stated.values()):
         raise CheckpointError(f"{path}: the metadata {METADATA!r} are not what `save_checkpoint` writes")
     try:
-        known = {part: PARTS[part].config.from_dict(stated[part]) for part in parts if part in stated} | (configs or {})
+        known: dict[str, Any] = {part: PARTS[part].config.from_dict(stated[part]) for part in parts if part in stated}
+        known |= configs or {}
         by_name = {official[name]: tensor for name, tensor in tensors.items()}
         known |= {part: config_of(part, by_name) for part in parts if part not in known}
     except LookupError:

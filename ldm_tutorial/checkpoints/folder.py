@@ -31,7 +31,7 @@ class Part(NamedTuple):
     """One of the three networks, here and in the libraries whose layout this is."""
 
     network: type[nn.Module]
-    config: type
+    config: type[UNetConfig] | type[AutoencoderConfig] | type[CLIPTextConfig]
     library: str
     class_name: str
     stem: str  # of the file of weights
@@ -191,9 +191,10 @@ def write_network(folder: Path, network: nn.Module, dtype: torch.dtype | None) -
     """config.json (of one of the three networks) and the weights."""
     kind = next((kind for kind in PARTS.values() if isinstance(network, kind.network)), None)
     if kind:
+        config: Any = network.config
         # transformers loads weights as they are stored if this is not said, diffusers as float32: a pipeline needs one for all
         said = {"torch_dtype": "float32"} if kind.library == "transformers" else {}
-        write_json(folder / "config.json", network.config.to_dict() | said)
+        write_json(folder / "config.json", config.to_dict() | said)
     write_tensors(folder / f"{kind.stem if kind else 'model'}.safetensors", network.state_dict(), dtype)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -177,8 +177,9 @@ def load_judge(folder: str | Path = JUDGE, device: torch.device | str = "cpu") -
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"there is no judge in {folder}; `ldm-tutorial train judge` trains one")
     source, settings = folder / "config.json", read_json(folder / "config.json")
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
     try:
-        judge = Judge(JudgeConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}))
+        judge = Judge(JudgeConfig(**values))
     except (ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{source}: no judge can be built from it: {error}") from error
     load_weights(judge, read_tensors(folder / WEIGHTS)[0], folder / WEIGHTS, device, torch.float32)

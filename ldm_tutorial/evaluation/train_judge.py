@@ -64,8 +64,8 @@ def main(args: argparse.Namespace) -> None:
             run.log(**compute.mean({"loss": loss, "subject": subject, "style": style}))
         if (step + 1) % args.sample_every == 0 and compute.is_main:
             judge.eval()
-            subject, style = accuracy(judge, unseen.pictures, *right_answers(judge.config, unseen.entries))
-            run.log(subject_held_out=subject, style_held_out=style)
+            named, styled = accuracy(judge, unseen.pictures, *right_answers(judge.config, unseen.entries))
+            run.log(subject_held_out=named, style_held_out=styled)
             shown = pictures[:24]
             taken_for = look(judge, levels_of(shown)).cosines.argmax(dim=1)
             first = [next(i for i, e in enumerate(everything.entries) if e.label == judge.config.subjects[s]) for s in taken_for]
@@ -77,9 +77,9 @@ def main(args: argparse.Namespace) -> None:
         generator = step_generator(args.seed, args.steps)  # of a step that never was: distortions it has not seen
         fresh = distort_levels(data.pictures, generator)
         for what, pictures in (("real pictures", data.pictures), ("the same, freshly distorted", fresh)):
-            subject, style = accuracy(judge, pictures, subjects, styles)
-            print(f"{what}: subject {subject:.1%}, style {style:.1%} of {len(pictures):,}")
+            named, styled = accuracy(judge, pictures, subjects, styles)
+            print(f"{what}: subject {named:.1%}, style {styled:.1%} of {len(pictures):,}")
         if args.without_held_out:
-            subject, style = accuracy(judge, unseen.pictures, *right_answers(judge.config, unseen.entries))
-            print(f"real pictures that it never saw: subject {subject:.1%}, style {style:.1%} of {len(unseen):,}")
+            named, styled = accuracy(judge, unseen.pictures, *right_answers(judge.config, unseen.entries))
+            print(f"real pictures that it never saw: subject {named:.1%}, style {styled:.1%} of {len(unseen):,}")
         save_judge(judge, args.folder / name)

@@ -12,7 +12,7 @@ import atexit
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..checks import pick_device
 
+Network = TypeVar("Network", bound=nn.Module)
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -125,7 +126,7 @@ class Compute:
         rows[self.rank] = x.float()
         return SumOverProcesses.apply(rows).flatten(0, 1).to(x.dtype)
 
-    def share_statistics(self, module: nn.Module) -> nn.Module:
+    def share_statistics(self, module: Network) -> Network:
         """Let all batch normalization in it take its statistics from the whole batch, not from this process's rows. In place."""
         if self.count > 1:
             for layer in module.modules():
@@ -175,6 +176,8 @@ class SharedBatchNorm(_BatchNorm):
         mean = SumOverProcesses.apply(values.mean(dims)) / processes  # (c,); all batches are of one size
         centered = values - mean.view(shape)
         variance = SumOverProcesses.apply(centered.square().mean(dims)) / processes
+        assert self.running_mean is not None and self.running_var is not None  # its networks all keep statistics
+        assert self.momentum is not None and self.num_batches_tracked is not None
         with torch.no_grad():
             n = processes * x.numel() // x.shape[1]
             self.running_mean.lerp_(mean, self.momentum)

@@ -140,7 +140,8 @@ def main(args: argparse.Namespace) -> None:
         if (step + 1) % args.log_every == 0:
             run.log(**compute.mean({"loss": loss, "mse": mse}), learning_rate=optimizer.param_groups[0]["lr"])
         if (step + 1) % args.sample_every == 0 and compute.is_main:
-            save_image(draw_samples(StableDiffusion(ema.model, vae, text_encoder, tokenizer)), run.sample_path())
+            average: Any = ema.model
+            save_image(draw_samples(StableDiffusion(average, vae, text_encoder, tokenizer)), run.sample_path())
 
     if compute.is_main:
         save_component(ema.model, args.folder / "unet")

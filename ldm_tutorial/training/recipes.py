@@ -19,7 +19,7 @@ from .objective import Batch, Draws, Objective, sample_timesteps
 from .wording import choose_words, without_article
 
 
-def flag(default: Any, text: str) -> Any:
+def recipe_field(default: Any, text: str) -> Any:
     """A field of `Recipe`, with its line in `ldm-tutorial train unet --help`."""
     return field(default=default, metadata={"help": text})
 
@@ -31,17 +31,17 @@ class Recipe:
     Raises ValueError for shares that are not between 0 and 1 or add up to more, and for weights below 0.
     """
 
-    caption_dropout: float = flag(0.1, "how often a caption is replaced by the empty one")
-    late_dropout: float | None = flag(None, "the same at timestep 0; in between, in between. Default: the same")
-    first_caption: float = flag(1.0, "how often a picture gets its full caption, not a tag")
-    bare_caption: float = flag(0.0, "how often its full caption without the article")
-    label_caption: float = flag(0.0, "how often its label alone")
-    timestep_power: float = flag(1.0, "1: uniform; less: more high noise, where words decide")
-    min_snr_gamma: float = flag(math.inf, "the largest weight of an error in the guessed picture; inf: no bound")
-    snr_offset: float = flag(0.0, "1: high noise counts as for the velocity; 0: as for noise")
-    distill_empty: bool = flag(False, "without words, learn what the average answers with them")
-    agree: float = flag(0.0, "weight of the difference of answers with and without words")
-    agree_below: float = flag(300.0, "the timestep up to which it should be none")
+    caption_dropout: float = recipe_field(0.1, "how often a caption is replaced by the empty one")
+    late_dropout: float | None = recipe_field(None, "the same at timestep 0; in between, in between. Default: the same")
+    first_caption: float = recipe_field(1.0, "how often a picture gets its full caption, not a tag")
+    bare_caption: float = recipe_field(0.0, "how often its full caption without the article")
+    label_caption: float = recipe_field(0.0, "how often its label alone")
+    timestep_power: float = recipe_field(1.0, "1: uniform; less: more high noise, where words decide")
+    min_snr_gamma: float = recipe_field(math.inf, "the largest weight of an error in the guessed picture; inf: no bound")
+    snr_offset: float = recipe_field(0.0, "1: high noise counts as for the velocity; 0: as for noise")
+    distill_empty: bool = recipe_field(False, "without words, learn what the average answers with them")
+    agree: float = recipe_field(0.0, "weight of the difference of answers with and without words")
+    agree_below: float = recipe_field(300.0, "the timestep up to which it should be none")
 
     def __post_init__(self) -> None:
         for name in ("caption_dropout", "late_dropout", "first_caption", "bare_caption", "label_caption"):
@@ -157,7 +157,7 @@ class RecipeObjective(Objective):
     def choose_captions(self, indices: Sequence[int], generator: torch.Generator) -> list[str]:
         """The shares of the recipe, so that a label, a tag, or a caption without its article is understood too."""
         shares = self.recipe.first_caption, self.recipe.bare_caption, self.recipe.label_caption
-        return choose_words([self.captions[i] for i in indices], generator, *shares)
+        return choose_words([tuple(self.captions[i]) for i in indices], generator, *shares)
 
     def dropout_rate(self, timesteps: Tensor) -> Tensor:
         """From `caption_dropout` in pure noise to `late_dropout` in clean latents."""

@@ -42,7 +42,7 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, model_max_length: 
         raise ValueError(f"vocab_size={vocab_size} is more than these captions fill; at most {len(vocab) + 2} is possible")
     for special in ("<|startoftext|>", "<|endoftext|>"):
         vocab[special] = len(vocab)
-    return CLIPTokenizer(vocab=vocab, merges=kept, model_max_length=model_max_length)
+    return CLIPTokenizer(vocab=vocab, merges=kept, model_max_length=model_max_length)  # type: ignore[arg-type]  # pairs, too
 
 
 def merges_of(tokenizer) -> list[tuple[str, str]]:
