@@ -88,6 +88,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """The parser of all commands; of a training, only the one that `argv` asks for is imported."""
     from . import __version__
 
+    schedulers, course = scheduler_names(argv)
     parser = Parser(prog=PROGRAM, description="Stable Diffusion, built from scratch.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -95,7 +96,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     command = add_command(commands, "generate", "draw pictures of a prompt")
     command.set_defaults(command=generate)
     add_drawing(command)
-    command.add_argument("--scheduler", help="ddpm, ddim, euler or euler_a (default: the model's own)")
+    command.add_argument("--scheduler", help=f"{schedulers} (default: the model's own)")
     command.add_argument("--steps", type=int, default=25, metavar="N", help="noise levels to visit (default: 25)")
     command.add_argument(
         "--scheduler-option",
@@ -118,7 +119,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     command.set_defaults(command=compare)
     add_drawing(command)
     command.add_argument("--also", nargs="+", default=[], metavar="PROMPT", help="further prompts, each a row of its own")
-    command.add_argument("--schedulers", nargs="+", metavar="NAME", help="the columns (default: ddpm ddim euler euler_a)")
+    command.add_argument("--schedulers", nargs="+", metavar="NAME", help=f"the columns, of {schedulers} (default: {course})")
     command.add_argument(
         "--steps", type=int, nargs="+", default=[25], metavar="N", help="the rows; with --also, columns in columns (default: 25)"
     )
@@ -160,6 +161,15 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             training.add_arguments(part)
             part.set_defaults(command=training.main)
     return parser
+
+
+def scheduler_names(argv: Sequence[str]) -> tuple[str, str]:
+    """All schedulers, and those of the course, where a help text shows them; else nothing, since reading them imports torch."""
+    if not {"-h", "--help"} & {*argv} or not {"generate", "compare"} & {*argv}:
+        return "", ""
+    from .schedulers import COURSE, SCHEDULERS
+
+    return ", ".join(SCHEDULERS), " ".join(COURSE)
 
 
 def add_command(commands: Any, name: str, what: str) -> argparse.ArgumentParser:
@@ -251,12 +261,12 @@ def compare(args: argparse.Namespace) -> None:
     from .figures.canvas import to_picture
     from .figures.gallery import draw_gallery
     from .images import check_output, save_image
-    from .schedulers import TITLES, make_scheduler
+    from .schedulers import COURSE, scheduler_class
 
     output = check_output(args.output)
-    schedulers = args.schedulers or list(TITLES)
+    schedulers = args.schedulers or COURSE
     for name in schedulers:
-        make_scheduler(name)  # before the model is loaded
+        scheduler_class(name)  # before the model is loaded
     pipe = load(args)
     options = drawing_options(args, pipe)
     seed = options.pop("seed")
@@ -349,12 +359,12 @@ def sheet(pictures: list[Image], prompt: str) -> Image:
     """Several pictures of one prompt as one, in the order of their seeds."""
     from .figures.canvas import to_picture
     from .figures.grids import picture_grid
-    from .schedulers import TITLES
+    from .schedulers import scheduler_class
 
     columns = math.ceil(len(pictures) ** 0.5)
     rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
     first, last = pictures[0].info, pictures[-1].info
-    settings = f"{describe(first)}, {TITLES[first['scheduler']]}, {first['steps']} steps"
+    settings = f"{describe(first)}, {scheduler_class(first['scheduler']).label.title}, {first['steps']} steps"
     settings += f", seeds {first['seed']} ... {last['seed']}"
     grid = to_picture(picture_grid(rows, title=prompt, subtitle=settings))
     grid.info.update(first)

@@ -21,7 +21,7 @@ from torch import Tensor
 from .checks import real_number, warn, whole_number, whole_part
 from .config import StableDiffusionConfig
 from .images import fit, mask_to_tensor, to_tensor
-from .schedulers import SCHEDULERS, Scheduler, make_scheduler
+from .schedulers import SCHEDULERS, Scheduler, make_scheduler, scheduler_class
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
@@ -307,7 +307,7 @@ def timesteps_to_visit(scheduler: Scheduler, steps: int, strength: float) -> Ten
     taken = whole_part(steps, strength)
     if taken == 0 < strength:
         warn(f"strength={strength:g} of {steps} steps is less than one step: the picture stays")
-    return scheduler.timesteps[steps - taken :]
+    return scheduler.timesteps[scheduler.evaluations_per_step * (steps - taken) :]
 
 
 def choose_scheduler(own: Scheduler, options: Options) -> Scheduler:
@@ -319,11 +319,11 @@ def choose_scheduler(own: Scheduler, options: Options) -> Scheduler:
         return copy.deepcopy(chosen)
     if chosen is not None and not isinstance(chosen, str):
         raise TypeError(f"scheduler={chosen!r:.60} must be one of {', '.join(map(repr, SCHEDULERS))}, or a scheduler object")
-    cls = type(own) if chosen is None else type(make_scheduler(chosen))
+    cls = type(own) if chosen is None else scheduler_class(chosen)
     inherited = [field.name for field in dataclasses.fields(own)] if cls is type(own) else list(TRAINED_WITH)
     if own.rescale_betas_zero_snr:
         inherited.append("timestep_spacing")  # only from the last timestep on does such a model start from pure noise
-    return make_scheduler(cls.__name__, **{name: getattr(own, name) for name in inherited} | dict(settings))
+    return make_scheduler(cls, **{name: getattr(own, name) for name in inherited} | dict(settings))
 
 
 def scheduler_name(scheduler: Scheduler) -> str:

@@ -163,12 +163,12 @@ def test_compare_labels_a_grid(ldm_tutorial, monkeypatch):
         "__call__",
         lambda self, *a, **k: drawn.append((k["steps"], k["scheduler"])) or call(self, *a, **k),
     )
-    code, out, err = ldm_tutorial("compare", "a cat", "-o", "cat.png", "--steps", 1, 2, "--seed", 3)
+    code, out, err = ldm_tutorial("compare", "a cat", "-o", "cat.png", "--steps", 1, 3, "--seed", 3)
     assert (code, out, err) == (0, "cat.png\n", "")
-    assert drawn == [(steps, name) for steps in (1, 2) for name in ("ddpm", "ddim", "euler", "euler_a")]
+    assert drawn == [(steps, name) for steps in (1, 3) for name in ("ddpm", "ddim", "euler", "euler_a")]
     settings = read_settings("cat.png")
     assert settings["scheduler"] == "ddpm, ddim, euler, euler_a"
-    assert settings["steps"] == [1, 2]
+    assert settings["steps"] == [1, 3]
     assert settings["seed"] == 3
     width, height = Image.open("cat.png").size
     assert 4 * 256 < width < 5 * 256

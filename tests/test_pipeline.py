@@ -87,7 +87,7 @@ def assert_close(ours, theirs):
     assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", [*SCHEDULERS, "heun", "dpmpp_2m"])
 @pytest.mark.parametrize(
     "options", [{}, {"guidance_rescale": 0.7}, {"guidance_scale": 1.0}], ids=["guided", "rescaled", "unguided"]
 )
@@ -134,7 +134,7 @@ def test_karras_levels_equal_diffusers(tiny_pipe, diffusers_pipe):
     assert_close(final_latents(ours), theirs)
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", [*SCHEDULERS, "heun", "dpmpp_2m"])
 @pytest.mark.parametrize("strength", [0.35, 1.0])
 def test_img2img_equals_diffusers(tiny_pipe, diffusers_pipe, name, strength):
     reference = diffusers_pipe("StableDiffusionImg2ImgPipeline", make_scheduler(name))
@@ -146,7 +146,7 @@ def test_img2img_equals_diffusers(tiny_pipe, diffusers_pipe, name, strength):
     )
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", [*SCHEDULERS, "heun", "dpmpp_2m"])
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 def test_inpainting_equals_diffusers(tiny_pipe, diffusers_pipe, name, strength):
     reference = diffusers_pipe("StableDiffusionInpaintPipeline", make_scheduler(name))
@@ -851,3 +851,14 @@ def test_signatures_are_written_out_for_completion_and_type_checkers(method):
     function = getattr(StableDiffusion, method)
     assert not hasattr(function, "__signature__") and not hasattr(function, "__wrapped__")
     assert all(p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in inspect.signature(function).parameters.values())
+
+
+def test_a_scheduler_of_ones_own_needs_no_name(make_tiny_pipe):
+    class Mine(DDIMScheduler):
+        """A sampler that no list knows."""
+
+    pipe = make_tiny_pipe()
+    pipe.scheduler = Mine(beta_end=0.02)
+    settings = pipe("a cat", steps=1)[0].info
+    assert (settings["scheduler"], settings["scheduler_options"]) == ("Mine", {"beta_end": 0.02})
+    assert pipe.prepare("a cat", Options(scheduler="heun")).scheduler.beta_end == 0.02

@@ -49,6 +49,9 @@ def test(arguments: list[str]) -> int:
     """run lint, the package tests and every notebook; ARGS="-k vae" and other pytest arguments pass through"""
     python = environment("notebooks", "train", "web", "test")
     linted = run([python, "-m", "ruff", "check", "--output-format=concise", "."])
+    formatted = run([python, "-m", "ruff", "format", "--check", "--quiet", "."])
+    if formatted:
+        print("`make lint ARGS=--fix` formats what is not formatted.", flush=True)
     if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))):
         print(
             "NOTICE: no Chromium here, so widgets and page are not tested in a browser (Debian: apt install chromium)", flush=True
@@ -58,12 +61,16 @@ def test(arguments: list[str]) -> int:
     workers = min(os.cpu_count() or 1, 4)
     # loadfile: a notebook's cells stay on one worker, in order, and so do the tests that need the memory for themselves
     tested = run([python, "-m", "pytest", "-n", str(workers), "--dist", "loadfile", *arguments])
-    return tested or linted
+    return tested or linted or formatted
 
 
 def lint(arguments: list[str]) -> int:
-    """check the code and the notebooks with ruff; ARGS=--fix repairs what it can"""
-    return run([environment("notebooks", "train", "web", "test"), "-m", "ruff", "check", *(arguments or ["."])])
+    """check the code and the notebooks with ruff, and how they are formatted; ARGS=--fix repairs and formats"""
+    python = environment("notebooks", "train", "web", "test")
+    places = [a for a in arguments if not a.startswith("-")] or ["."]
+    checked = run([python, "-m", "ruff", "check", *(a for a in arguments if a.startswith("-")), *places])
+    formatted = run([python, "-m", "ruff", "format", *([] if "--fix" in arguments else ["--check"]), *places])
+    return checked or formatted
 
 
 def notebooks(arguments: list[str]) -> int:

@@ -41,6 +41,7 @@ MAX_OUTPUT = 300_000  # bytes per output
 MAX_NOTEBOOK = 1_000_000  # bytes on disk; GitHub shows no more than that reliably
 MAX_WORDS = 3_000
 MAX_CELLS = 70  # more is two lessons
+MAX_LINES = 20  # of code in a cell, imports and blank ones aside: what is seen at once
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KEPT_METADATA = {"tags", "slideshow", "jupyter", "cellView"}  # of a cell
@@ -154,6 +155,11 @@ def problems(path: Path) -> list[str]:
 
 
 def code_problems(cell: NotebookNode) -> Iterator[str]:
+    lines = [line for line in cell.source.split("\n") if line.strip() and not line.startswith(("import ", "from "))]
+    if len(lines) > MAX_LINES:
+        yield f"{len(lines)} lines of code; at most {MAX_LINES}"
+    if "# fmt:" in cell.source:
+        yield "a `# fmt:` pragma: write it so that it reads well when formatted"
     if cell.source.rstrip().endswith(";"):
         yield "ends with ';', which nbval does not obey: use _ = ..."
     for output in cell.outputs:

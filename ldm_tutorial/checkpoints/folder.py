@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..clip import CLIPTextModel
 from ..config import AutoencoderConfig, CLIPTextConfig, UNetConfig
-from ..schedulers import SCHEDULERS, Scheduler, make_scheduler
+from ..schedulers import Scheduler, scheduler_from_config
 from ..unet import UNet
 from ..vae import AutoencoderKL
 from .tensors import CheckpointError, check_match, fill, read_tensors, renamed, write_tensors
@@ -209,11 +209,9 @@ def read_tokenizer(folder: Path, vocab_size: int | None = None) -> CLIPTokenizer
 
 
 def read_scheduler(source: object, settings: Mapping[str, Any]) -> Scheduler:
-    """From a `scheduler_config.json`; a class that is not ours (v1.5 comes with PNDM) becomes DDIM on its noise schedule."""
-    name = settings.get("_class_name")
-    ours = name in [cls.__name__ for cls in SCHEDULERS.values()]
+    """From a `scheduler_config.json`. Raises CheckpointError for one of another forward process, or with a wrong value."""
     try:
-        return make_scheduler(name if ours else "ddim", settings)
+        return scheduler_from_config(settings)
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{source}: {error}") from error
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from ..inputs import Options
-from ..schedulers import SCHEDULERS, TITLES
+from ..schedulers import COURSE, SCHEDULERS
 from .accuracy import answers, score
 from .drawing import Drawing, Drawn
 from .reference import Question
@@ -26,7 +26,7 @@ def with_settings(questions: Sequence[Question], **settings: object) -> list[Que
 
 @dataclass(frozen=True)
 class Sweep:
-    """One setting varied, for all schedulers: `name` is the field of `Drawing`."""
+    """One setting varied, for all schedulers of the course: `name` is the field of `Drawing`."""
 
     name: str
     values: tuple[float, ...]
@@ -36,12 +36,12 @@ class Sweep:
         return with_settings(self.questions, scheduler=scheduler, **{self.name: value})
 
     def drawings(self) -> list[Drawing]:
-        return [question.drawing for s in SCHEDULERS for value in self.values for question in self.at(s, value)]
+        return [question.drawing for s in COURSE for value in self.values for question in self.at(s, value)]
 
     def curves(self, drawn: Drawn) -> dict[str, list[tuple[Figure, Figure]]]:
         """For each scheduler, at each value: the shares of right subjects and right styles."""
         curves = {}
-        for scheduler in SCHEDULERS:
+        for scheduler in COURSE:
             results = [score(at, answers(drawn, at)) for at in (self.at(scheduler, value) for value in self.values)]
             curves[scheduler] = [(share("subject", "", r.subject), share("style", "", r.style)) for r in results]
         return curves
@@ -53,7 +53,7 @@ class Sweep:
             for i, value in enumerate(self.values)
         ]
         title = f"The right subject, by {self.name}, of {len(self.questions)} trained pairs each:"
-        return Table(self.name, title, (self.name, *(TITLES[s] for s in SCHEDULERS)), tuple(rows), brief=True)
+        return Table(self.name, title, (self.name, *(SCHEDULERS[s].label.title for s in COURSE)), tuple(rows), brief=True)
 
 
 # ---- pictures of the same noise
@@ -96,7 +96,7 @@ class Crowd:
     seeds: int
 
     def of(self, scheduler: str) -> list[Drawing]:
-        first = 1_000_000 * (1 + list(SCHEDULERS).index(scheduler))
+        first = 1_000_000 * (1 + COURSE.index(scheduler))
         return [
             Drawing(prompt, seed=first + k * self.seeds + i, scheduler=scheduler)
             for k, prompt in enumerate(self.prompts)
@@ -104,7 +104,7 @@ class Crowd:
         ]
 
     def drawings(self) -> list[Drawing]:
-        return [drawing for scheduler in SCHEDULERS for drawing in self.of(scheduler)]
+        return [drawing for scheduler in COURSE for drawing in self.of(scheduler)]
 
     def features(self, drawn: Drawn, scheduler: str) -> Tensor:
         """(prompts, seeds, c)"""
@@ -116,7 +116,7 @@ class Crowd:
         for first, second in (("euler", "ddim"), ("euler_a", "ddpm"), ("ddpm", "ddim")):
             coefficient, p = energy_test(self.features(drawn, first), self.features(drawn, second))
             figures = Figure("energy", "", coefficient, "{:.3f}"), Figure("p", "", p, "{:.3f}")
-            rows.append((f"{TITLES[first]} and {TITLES[second]}", figures))
+            rows.append((f"{SCHEDULERS[first].label.title} and {SCHEDULERS[second].label.title}", figures))
         title = (
             f"Is it the same distribution? {len(self.prompts)} prompts, {self.seeds} seeds each and another for each scheduler, "
             "in the judge's features. A small p says that it is not:"

@@ -15,17 +15,10 @@ from torch import Tensor
 
 from ..checkpoints.atomic import write_atomically
 from ..figures.canvas import DPI, new_figure, to_picture
-from ..schedulers import TITLES
+from ..schedulers import SCHEDULERS
 from .report import Figure
 
 GAP, LINE, CHARACTER = 8, 14, 5.2  # pixels: around a cell, a line of its caption, the width of a letter
-# One look for each scheduler, of Okabe and Ito's colors; DDIM and Euler lie on each other, so one of them is dashed.
-LOOKS = {
-    "ddpm": ("#CC79A7", "D", "-"),
-    "ddim": ("#0072B2", "o", "-"),
-    "euler": ("#E69F00", "s", "--"),
-    "euler_a": ("#009E73", "^", "--"),
-}
 
 
 def captioned_sheet(
@@ -78,19 +71,11 @@ def quality_curves(curves: Mapping[str, Sequence[tuple[Figure, Figure]]], values
     for side, title in enumerate(("right subject", "right style")):
         axes = figure.add_subplot(1, 2, side + 1)
         for scheduler, points in curves.items():
-            color, marker, line = LOOKS[scheduler]
+            label = SCHEDULERS[scheduler].label
             shares = [point[side] for point in points]
             low, high = zip(*(share.interval for share in shares))
-            axes.plot(
-                values,
-                [share.value for share in shares],
-                color=color,
-                marker=marker,
-                linestyle=line,
-                markersize=5,
-                label=TITLES[scheduler],
-            )
-            axes.fill_between(values, low, high, color=color, alpha=0.06, linewidth=0)
+            axes.plot(values, [share.value for share in shares], **label.look, markersize=5, label=label.title)
+            axes.fill_between(values, low, high, color=label.color, alpha=0.06, linewidth=0)
         axes.set(xlabel=name, title=title, ylim=(-0.03, 1.03), xscale="log", xticks=values)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_locator(NullLocator())

@@ -15,9 +15,9 @@ from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from torch import Tensor
 
+if TYPE_CHECKING:
     from ..pipeline import StableDiffusion
 
 CHECK_MODULES = {  # number of the notebook -> module of this folder that holds its checks
@@ -98,6 +98,11 @@ def call(function: Callable, *arguments: Any) -> Any:
     if result is None or result is ...:
         raise NotDone
     return result
+
+
+def shape_of(found: Any) -> str:
+    """What a learner returned, in a message: the shape of a tensor, the type of anything else."""
+    return str(tuple(found.shape)) if isinstance(found, Tensor) else type(found).__name__
 
 
 def close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from . import call, close, exercise
+from . import call, close, exercise, shape_of
 
 # ---- 1. Memory
 
@@ -142,8 +142,7 @@ def attention_in_blocks(answer: Callable) -> str | None:
     with Watch(n, m) as watch:
         found = call(answer, q, k, v, size)
     if not isinstance(found, Tensor) or found.shape != (n, e):
-        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        return f"the result must be a tensor ({n}, {e}), a row for each query; yours is {shape}"
+        return f"the result must be a tensor ({n}, {e}), a row for each query; yours is {shape_of(found)}"
     right = attend(q, k, v, None)
     if close(found, right):
         if watch.all_at_once:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import call, close, exercise
+from . import call, close, exercise, shape_of
 
 # ---- 1. Peak signal-to-noise ratio
 
@@ -98,8 +98,7 @@ def gaussian_kl(answer: Callable) -> str | None:
     each = divergence(m1, l1, m2, l2)
     right, found = each.sum(dim=(1, 2, 3)), call(answer, m1, l1, m2, l2)
     if not isinstance(found, Tensor) or found.shape not in (right.shape, each.shape, torch.Size([])):
-        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        return f"the result must have one number for each picture, (2,); yours is {shape}"
+        return f"the result must have one number for each picture, (2,); yours is {shape_of(found)}"
     if found.shape == each.shape:
         return "there is one number for each latent: sum over channels and positions, (1, 2, 3)"
     if found.shape == torch.Size([]):

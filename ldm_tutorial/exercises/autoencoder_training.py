@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import call, close, exercise
+from . import call, close, exercise, shape_of
 
 # ---- 1. How many pixels has a number seen?
 
@@ -99,8 +99,7 @@ def perceptual_distance(answer: Callable) -> str | None:
     heads = [3 * torch.rand(s[1], generator=generator) for s in shapes]
     right, found = lpips_distance(xs, ys, heads), call(answer, list(xs), list(ys), list(heads))
     if not isinstance(found, Tensor) or found.shape not in (right.shape, torch.Size([])):
-        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        return f"the result must have one number for each picture, (2,); yours is {shape}"
+        return f"the result must have one number for each picture, (2,); yours is {shape_of(found)}"
     if found.shape == torch.Size([]):
         return "there is one number for the whole batch: keep one for each picture"
     if close(found, right):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..lessons.toy import GaussianMixture
 from ..schedulers import DDIMScheduler
-from . import call, close, exercise
+from . import call, close, exercise, shape_of
 
 # ---- 1. The new noise
 
@@ -75,8 +75,7 @@ def sphere(answer: Callable) -> str | None:
     for fraction in (0.0, 0.3, 1.0):
         found = call(answer, a, b, fraction)
         if not isinstance(found, Tensor) or found.shape != a.shape:
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            return f"the result must be a tensor {tuple(a.shape)}, as a and b are; yours is {shape}"
+            return f"the result must be a tensor {tuple(a.shape)}, as a and b are; yours is {shape_of(found)}"
         if not (torch.equal(a, kept[0]) and torch.equal(b, kept[1])):
             return "your function changes its inputs: x *= y writes into x; use x * y"
         if close(found, slerp_pairs(a, b, fraction)):
@@ -140,8 +139,7 @@ def inverted(answer: Callable) -> str | None:
     x = CLOUDS.sample(7, torch.Generator().manual_seed(0))  # (7, 2)
     found = call(answer, CLOUDS.epsilon, x.clone(), list(levels))
     if not isinstance(found, Tensor) or found.shape != x.shape:
-        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        return f"return the noise alone, a tensor {tuple(x.shape)}; yours is {shape}"
+        return f"return the noise alone, a tensor {tuple(x.shape)}; yours is {shape_of(found)}"
     if close(found, inversion(CLOUDS.epsilon, x, levels)):
         return None
     for mistake, switches in {

@@ -11,13 +11,7 @@ from torch import Tensor
 from ..lessons.toy import GaussianMixture
 from ..schedulers import DDPMScheduler
 from ..schedulers.ddpm import posterior
-from . import call, close, exercise
-
-
-def shape_of(found: Any) -> str:
-    """A tensor's shape, or the type of what is no tensor, in words."""
-    return str(tuple(found.shape)) if isinstance(found, Tensor) else type(found).__name__
-
+from . import call, close, exercise, shape_of
 
 # ---- 1. The guess of the picture
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..schedulers import DDPMScheduler
-from . import call, exercise
+from . import call, exercise, shape_of
 
 # ---- 1. Captions that are dropped
 
@@ -22,8 +22,7 @@ def dropped(answer: Callable) -> str | None:
         given = chosen.clone()
         found = call(answer, given, p, torch.Generator().manual_seed(seed))
         if not isinstance(found, Tensor) or found.shape != chosen.shape:
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            return f"return the numbers of the captions, a tensor {tuple(chosen.shape)}; yours is {shape}"
+            return f"return the numbers of the captions, a tensor {tuple(chosen.shape)}; yours is {shape_of(found)}"
         if found.dtype != torch.int64:
             return f"the numbers of captions are whole numbers, int64, to look states up with; yours are {found.dtype}"
         if not torch.equal(given, chosen):
@@ -68,8 +67,7 @@ def weighted(answer: Callable) -> str | None:
         found = call(answer, alpha_bar.clone(), gamma, prediction)
         asked = f"for {prediction} and γ = {gamma:g}"
         if not isinstance(found, Tensor) or found.shape != right.shape:
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            return f"{asked} there must be a weight for each ᾱ, a tensor {tuple(right.shape)}; yours is {shape}"
+            return f"{asked} there must be a weight for each ᾱ, a tensor {tuple(right.shape)}; yours is {shape_of(found)}"
         if each_close(found, right):
             continue
         per_x0 = snr.clamp(max=gamma)

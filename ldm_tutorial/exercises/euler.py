@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..lessons.toy import GaussianMixture
 from ..schedulers.noise_schedule import karras_sigmas
-from . import call, close, exercise
+from . import call, close, exercise, shape_of
 
 _MIXTURE = GaussianMixture([[1.0, 0.0], [-0.5, 0.8], [-0.5, -0.8]], [0.8, 0.7, 0.6], [0.5, 0.3, 0.2])
 
@@ -97,8 +97,7 @@ def midpoint_step(answer: Callable) -> str | None:
     x = points(8.0)
     found = call(answer, denoised, x.clone(), list(sigmas))
     if not isinstance(found, Tensor) or found.shape != x.shape:
-        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        return f"the result must be a tensor {tuple(x.shape)}, as x is; yours is {shape}"
+        return f"the result must be a tensor {tuple(x.shape)}, as x is; yours is {shape_of(found)}"
     if close(found, midpoint(denoised, x, sigmas), 1e-6):
         return None
     for mistake, switches in {
@@ -162,8 +161,7 @@ def whole_algorithm(answer: Callable) -> str | None:
         options = (s_churn, 0.3, 5.0)
         found = call(answer, denoised, x.clone(), list(sigmas), *options, torch.Generator().manual_seed(1))
         if not isinstance(found, Tensor) or found.shape != x.shape:
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            return f"the result must be a tensor {tuple(x.shape)}, as x is; yours is {shape}"
+            return f"the result must be a tensor {tuple(x.shape)}, as x is; yours is {shape_of(found)}"
         if not found.isfinite().all():
             return "there are NaNs: at sigma_next = 0 there is no slope, so the last step has no correction"
         if close(found, algorithm_2(denoised, x, sigmas, *options, torch.Generator().manual_seed(1)), 1e-6):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from . import call, close, exercise
+from . import call, close, exercise, shape_of
 from .euler import denoised, points
 
 # ---- 1. Two notations
@@ -57,8 +57,7 @@ def step_of_posterior(answer: Callable) -> str | None:
         right = x0 + weight * (x - x0) + variance**0.5 * z
         found = call(answer, x, x0, sigma, sigma_next, z)
         if not isinstance(found, Tensor) or found.shape != x.shape:
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            return f"the result must be a tensor {tuple(x.shape)}, as x is; yours is {shape}"
+            return f"the result must be a tensor {tuple(x.shape)}, as x is; yours is {shape_of(found)}"
         if close(found, right, 1e-6):
             continue
         for mistake, wrong in {
@@ -120,8 +119,7 @@ def four_in_one(answer: Callable) -> str | None:
     for eta in (0.0, 0.6, 1.0, 3.0):
         found = call(answer, real_only, x.clone(), list(sigmas), eta, torch.Generator().manual_seed(1))
         if not isinstance(found, Tensor) or found.shape != x.shape:
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            return f"the result must be a tensor {tuple(x.shape)}, as x is; yours is {shape}"
+            return f"the result must be a tensor {tuple(x.shape)}, as x is; yours is {shape_of(found)}"
         if not found.isfinite().all():
             return f"at η = {eta:g} there are NaNs: sigma_up must not exceed sigma_next"
         if close(found, one_sampler(denoised, x, sigmas, eta, torch.Generator().manual_seed(1)), 1e-6):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..schedulers import DDIMScheduler
-from . import call, close, exercise
+from . import call, close, exercise, shape_of
 from .ddim import CLOUDS, ddim_step
 
 # ---- 1. What it costs
@@ -101,8 +101,7 @@ def rescaled(answer: Callable) -> str | None:
         asked, right = (x, uncond, cond, alpha_bar, scale, rescale), guided_by_picture(x, uncond, cond, alpha_bar, scale, rescale)
         found = call(answer, *(v.clone() if isinstance(v, Tensor) else v for v in asked))
         if not isinstance(found, Tensor) or found.shape != x.shape:
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            return f"the result must be a tensor {tuple(x.shape)}, the guided noise; yours is {shape}"
+            return f"the result must be a tensor {tuple(x.shape)}, the guided noise; yours is {shape_of(found)}"
         if close(found, right):
             continue
         mistakes = [
@@ -177,8 +176,7 @@ def looks_twice(answer: Callable) -> str | None:
     for turns in (1, 3):
         found = run(answer, turns)
         if not isinstance(found, Tensor) or found.shape != known.shape:
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            return f"return x, a tensor {tuple(known.shape)}; yours is {shape}"
+            return f"return x, a tensor {tuple(known.shape)}; yours is {shape_of(found)}"
         if close(found, run(repainted, turns)):
             continue
         names = {"swapped": False, "clean": False, "early": False, "back": "right", "last": False, "fresh": False}

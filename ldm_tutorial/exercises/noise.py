@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..schedulers.noise_schedule import linear_betas, scaled_linear_betas
-from . import call, close, exercise
+from . import call, close, exercise, shape_of
 
 # ---- 1. Noise for a batch
 
@@ -24,8 +24,7 @@ def noisy_batch(answer: Callable) -> str | None:
         if not all(torch.equal(a, b) for a, b in zip((x0, noise, alpha_bar), kept)):
             return "your function changes its inputs: x *= y and x.add_(y) write into x; use x * y"
         if not isinstance(found, Tensor) or found.shape != x0.shape:
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            return f"the result must be a tensor {tuple(x0.shape)}, as x0 is; yours is {shape}"
+            return f"the result must be a tensor {tuple(x0.shape)}, as x0 is; yours is {shape_of(found)}"
         a = alpha_bar.view(-1, 1, 1, 1)
         if close(found, a.sqrt() * x0 + (1 - a).sqrt() * noise, 1e-5):
             continue
@@ -65,8 +64,7 @@ def jump(answer: Callable) -> str | None:
     for s, t in ((4, 11), (7, 8), (0, 19)):
         found = call(answer, x_s.clone(), noise.clone(), s, t, betas.clone())
         if not isinstance(found, Tensor) or found.shape != x_s.shape:
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            return f"the result must be a tensor {tuple(x_s.shape)}, as x_s is; yours is {shape}"
+            return f"the result must be a tensor {tuple(x_s.shape)}, as x_s is; yours is {shape_of(found)}"
         alpha = alpha_bar[t] / alpha_bar[s]
         if close(found, mixed(alpha), 1e-4):
             continue
@@ -101,8 +99,7 @@ def betas_for_larger_pictures(answer: Callable) -> str | None:
     for betas, k in ((scaled_linear_betas(50, 0.01, 0.2), 3.0), (scaled_linear_betas(1000, 0.00085, 0.012), 8.0)):
         found = call(answer, betas.clone(), k)
         if not isinstance(found, Tensor) or found.shape != betas.shape:
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            return f"the result must hold one beta per timestep, {tuple(betas.shape)}; yours is {shape}"
+            return f"the result must hold one beta per timestep, {tuple(betas.shape)}; yours is {shape_of(found)}"
         alpha_bar = (1 - betas.double()).cumprod(0)
         snr = alpha_bar / (1 - alpha_bar)
         made = (1 - found.double()).cumprod(0)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..config import EMOJI, SD15
 from ..pipeline import StableDiffusion, guide
 from ..schedulers import EulerDiscreteScheduler, randn
-from . import call, close, exercise, shipped_model
+from . import call, close, exercise, shape_of, shipped_model
 
 # ---- 1. The shape of latents
 
@@ -60,8 +60,7 @@ def guidance(answer: Callable) -> str | None:
     for scale in (7.5, 1.0, 0.0):
         found = call(answer, uncond, cond, scale)
         if not isinstance(found, Tensor) or found.shape != cond.shape:
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            return f"the result must be a tensor {tuple(cond.shape)}, as both inputs are; yours is {shape}"
+            return f"the result must be a tensor {tuple(cond.shape)}, as both inputs are; yours is {shape_of(found)}"
         if not (torch.equal(uncond, kept[0]) and torch.equal(cond, kept[1])):
             return "your function changes its inputs: x += y and x.add_(y) write into x; use x + y"
         difference = cond - uncond

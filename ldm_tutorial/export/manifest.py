@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..inputs import Options, choose_scheduler
-from ..schedulers import SCHEDULERS, TITLES
+from ..schedulers import COURSE, SCHEDULERS
 from .characters import characters_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def manifest_of(pipe: StableDiffusion, files: Mapping[str, Any], subjects: Seque
     config, f = pipe.config, pipe.vae.config.downsampling
     side = config.unet.sample_size
     networks = {"text_encoder": pipe.text_encoder, "unet": pipe.unet, "vae": pipe.vae, "vae_decoder": pipe.vae.decoder}
-    choices = {name: choose_scheduler(pipe.scheduler, Options(scheduler=name)) for name in SCHEDULERS}
+    choices = {name: choose_scheduler(pipe.scheduler, Options(scheduler=name)) for name in COURSE}  # those that the page has, too
     call = inspect.signature(type(pipe).__call__).parameters
     manifest = {
         "format": FORMAT,
@@ -45,7 +45,9 @@ def manifest_of(pipe: StableDiffusion, files: Mapping[str, Any], subjects: Seque
         "picture": [config.vae.out_channels, f * side, f * side],
         "scaling_factor": config.vae.scaling_factor,
         "scheduler": next(name for name, cls in SCHEDULERS.items() if type(pipe.scheduler) is cls),
-        "schedulers": {name: {"title": TITLES[name], **scheduler.to_config()} for name, scheduler in choices.items()},
+        "schedulers": {
+            name: {"title": SCHEDULERS[name].label.title, **scheduler.to_config()} for name, scheduler in choices.items()
+        },
         "betas": pipe.scheduler.betas.tolist(),
         "alphas_cumprod": pipe.scheduler.alphas_cumprod.tolist(),
         "defaults": {name: call[name].default for name in ("steps", "guidance_scale", "negative_prompt")},

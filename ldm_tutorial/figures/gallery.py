@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ..checks import one_of, whole_number
-from ..inputs import listed, scheduler_name
+from ..inputs import listed
 from ..pipeline import progress_bar
-from ..schedulers import TITLES, Scheduler, make_scheduler
+from ..schedulers import COURSE, Scheduler, scheduler_class
 from ..unet import UNet
 from .grids import picture_grid
 
@@ -136,7 +136,7 @@ class Gallery:
 def draw_gallery(
     pipe: StableDiffusion,
     prompts: str | Sequence[str],
-    schedulers: Sequence[str] | Mapping[str, str | Scheduler] = tuple(TITLES),
+    schedulers: Sequence[str] | Mapping[str, str | Scheduler] = COURSE,
     steps: int | Sequence[int] = GALLERY_STEPS,
     seeds: int | Sequence[int] = 0,
     batch_size: int | None = None,
@@ -163,7 +163,7 @@ def draw_gallery(
         schedulers = dict(zip(different("schedulers", [title_of(name) for name in names]), names))
     for way in schedulers.values():
         if not isinstance(way, Scheduler):
-            make_scheduler(way)
+            scheduler_class(way)
     for n in steps:
         whole_number("steps", n, 1, pipe.scheduler.num_train_timesteps)
     if batch_size is None:
@@ -218,7 +218,7 @@ def different(argument: str, values: Any) -> tuple[Any, ...]:
 
 def title_of(name: str) -> str:
     """ "Euler ancestral" of "euler_a" or "Euler a". Raises ValueError for a scheduler that does not exist."""
-    return TITLES[scheduler_name(make_scheduler(name))]
+    return scheduler_class(name).label.title
 
 
 def label_of(axis: str, value: Any) -> str:

@@ -6,53 +6,73 @@ spaces.py                     the two ways to write a noisy picture
 ddpm.py, ddim.py              one step, written in the first
 euler.py, euler_ancestral.py  one step, written in the second
 config_file.py                settings to and from diffusers' scheduler_config.json
+
+A scheduler is one file, which holds its name, title and look as well, and one line below.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from .base import Scheduler, Step, randn
-from .ddim import DDIMScheduler
-from .ddpm import DDPMScheduler
-from .euler import EulerDiscreteScheduler
-from .euler_ancestral import EulerAncestralDiscreteScheduler
+from .base import Scheduler as Scheduler
+from .base import Step as Step
+from .base import randn as randn
+from .config_file import OTHER_SAMPLERS
+
+# isort: off
+# The schedulers, in the order of every list of them.
+from .ddpm import DDPMScheduler as DDPMScheduler
+from .ddim import DDIMScheduler as DDIMScheduler
+from .euler import EulerDiscreteScheduler as EulerDiscreteScheduler
+from .euler_ancestral import EulerAncestralDiscreteScheduler as EulerAncestralDiscreteScheduler
+from .heun import HeunDiscreteScheduler as HeunDiscreteScheduler
+from .dpmpp_2m import DPMSolverMultistepScheduler as DPMSolverMultistepScheduler
+# isort: on
 
 SCHEDULERS: dict[str, type[Scheduler]] = {
-    "ddpm": DDPMScheduler,
-    "ddim": DDIMScheduler,
-    "euler": EulerDiscreteScheduler,
-    "euler_a": EulerAncestralDiscreteScheduler,
+    cls.label.name: cls
+    for cls in list(vars().values())
+    if isinstance(cls, type) and issubclass(cls, Scheduler) and cls != Scheduler
 }
-TITLES = {"ddpm": "DDPM", "ddim": "DDIM", "euler": "Euler", "euler_a": "Euler ancestral"}  # as people write them
-
-__all__ = [
-    "SCHEDULERS",
-    "TITLES",
-    "DDIMScheduler",
-    "DDPMScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "EulerDiscreteScheduler",
-    "Scheduler",
-    "Step",
-    "make_scheduler",
-    "randn",
-]
+COURSE = ("ddpm", "ddim", "euler", "euler_a")  # those that the notebooks build, and that galleries show unless asked for others
 
 
-def make_scheduler(name: str, config: Mapping[str, Any] | None = None, **overrides: Any) -> Scheduler:
-    """A scheduler by name: "ddpm", "ddim", "euler", "euler_a". Also "Euler a", or diffusers' class names.
+def scheduler_class(name: str) -> type[Scheduler]:
+    """The class of a name in `SCHEDULERS`, an alias such as "Euler a", or diffusers' class name. ValueError for any other."""
+    names = {alias: cls for cls in SCHEDULERS.values() for alias in (cls.__name__.lower(), cls.label.name, *cls.label.aliases)}
+    cls = names.get(str(name).lower().replace(" ", "_").replace("-", "_"))
+    if cls is None:
+        raise ValueError(f"scheduler={name!r} is unknown; choose one of {', '.join(map(repr, SCHEDULERS))}")
+    return cls
+
+
+def make_scheduler(name: str | type[Scheduler], config: Mapping[str, Any] | None = None, **overrides: Any) -> Scheduler:
+    """A scheduler by its name, see `scheduler_class`, or of a class.
 
     config: what a diffusers scheduler_config.json holds, for models other than v1.5. overrides: settings that
     take precedence. Raises ValueError for a name or setting that does not exist, and for wrong values.
     """
-    names = SCHEDULERS | {"euler_ancestral": EulerAncestralDiscreteScheduler}
-    names |= {cls.__name__.lower(): cls for cls in SCHEDULERS.values()}
-    cls = names.get(str(name).lower().replace(" ", "_").replace("-", "_"))
-    if cls is None:
-        raise ValueError(f"scheduler={name!r} is unknown; choose one of {', '.join(map(repr, SCHEDULERS))}")
+    cls = scheduler_class(name) if isinstance(name, str) else name
     settings = [field.name for field in dataclasses.fields(cls)]
     for setting in overrides:
         if setting not in settings:
             raise ValueError(f"{cls.__name__} has no setting {setting!r}; it has {', '.join(settings)}")
     return cls(**overrides) if config is None else cls.from_config({**config, **overrides})
+
+
+def scheduler_from_config(config: Mapping[str, Any]) -> Scheduler:
+    """The scheduler that a scheduler_config.json names. Other samplers of diffusers become DDIM (v1.5 itself comes with PNDM).
+
+    Raises ValueError for a class that is neither, since its models may be trained on another forward process, as those of
+    FlowMatchEulerDiscreteScheduler are; and what `Scheduler.from_config` raises.
+    """
+    written_by = config.get("_class_name")
+    if written_by is None or written_by in OTHER_SAMPLERS:
+        return DDIMScheduler.from_config(config)
+    known = {cls.__name__: cls for cls in SCHEDULERS.values()}
+    if written_by not in known:
+        raise ValueError(
+            f"_class_name={written_by!r} in a scheduler config is not supported: its model may be trained on another forward "
+            f"process than x = sqrt(ᾱ) x0 + sqrt(1 - ᾱ) ε, which is that of {', '.join(known)}"
+        )
+    return known[written_by].from_config(config)

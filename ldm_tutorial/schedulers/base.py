@@ -1,6 +1,6 @@
 """What all schedulers share: their settings, the timesteps they visit, and where their noise comes from.
 
-The loop that draws a picture is the same for every scheduler:
+The loop that draws a picture is the same for every scheduler, with one network evaluation for each of its timesteps:
 
     scheduler.set_timesteps(25)
     x = scheduler.init_noise_sigma * randn(shape, generator)
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import one_of, real_number, whole_number
+from ..checks import one_of, real_number, warn, whole_number
 from . import noise_schedule
 from .config_file import ConfigFile
 
@@ -30,6 +30,22 @@ class Step(NamedTuple):
 
     prev_sample: Tensor  # x at the next, lower noise level
     pred_original_sample: Tensor  # x0: the clean picture, as the model sees it from here
+
+
+class Label(NamedTuple):
+    """What a scheduler is called, and its look in every figure (colors: Okabe & Ito 2008, safe for color-blind eyes)."""
+
+    name: str  # in code: scheduler="euler_a"
+    title: str  # in text: "Euler ancestral"
+    color: str
+    marker: str
+    linestyle: str = "-"
+    aliases: tuple[str, ...] = ()  # further names that `make_scheduler` takes
+
+    @property
+    def look(self) -> dict[str, str]:
+        """Color, marker and linestyle: keyword arguments of matplotlib's `plot`."""
+        return {"color": self.color, "marker": self.marker, "linestyle": self.linestyle}
 
 
 def randn(
@@ -88,6 +104,8 @@ class Scheduler(ConfigFile, ABC):
     steps_offset: int = 1
     rescale_betas_zero_snr: bool = False
 
+    label: ClassVar[Label]  # name, title and look; each scheduler has its own
+    evaluations_per_step: ClassVar[int] = 1  # of the network; the last step may need fewer
     terminal_alpha_bar: ClassVar[float] = 0.0  # ᾱ of the last timestep, if rescaled to hold no picture
 
     def __post_init__(self) -> None:
@@ -103,6 +121,7 @@ class Scheduler(ConfigFile, ABC):
         self.set_timesteps(self.num_train_timesteps)
 
     def check_settings(self) -> None:
+        """Raises TypeError for a setting of the wrong kind, ValueError for a wrong value or combination."""
         whole_number("num_train_timesteps", self.num_train_timesteps, 2)
         whole_number("steps_offset", self.steps_offset, 0)
         real_number("beta_start", self.beta_start, 0)
@@ -124,23 +143,42 @@ class Scheduler(ConfigFile, ABC):
 
     @abstractmethod
     def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
-        """Choose how many timesteps to visit, 1 ... T: sets `timesteps`, (n,), falling, on `device`.
+        """Choose the number of steps, 1 ... T. Sets `timesteps`, falling, on `device`: one for each network evaluation.
 
-        With a model on a GPU, better leave them on the CPU: `step` then reads t without waiting for the GPU.
+        With n steps these are (n,), or (2 n - 1,) with two evaluations a step. With a model on a GPU, leave them on the CPU:
+        `step` then reads t without waiting for the GPU. Raises TypeError or ValueError for a wrong number, and changes nothing.
         """
 
     def spaced_timesteps(self, num_inference_steps: int) -> np.ndarray:
+        """The timesteps at which the steps begin, (n,) float64: see `noise_schedule.spaced_timesteps`.
+
+        Warns where the first is so low that pure noise does not belong there. Raises TypeError or ValueError for a wrong n.
+        """
         T = self.num_train_timesteps
         n = whole_number("num_inference_steps", num_inference_steps, 1, T)
-        return noise_schedule.spaced_timesteps(self.timestep_spacing, n, T, self.steps_offset)
+        timesteps = noise_schedule.spaced_timesteps(self.timestep_spacing, n, T, self.steps_offset)
+        self.warn_of_start(int(timesteps[0]))
+        return timesteps
+
+    def warn_of_start(self, first: int) -> None:
+        """Warns if at timestep `first` the model expects more than an eighth of the variance of x to be picture."""
+        alpha_bar, last = self.alphas_cumprod[first].item(), self.num_train_timesteps - 1
+        if alpha_bar > 1 / 8:
+            warn(
+                f"timestep_spacing={self.timestep_spacing!r} with so few steps begins at timestep {first} of {last}, where the "
+                f"model expects {alpha_bar:.0%} of x to be picture, and pure noise misleads it: take more steps, or 'trailing'"
+            )
 
     def visit(self, timesteps: Tensor, device: torch.device | str | None) -> None:
+        """Take these timesteps, (k,), and forget what an earlier run has left."""
         self._index = {t: i for i, t in enumerate(timesteps.tolist())}
         self.timesteps = timesteps.to(device)
+        self._kept: tuple[int, tuple[Tensor, ...]] | None = None
 
     def index_of(self, t: Tensor | float) -> int:
-        """Position of t, one number, in `timesteps`. Looked up, not counted: steps may be taken in any order.
+        """Position of t, one number, in `timesteps`; of a timestep that is there twice, the second.
 
+        It is looked up, not counted: a step that needs nothing of earlier ones may be taken at any time.
         Raises ValueError for a t that is not visited.
         """
         index = self._index.get(float(np.float32(float(t)))) if torch.as_tensor(t).numel() == 1 else None
@@ -149,6 +187,34 @@ class Scheduler(ConfigFile, ABC):
             shown = allowed if len(allowed) <= 12 else [*allowed[:6], "...", *allowed[-3:]]
             raise ValueError(f"t={t} is not one of the {len(allowed)} timesteps {', '.join(shown)}")
         return index
+
+    # ---- evaluations that build on earlier ones: two in a step, or a method with a memory
+
+    def recall(self, t: Tensor | float, x: Tensor) -> tuple[int, tuple[Tensor, ...]]:
+        """The position of this evaluation in `timesteps`, and what the one before has kept, each in the shape of x.
+
+        A run begins after `set_timesteps`, or after the last timestep, at the beginning of any step, with nothing kept.
+        Then the timesteps must follow in order. Raises ValueError for another t, or for an x of another shape.
+        """
+        index = self.index_of(t)
+        if self._kept is None:
+            if index % self.evaluations_per_step:
+                raise ValueError(f"t={t} is in the middle of a step of {type(self).__name__}: a run cannot begin there")
+            return index, ()
+        following, kept = self._kept
+        expected = self.timesteps[following].item()
+        if index != self.index_of(expected):
+            raise ValueError(
+                f"t={float(t):g} is out of order: after t={self.timesteps[following - 1].item():g} comes t={expected:g}, for the "
+                f"steps of {type(self).__name__} build on each other; set_timesteps begins a new run"
+            )
+        if kept and kept[0].shape != x.shape:
+            raise ValueError(f"x {tuple(x.shape)} must have the shape that it had at the timestep before, {tuple(kept[0].shape)}")
+        return following, kept
+
+    def keep(self, index: int, *kept: Tensor) -> None:
+        """After evaluation `index`: what the next needs of it. After the last, nothing: a new run may begin."""
+        self._kept = (index + 1, kept) if index + 1 < len(self.timesteps) else None
 
     # ---- sampling
 
@@ -166,8 +232,8 @@ class Scheduler(ConfigFile, ABC):
         """From x (b, ...) at timestep t to x at the next of `timesteps`; after the last, to the picture.
 
         model_output: the model's answer to `scale_model_input(x, t)`, in the shape of x. generator: see
-        `randn`; a step that adds no noise draws none. Raises ValueError if t is not in `timesteps`, or the
-        shapes differ.
+        `randn`; a step that adds no noise draws none. Raises ValueError if t is not in `timesteps`, if the
+        shapes differ, or for a t out of order where steps build on each other (`recall`).
         """
 
     # ---- training
@@ -191,6 +257,7 @@ class Scheduler(ConfigFile, ABC):
         return (alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * x0).to(x0.dtype)
 
     def check_batch(self, x0: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
+        """t as (1,) or (b,) on the CPU. Raises ValueError unless x0 and noise have one shape, (b, ...), and t fits."""
         t = self.check_timesteps(t)
         if noise.shape != x0.shape:
             raise ValueError(f"noise {tuple(noise.shape)} must have the shape of x0 {tuple(x0.shape)}")
@@ -199,12 +266,14 @@ class Scheduler(ConfigFile, ABC):
         return t
 
     def check_timesteps(self, t: Tensor | float) -> Tensor:
+        """t as (k,) on the CPU. Raises ValueError outside 0 ... T - 1."""
         t = torch.as_tensor(t).flatten().cpu()
         if not ((t >= 0) & (t <= self.num_train_timesteps - 1)).all():
             raise ValueError(f"t={t.tolist()} must lie within 0 ... {self.num_train_timesteps - 1}")
         return t
 
     def check_output(self, model_output: Tensor, x: Tensor) -> None:
+        """Raises ValueError if the model's output does not have the shape of x."""
         if model_output.shape != x.shape:
             found = tuple(model_output.shape)
             raise ValueError(f"model_output {found} must have the shape of x {tuple(x.shape)}")

@@ -1,54 +1,34 @@
 """Settings of a scheduler to and from a scheduler_config.json, which diffusers keeps beside a model."""
 
 import dataclasses
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..checks import warn
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# What diffusers assumes where a file is silent, when that is not v1.5's value.
-WHERE_SILENT = {
-    "beta_start": 0.0001,
-    "beta_end": 0.02,
-    "beta_schedule": "linear",
-    "steps_offset": 0,
-    "set_alpha_to_one": True,
-}
+# Keys that say how the model was trained, with the only value known here. Another one would make every sampler wrong.
+FORWARD_PROCESS = {"trained_betas": None, "use_flow_sigmas": False, "timestep_type": "discrete"}
 
 # Keys that belong to some of diffusers' schedulers and mean nothing to the others.
-OF_OTHER_CLASSES = {
-    "set_alpha_to_one",
-    "variance_type",
-    "use_karras_sigmas",
-    "use_exponential_sigmas",
-    "use_beta_sigmas",
-    "use_flow_sigmas",
-    "sigma_min",
-    "sigma_max",
-    "final_sigmas_type",
-    "interpolation_type",
-    "timestep_type",
-    "clip_sample_range",
-    "dynamic_thresholding_ratio",
-    "sample_max_value",
-    "skip_prk_steps",
-    "algorithm_type",
-    "solver_order",
-    "solver_type",
-    "lower_order_final",
-    "euler_at_final",
-    "use_lu_lambdas",
-    "lambda_min_clipped",
-    "predict_x0",
-    "solver_p",
-    "disable_corrector",
-    "flow_shift",
-    "use_dynamic_shifting",
-    "time_shift_type",
-    "timestep_scaling",
-    "original_inference_steps",
+OF_OTHER_CLASSES = set(
+    """
+    set_alpha_to_one variance_type clip_sample_range dynamic_thresholding_ratio sample_max_value interpolation_type
+    use_karras_sigmas use_exponential_sigmas use_beta_sigmas sigma_min sigma_max final_sigmas_type skip_prk_steps
+    algorithm_type solver_order solver_type lower_order_final euler_at_final use_lu_lambdas lambda_min_clipped predict_x0
+    solver_p disable_corrector flow_shift use_dynamic_shifting time_shift_type timestep_scaling original_inference_steps
+    """.split()
+)
+
+# diffusers' further samplers of the same forward process, x_t = sqrt(ᾱ_t) x_0 + sqrt(1 - ᾱ_t) ε, for the same kind of model.
+OTHER_SAMPLERS = {
+    f"{name}Scheduler"
+    for name in """
+    PNDM LMSDiscrete DDIMInverse DDIMParallel DDPMParallel DEISMultistep DPMSolverMultistepInverse DPMSolverSinglestep
+    DPMSolverSDE KDPM2Discrete KDPM2AncestralDiscrete SASolver UniPCMultistep LCM TCD
+    """.split()
 }
 
 
@@ -57,11 +37,16 @@ class ConfigFile:
 
     # Fields that diffusers takes as arguments of `step`, or not at all: its files do not know them.
     beyond_diffusers: ClassVar[tuple[str, ...]] = ()
-    # Keys that would change the steps, with the only value they may have.
-    unsupported: ClassVar[dict[str, Any]] = {
-        "clip_sample": False,
-        "thresholding": False,
-        "trained_betas": None,
+    # Options of diffusers' class that would change its steps, with the value that does not: others are ignored with a warning.
+    unsupported: ClassVar[dict[str, Any]] = {"clip_sample": False, "thresholding": False}
+
+    # What diffusers assumes where a file is silent, when that is not v1.5's value. (Its schedulers take 0 for a silent
+    # steps_offset, but its Stable Diffusion pipelines then set 1, as ours do.)
+    where_silent: ClassVar[dict[str, Any]] = {
+        "beta_start": 0.0001,
+        "beta_end": 0.02,
+        "beta_schedule": "linear",
+        "set_alpha_to_one": True,
     }
 
     def to_config(self) -> dict[str, Any]:
@@ -69,7 +54,7 @@ class ConfigFile:
 
         Settings that diffusers' files do not know are written only if changed: it goes without, and warns.
         """
-        # Said aloud, because diffusers' DDPM and DDIM clip where a file is silent.
+        # Written although it is the only value here: diffusers' DDPM and DDIM clip where a file is silent.
         config = {"_class_name": type(self).__name__, "clip_sample": False}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -81,21 +66,22 @@ class ConfigFile:
     def from_config(cls, config: Mapping[str, Any]) -> "Self":
         """A scheduler from a scheduler_config.json, whichever of diffusers' classes wrote it.
 
-        A key that is missing, or null, means what diffusers' class of this name makes of it; only, nothing is
-        ever clipped. Keys of other classes are ignored, unknown ones with a warning.
-        Raises ValueError for a wrong value, and for an unsupported option that would change the steps.
+        A key that is missing, or null, means what diffusers' pipeline with the class of this name makes of it. Options of the
+        sampler that are not supported are ignored with a warning, and so are unknown keys; keys of other classes, silently.
+        Raises TypeError if it is no dict, ValueError for a wrong value or a forward process that is not known here.
         """
         if not isinstance(config, Mapping):
             raise TypeError(f"config must be a dict, but is a {type(config).__name__}")
         config = {key: value for key, value in config.items() if key[:1] != "_" and value is not None}
-        for key, only in cls.unsupported.items():
+        for key, only in FORWARD_PROCESS.items():
             if config.get(key, only) != only:
                 raise ValueError(f"{key}={config[key]!r} in a scheduler config: only {only!r} is supported")
         settings = [field.name for field in dataclasses.fields(cls)]
-        unknown = set(config).difference(settings, cls.unsupported, OF_OTHER_CLASSES)
-        if unknown:
-            warnings.warn(f"{cls.__name__} ignores unknown keys: {', '.join(sorted(unknown))}", stacklevel=2)
+        ignored = [f"{key}={config[key]!r}" for key, only in cls.unsupported.items() if config.get(key, only) != only]
+        ignored += sorted(set(config).difference(settings, cls.unsupported, FORWARD_PROCESS, OF_OTHER_CLASSES))
+        if ignored:
+            warn(f"{cls.__name__} ignores what it does not know: {', '.join(ignored)}")
         try:
-            return cls(**{key: value for key, value in (WHERE_SILENT | config).items() if key in settings})
+            return cls(**{key: value for key, value in (cls.where_silent | config).items() if key in settings})
         except TypeError as error:  # in a file, a value of the wrong kind is a wrong value
             raise ValueError(str(error)) from error

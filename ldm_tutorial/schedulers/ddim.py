@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..checks import one_of, real_number
-from .base import Generators, Step, at_least_float32, randn
+from .base import Generators, Label, Step, at_least_float32, randn
 from .spaces import VPScheduler
 
 
@@ -31,6 +31,7 @@ class DDIMScheduler(VPScheduler):
     set_alpha_to_one: bool = False
     eta: float = 0.0
 
+    label: ClassVar[Label] = Label("ddim", "DDIM", "#0072B2", "s", "--")
     beyond_diffusers: ClassVar[tuple[str, ...]] = ("eta",)
 
     def check_settings(self) -> None:

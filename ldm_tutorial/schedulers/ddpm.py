@@ -1,11 +1,12 @@
 """DDPM: Denoising Diffusion Probabilistic Models, Ho et al. 2020 (arXiv:2006.11239)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from ..checks import one_of
-from .base import Generators, Step, at_least_float32, randn
+from .base import Generators, Label, Step, at_least_float32, randn
 from .spaces import VPScheduler
 
 
@@ -41,6 +42,8 @@ class DDPMScheduler(VPScheduler):
     """
 
     variance_type: str = "fixed_small"
+
+    label: ClassVar[Label] = Label("ddpm", "DDPM", "#D55E00", "o")
 
     def check_settings(self) -> None:
         super().check_settings()

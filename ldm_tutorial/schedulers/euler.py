@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..checks import one_of, real_number
 from . import noise_schedule
-from .base import Generators, Step, at_least_float32, randn
+from .base import Generators, Label, Step, at_least_float32, randn
 from .spaces import VEScheduler
 
 
@@ -41,10 +41,10 @@ class EulerDiscreteScheduler(VEScheduler):
     s_tmax: float = math.inf
     s_noise: float = 1.0
 
+    label: ClassVar[Label] = Label("euler", "Euler", "#009E73", "D", "-.")
     beyond_diffusers: ClassVar[tuple[str, ...]] = ("s_churn", "s_tmin", "s_tmax", "s_noise")
     unsupported: ClassVar[dict[str, Any]] = VEScheduler.unsupported | {
         "interpolation_type": "linear",
-        "timestep_type": "discrete",
         "final_sigmas_type": "zero",
         "use_exponential_sigmas": False,
         "use_beta_sigmas": False,
@@ -59,11 +59,7 @@ class EulerDiscreteScheduler(VEScheduler):
             real_number(name, getattr(self, name), 0, finite=False)  # s_tmax may be ∞
 
     def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
-        t = self.spaced_timesteps(num_inference_steps)  # (n,)
-        sigmas = noise_schedule.timesteps_to_sigmas(t, self.train_sigmas)  # (n,)
-        if self.use_karras_sigmas:
-            sigmas = noise_schedule.karras_sigmas(sigmas[0], sigmas[-1], num_inference_steps)
-            t = noise_schedule.sigmas_to_timesteps(sigmas, self.train_sigmas)
+        t, sigmas = self.levels(num_inference_steps, self.use_karras_sigmas)  # (n,) both
 
         # Lines 4 and 5: γ = min(S_churn / N, sqrt(2) - 1) within S_tmin ... S_tmax, t̂ = t + γ t
         sigmas_hat = sigmas.copy()

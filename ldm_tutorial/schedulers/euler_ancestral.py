@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..checks import real_number
-from .base import Generators, Step, at_least_float32, randn
+from .base import Generators, Label, Step, at_least_float32, randn
 from .spaces import VEScheduler
 
 
@@ -27,6 +27,7 @@ class EulerAncestralDiscreteScheduler(VEScheduler):
 
     eta: float = 1.0
 
+    label: ClassVar[Label] = Label("euler_a", "Euler ancestral", "#CC79A7", "^", ":", ("euler_ancestral",))
     beyond_diffusers: ClassVar[tuple[str, ...]] = ("eta",)
 
     def check_settings(self) -> None:

@@ -74,17 +74,23 @@ def spaced_timesteps(spacing: str, n: int, num_train_timesteps: int, steps_offse
     leading    800, 600, 400, 200, 0      the start of each of n equal parts, + steps_offset (v1.5: 801 ... 1)
     linspace   999, 749.25, 499.5 ... 0   from end to end; rounding is left to the caller
     trailing   999, 799, 599, 399, 199    the end of each part: always starts where training ended
+
+    A single step starts where training ended, whatever the spacing: there the noise is.
     """
+    T = num_train_timesteps
+    if n == 1:  # np.linspace would give t = 0, and leading t = steps_offset
+        return np.array([T - 1.0])
     if spacing == "leading":
-        timesteps = np.arange(n - 1, -1, -1) * (num_train_timesteps // n)
+        # Parts of T // n timesteps, as in diffusers, leave T % n at the noisy end to no part: 10 for n = 30, but 332 for
+        # n = 334, which would begin at 667. Where it is more than a tenth of all, the parts share all T instead.
+        i = np.arange(n - 1, -1, -1)
+        timesteps = i * (T // n) if T % n <= T / 10 else i * T // n
         # With n = 1000, an offset of 1 would begin at t = 1000, which does not exist: no more than fits.
-        return timesteps + float(min(steps_offset, num_train_timesteps - 1 - timesteps[0]))
+        return timesteps + float(min(steps_offset, T - 1 - timesteps[0]))
     if spacing == "trailing":
         # Rounding makes np.arange return n + 1 values for some n (61 is the first), the last of them t = -1.
-        return np.arange(num_train_timesteps, 0, -num_train_timesteps / n)[:n].round() - 1
-    if n == 1:  # begin where the noise is; np.linspace would give t = 0
-        return np.array([num_train_timesteps - 1.0])
-    return np.linspace(0, num_train_timesteps - 1, n)[::-1].copy()
+        return np.arange(T, 0, -T / n)[:n].round() - 1
+    return np.linspace(0, T - 1, n)[::-1].copy()
 
 
 def karras_sigmas(sigma_max: float, sigma_min: float, n: int, rho: float = 7.0) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The two ways to write one noisy picture.
 
-    variance preserving   x = sqrt(ᾱ) x0 + sqrt(1 - ᾱ) ε    x keeps unit scale          DDPM, DDIM
-    variance exploding    x = x0 + σ ε                      x grows with the noise      Euler, Euler ancestral
+    variance preserving   x = sqrt(ᾱ) x0 + sqrt(1 - ᾱ) ε    x keeps unit scale        DDPM, DDIM, DPM-Solver++
+    variance exploding    x = x0 + σ ε                      x grows with the noise    Euler, Euler ancestral, Heun
 
 Divide the first by sqrt(ᾱ), and it is the second: σ = sqrt((1 - ᾱ) / ᾱ), and so ᾱ = 1 / (σ² + 1).
 The names are Song et al.'s (arXiv:2011.13456). Stable Diffusion's U-Net was trained on the first.
@@ -77,15 +77,23 @@ class VEScheduler(Scheduler):
         """σ at every training timestep, rising, (T,)."""
         return noise_schedule.sigmas_from_alphas_cumprod(self.alphas_cumprod).numpy()
 
+    def levels(self, n: int, karras: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """The timesteps at which n steps begin, with fractions, and their σ, both (n,). karras: spaced as in EDM's eq. 5."""
+        t = self.spaced_timesteps(n)
+        sigmas = noise_schedule.timesteps_to_sigmas(t, self.train_sigmas)
+        if karras:
+            sigmas = noise_schedule.karras_sigmas(sigmas[0], sigmas[-1], n)
+            t = noise_schedule.sigmas_to_timesteps(sigmas, self.train_sigmas)
+        return t, sigmas
+
     def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
-        t = self.spaced_timesteps(num_inference_steps)  # (n,), fractions allowed
-        sigmas = noise_schedule.timesteps_to_sigmas(t, self.train_sigmas)  # (n,)
+        t, sigmas = self.levels(num_inference_steps)
         self.sigmas = torch.tensor([*sigmas, 0.0], dtype=torch.float32)  # (n + 1,)
         self.visit(torch.tensor(t, dtype=torch.float32), device)
 
     @property
     def model_sigmas(self) -> Tensor:
-        """σ of the x that the model is shown at each of the `timesteps`, (n,)."""
+        """σ of the x that the model is shown at each of the `timesteps`, in their shape."""
         return self.sigmas[:-1]
 
     @property

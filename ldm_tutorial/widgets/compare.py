@@ -13,7 +13,7 @@ from ..figures.canvas import to_picture
 from ..figures.grids import picture_grid
 from ..inputs import Options
 from ..pipeline import StableDiffusion, load_pipeline
-from ..schedulers import TITLES
+from ..schedulers import SCHEDULERS
 from . import panel
 from .drawing import Frame, columns_of, difference, draw_frames, index_at
 
@@ -30,7 +30,7 @@ WIDTH = 160
 def value_in_words(vary: str, value: Any) -> str:
     """ "guidance 7.5": a compared setting and its value, as a caption."""
     return {
-        "scheduler": lambda: TITLES[value],
+        "scheduler": lambda: SCHEDULERS[value].label.title,
         "steps": lambda: f"{value} steps",
         "guidance_scale": lambda: f"guidance {value:g}",
         "seed": lambda: f"seed {value}",
@@ -133,15 +133,16 @@ class Compare(panel.LivePanel):
 
     def _draw(self, vary: str, columns: list[dict[str, Any]]) -> Iterator[tuple[int, int, Any]]:
         runs: list[list[Frame]] = []
-        total, done = sum(column["steps"] for column in columns), 0
-        for settings in columns:
+        totals, done = [column["steps"] for column in columns], 0
+        for i, settings in enumerate(columns):
             runs.append([])
             options = Options(**{name: settings[name] for name in VARIED})
             for frame in draw_frames(self.pipe, settings["prompt"], options, every_step=True):
+                totals[i] = frame.total  # more than its steps, if each has two evaluations
                 runs[-1].append(frame)
                 done += 1
-                yield done, total, None
-        yield done, total, (vary, columns, runs)
+                yield done, sum(totals), None
+        yield done, sum(totals), (vary, columns, runs)
 
     def show(self, thing: tuple[int, int, Any]) -> None:
         done, total, result = thing

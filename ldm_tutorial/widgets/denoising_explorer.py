@@ -84,7 +84,7 @@ class DenoisingExplorer(panel.LivePanel):
 
     def show(self, thing: tuple[Recording, dict[str, Any]]) -> None:
         recording, settings = thing
-        done, total = len(recording.sigmas), settings["steps"]
+        done, total = len(recording.sigmas), recording.total
         self.bar.max, self.bar.value = total, done
         self.say(f"Step {done} of {total}")
         if done < total:

@@ -18,7 +18,7 @@ from ..checkpoints.hub import KNOWN
 from ..images import png_text
 from ..inputs import Options
 from ..pipeline import DenoisingStep, Run, StableDiffusion
-from ..schedulers import TITLES
+from ..schedulers import SCHEDULERS
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ def draw_frames(
 
 def settings_in_words(settings: Mapping[str, Any]) -> str:
     """All but the prompt: "DDIM, 25 steps, guidance 7.5, seed 0"."""
-    text = f"{TITLES[settings['scheduler']]}, {settings['steps']} steps, guidance {settings['guidance_scale']:g}"
+    text = f"{SCHEDULERS[settings['scheduler']].label.title}, {settings['steps']} steps, guidance {settings['guidance_scale']:g}"
     return text + f", seed {settings['seed']}"
 
 

@@ -17,15 +17,8 @@ from torch import Tensor
 
 from ..figures.canvas import new_figure
 from ..lessons.toy import GaussianMixture
-from ..schedulers import TITLES, Scheduler, make_scheduler, randn
+from ..schedulers import COURSE, SCHEDULERS, Scheduler, make_scheduler, randn
 
-# Okabe and Ito's palette; lines differ in marker and dash as well.
-LOOKS = {
-    "ddpm": {"color": "#D55E00", "marker": "o", "linestyle": "-"},
-    "ddim": {"color": "#0072B2", "marker": "s", "linestyle": "--"},
-    "euler": {"color": "#009E73", "marker": "D", "linestyle": "-."},
-    "euler_a": {"color": "#CC79A7", "marker": "^", "linestyle": ":"},
-}
 LAB_MIXTURE = GaussianMixture([[1.2, 0.0], [-0.6, 1.0], [-0.6, -1.0]], [0.25, 0.2, 0.15], [0.5, 0.3, 0.2])
 ERROR_STEPS = (5, 10, 20, 40, 80)
 SHOWN = 14  # points whose way is drawn
@@ -39,7 +32,7 @@ def schedulers(steps: int, spacing: str = "", karras: bool = False) -> dict[str,
     karras: Euler on the noise levels of Karras et al. 2022, the only one to have them.
     """
     found = {}
-    for name in TITLES:
+    for name in COURSE:
         options = {"use_karras_sigmas": True} if karras and name == "euler" else {}
         found[name] = make_scheduler(name, **({"timestep_spacing": spacing} if spacing else {}), **options)
         found[name].set_timesteps(steps)
@@ -56,11 +49,11 @@ def level_figure(found: Mapping[str, Scheduler]) -> Figure:
     figure = new_figure(8.4, 3.4, "constrained")
     left, right = figure.subplots(1, 2)
     for i, (name, scheduler) in enumerate(found.items()):
-        look = {**LOOKS[name], "markersize": 8 - 1.6 * i, "linewidth": 3 - 0.6 * i, "markerfacecolor": "none"}
+        look = {**SCHEDULERS[name].label.look, "markersize": 8 - 1.6 * i, "linewidth": 3 - 0.6 * i, "markerfacecolor": "none"}
         timesteps, sigmas = levels(scheduler)
         steps = np.arange(1, len(timesteps) + 1)
-        left.plot(steps, timesteps, label=TITLES[name], **look)
-        right.plot(steps, sigmas, label=TITLES[name], **look)
+        left.plot(steps, timesteps, label=SCHEDULERS[name].label.title, **look)
+        right.plot(steps, sigmas, label=SCHEDULERS[name].label.title, **look)
     left.set(xlabel="step", ylabel="timestep that the U-Net is told", title="timesteps")
     right.set(xlabel="step", ylabel="σ, noise per unit of picture", yscale="log", title="noise levels")
     for axes in (left, right):
@@ -104,9 +97,9 @@ def path_figure(walked: Mapping[str, tuple[Tensor, list[float]]], index: int) ->
         i = min(index, len(x) - 1)
         density = LAB_MIXTURE.log_prob(grid, alpha_bars[i]).exp().reshape(len(ticks), -1)
         axes.contourf(ticks, ticks, density, levels=8, cmap="Greys", alpha=0.7)
-        axes.plot(*x[: i + 1, :SHOWN].permute(2, 0, 1).numpy(), color=LOOKS[name]["color"], linewidth=0.7, alpha=0.8)
-        axes.scatter(*x[i].T.numpy(), s=12, color=LOOKS[name]["color"], edgecolors="white", linewidths=0.4, zorder=3)
-        axes.set(title=TITLES[name], xlim=(-2.8, 2.8), ylim=(-2.8, 2.8), xticks=[], yticks=[], aspect="equal")
+        axes.plot(*x[: i + 1, :SHOWN].permute(2, 0, 1).numpy(), color=SCHEDULERS[name].label.color, linewidth=0.7, alpha=0.8)
+        axes.scatter(*x[i].T.numpy(), s=12, color=SCHEDULERS[name].label.color, edgecolors="white", linewidths=0.4, zorder=3)
+        axes.set(title=SCHEDULERS[name].label.title, xlim=(-2.8, 2.8), ylim=(-2.8, 2.8), xticks=[], yticks=[], aspect="equal")
     return figure
 
 
@@ -161,7 +154,7 @@ def error_curves(
     by_steps = [schedulers(n, spacing, karras) for n in steps]
     return {
         "path": {name: [path_error(found[name]) for found in by_steps] for name in ("ddim", "euler")},
-        "distribution": {name: [distribution_error(found[name]) for found in by_steps] for name in TITLES},
+        "distribution": {name: [distribution_error(found[name]) for found in by_steps] for name in COURSE},
     }
 
 
@@ -171,8 +164,8 @@ def error_figure(curves: Mapping[str, Mapping[str, Sequence[float]]], steps: Seq
     titles = {"path": "distance from the exact path's end", "distribution": "energy distance from the mixture"}
     for axes, (kind, lines) in zip(figure.subplots(1, 2), curves.items()):
         for i, (name, errors) in enumerate(lines.items()):
-            look = {**LOOKS[name], "markersize": 8 - 1.2 * i, "markerfacecolor": "none"}
-            axes.plot(steps, np.maximum(errors, CHANCE / 10), label=TITLES[name], **look)
+            look = {**SCHEDULERS[name].label.look, "markersize": 8 - 1.2 * i, "markerfacecolor": "none"}
+            axes.plot(steps, np.maximum(errors, CHANCE / 10), label=SCHEDULERS[name].label.title, **look)
         if kind == "distribution":
             axes.axhspan(CHANCE / 10, CHANCE, color="0.9", label="no more than chance")
         axes.set(xlabel="steps", xscale="log", yscale="log", title=titles[kind])

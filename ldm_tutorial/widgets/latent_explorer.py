@@ -223,7 +223,8 @@ class LatentExplorer(panel.LivePanel):
         for frame in draw_frames(self.pipe, prompt, Options(**options), image, mask, strength):
             if frame.pictures:
                 caption = "result" if frame.is_last else f"step {frame.done} of {frame.total}"
-                taken = f"Strength {strength:g} takes {frame.total} of {options['steps']} steps."
+                steps = -(-frame.total // frame.run.inputs.scheduler.evaluations_per_step)  # the last may have fewer evaluations
+                taken = f"Strength {strength:g} takes {steps} of {options['steps']} steps."
                 yield [before, (frame.pictures[0], caption)], f"{taken} {frame.note}"
 
     def show(self, thing: tuple[str, Captioned, str]) -> None:

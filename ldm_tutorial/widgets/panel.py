@@ -12,7 +12,7 @@ import ipywidgets as w
 from PIL import Image
 
 from ..lessons.notebook import png
-from ..schedulers import TITLES
+from ..schedulers import SCHEDULERS
 from .runner import NewestWins, in_colab
 
 LABEL = {"description_width": "130px"}
@@ -205,7 +205,7 @@ def switch(label: str, value: bool = False) -> w.Checkbox:
 
 def scheduler_choice(value: str = "ddim", label: str = "Scheduler") -> w.Dropdown:
     """A menu of the schedulers by their titles; its value is the name that `pipe(...)` takes."""
-    return choice(label, [(title, name) for name, title in TITLES.items()], value)
+    return choice(label, [(cls.label.title, name) for name, cls in SCHEDULERS.items()], value)
 
 
 def button(label: str, tooltip: str, do: Callable[[], Any], style: str = "") -> w.Button:

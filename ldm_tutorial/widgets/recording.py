@@ -30,6 +30,7 @@ class Recording:
 
     prompt: str
     words: list[tuple[str, list[int]]]  # each word, and the tokens it is made of
+    total: int = 0  # how many entries there will be: network evaluations of the run
     sigmas: list[float] = field(default_factory=list)
     latents: list[Tensor] = field(default_factory=list)  # (4, h, w) after the step, at the scale that the U-Net is shown
     noise_pred: list[Tensor] = field(default_factory=list)  # (4, h, w)
@@ -106,6 +107,7 @@ def record(
             after = 0.0 if frame.is_last else used.sigma_at(frame.run.inputs.timesteps[frame.done]).item()
             scale = (after**2 + 1) ** -0.5 if isinstance(used, VEScheduler) else 1.0
             latents = step.latents[:1] * scale  # at unit scale
+            recording.total = frame.total
             recording.sigmas.append(step.sigma)
             recording.latents.append(latents[0].cpu())
             recording.noise_pred.append(step.noise_pred[0].cpu())

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ldm_tutorial.export import export_model
-from ldm_tutorial.schedulers import SCHEDULERS, make_scheduler
+from ldm_tutorial.schedulers import COURSE, make_scheduler
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -90,7 +90,7 @@ def test_the_manifest_makes_the_schedulers_that_the_pipeline_would_make(pipe, ex
     manifest = json.loads((exported / "model.json").read_text(encoding="utf-8"))
     assert torch.equal(torch.tensor(manifest["alphas_cumprod"]), pipe.scheduler.alphas_cumprod)
     assert torch.equal(torch.tensor(manifest["betas"]), pipe.scheduler.betas)
-    assert list(manifest["schedulers"]) == list(SCHEDULERS)
+    assert list(manifest["schedulers"]) == list(COURSE)
     for name, config in manifest["schedulers"].items():
         config.pop("title")
         scheduler = make_scheduler(name, config)

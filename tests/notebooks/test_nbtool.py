@@ -57,6 +57,8 @@ def test_a_good_notebook_has_no_problems(tmp_path):
     ("cells", "problem"),
     [
         ([run_cell("x = 1", None)], "never run"),
+        ([run_cell("\n\n".join(["x = 1"] * 21))], "21 lines of code; at most 20"),
+        ([run_cell("x = [1,2]  # fmt: skip")], "pragma"),
         ([run_cell("a", 1), run_cell("plot();", 2)], "ends with ';'"),
         (
             [run_cell("1 / 0", 1, [new_output("error", ename="ZeroDivisionError", evalue="division by zero")])],

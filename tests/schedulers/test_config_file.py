@@ -1,6 +1,7 @@
 """Settings to and from diffusers' scheduler_config.json: the same file, the same steps, in either library."""
 
 import dataclasses
+import inspect
 import json
 import warnings
 
@@ -8,7 +9,8 @@ import diffusers
 import pytest
 import torch
 
-from ldm_tutorial.schedulers import SCHEDULERS, make_scheduler
+from ldm_tutorial.schedulers import COURSE, SCHEDULERS, make_scheduler, scheduler_from_config
+from ldm_tutorial.schedulers.config_file import OTHER_SAMPLERS
 
 DIFFUSERS = {name: getattr(diffusers, cls.__name__) for name, cls in SCHEDULERS.items()}
 
@@ -41,11 +43,12 @@ SETTINGS = [
 def assert_same_first_steps(ours, theirs, pictures, seeded):
     ours.set_timesteps(10)
     theirs.set_timesteps(10)
-    torch.testing.assert_close(ours.timesteps, theirs.timesteps, rtol=1e-6, atol=1e-3)
+    torch.testing.assert_close(ours.timesteps.double(), theirs.timesteps.double(), rtol=1e-6, atol=1e-3)
     for i in range(3):
         x = ours.init_noise_sigma * pictures
         theirs.scale_model_input(x, theirs.timesteps[i])
-        expected = theirs.step(pictures.roll(1), theirs.timesteps[i], x, generator=seeded(3)).prev_sample
+        options = {"generator": seeded(3)} if "generator" in inspect.signature(theirs.step).parameters else {}
+        expected = theirs.step(pictures.roll(1), theirs.timesteps[i], x, **options).prev_sample
         found = ours.step(pictures.roll(1), ours.timesteps[i], x, generator=seeded(3)).prev_sample
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
@@ -103,9 +106,10 @@ def test_settings_survive_the_file(name, settings):
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_where_a_file_is_silent_it_means_what_diffusers_makes_of_it(name, pictures, seeded):
-    silent = {"_class_name": SCHEDULERS[name].__name__, "clip_sample": False}
-    theirs = DIFFUSERS[name].from_config(silent)
+def test_where_a_file_is_silent_it_means_what_diffusers_pipeline_makes_of_it(name, pictures, seeded):
+    """diffusers' schedulers take steps_offset=0 and clip_sample=True; its Stable Diffusion pipelines then set 1 and False."""
+    silent = {"_class_name": SCHEDULERS[name].__name__}
+    theirs = DIFFUSERS[name].from_config(silent | {"steps_offset": 1, "clip_sample": False})
     assert_same_first_steps(SCHEDULERS[name].from_config(silent), theirs, pictures, seeded)
 
 
@@ -118,25 +122,40 @@ def test_unknown_keys_are_ignored_with_a_warning():
         SCHEDULERS["ddim"].from_config({**V15_FILE, "flux_capacitor": 1.21})
 
 
-UNSUPPORTED = [
-    {"thresholding": True},
-    {"clip_sample": True},
+FORWARD_PROCESSES = [
     {"trained_betas": [0.1, 0.2]},
+    {"use_flow_sigmas": True},
+    {"timestep_type": "continuous"},
     {"prediction_type": "sample"},
     {"prediction_type": "flow_prediction"},
     {"beta_schedule": "sigmoid"},
-    {"timestep_spacing": "random"},
     {"num_train_timesteps": "many"},
     {"beta_start": -0.1},
     {"rescale_betas_zero_snr": True},
 ]
 
 
-@pytest.mark.parametrize("option", UNSUPPORTED, ids=str)
+@pytest.mark.parametrize("option", [*FORWARD_PROCESSES, {"timestep_spacing": "random"}], ids=str)
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_an_unsupported_option_is_an_error_that_names_it(name, option):
+def test_another_forward_process_and_a_wrong_value_are_errors_that_name_them(name, option):
     with pytest.raises(ValueError, match=next(iter(option))):
         SCHEDULERS[name].from_config(V15_FILE | option)
+
+
+@pytest.mark.parametrize("option", [{"clip_sample": True}, {"thresholding": True}], ids=str)
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_an_option_of_the_sampler_that_is_not_supported_is_ignored_with_a_warning(name, option):
+    key, value = next(iter(option.items()))
+    with pytest.warns(UserWarning, match=f"{SCHEDULERS[name].__name__} ignores .*{key}={value}"):
+        scheduler = SCHEDULERS[name].from_config(V15_FILE | option)
+    assert scheduler.to_config() == SCHEDULERS[name]().to_config()
+
+
+def test_the_file_that_diffusers_writes_for_its_own_ddpm_loads():
+    """It clips by default, which suits pictures and not latents: it must not keep the whole model from loading."""
+    with pytest.warns(UserWarning, match="ignores .*clip_sample=True"):
+        scheduler = scheduler_from_config(dict(diffusers.DDPMScheduler().config, _class_name="DDPMScheduler"))
+    assert type(scheduler) is SCHEDULERS["ddpm"]
 
 
 @pytest.mark.parametrize(
@@ -146,15 +165,48 @@ def test_an_unsupported_option_is_an_error_that_names_it(name, option):
         {"use_exponential_sigmas": True},
         {"use_beta_sigmas": True},
         {"interpolation_type": "log_linear"},
-        {"timestep_type": "continuous"},
         {"sigma_max": 10.0},
     ],
     ids=str,
 )
 def test_an_unsupported_option_of_sigma_levels_concerns_euler_only(option):
-    with pytest.raises(ValueError, match=next(iter(option))):
+    with pytest.warns(UserWarning, match=f"EulerDiscreteScheduler ignores .*{next(iter(option))}="):
         SCHEDULERS["euler"].from_config(V15_FILE | option)
-    SCHEDULERS["ddim"].from_config(V15_FILE | option)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        SCHEDULERS["ddim"].from_config(V15_FILE | option)
+
+
+# ---- which class
+
+
+def test_each_class_of_ours_comes_back_from_its_file():
+    for cls in SCHEDULERS.values():
+        assert type(scheduler_from_config(cls().to_config())) is cls
+
+
+@pytest.mark.parametrize("name", ["PNDMScheduler", "UniPCMultistepScheduler", "LMSDiscreteScheduler", None])
+def test_other_samplers_of_the_same_forward_process_become_ddim(name):
+    scheduler = scheduler_from_config(V15_FILE | {"_class_name": name})
+    assert type(scheduler) is SCHEDULERS["ddim"]
+    assert scheduler.to_config() == SCHEDULERS["ddim"]().to_config()
+
+
+def test_the_other_samplers_are_diffusers_own_and_know_nothing_but_betas():
+    for name in OTHER_SAMPLERS:
+        parameters = inspect.signature(getattr(diffusers, name)).parameters
+        if "kwargs" in parameters:
+            continue  # diffusers' stand-in for a class that needs a package which is not installed
+        assert {"beta_start", "beta_end", "beta_schedule", "prediction_type"} <= set(parameters), name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "EDMEulerScheduler", "CogVideoXDDIMScheduler", "Mine"],
+)
+def test_a_class_that_may_have_another_forward_process_is_refused_by_name(name):
+    with pytest.raises(ValueError, match=f"_class_name='{name}' in a scheduler config is not supported"):
+        scheduler_from_config({"_class_name": name, "num_train_timesteps": 1000, "shift": 3.0})
 
 
 def test_ddpm_refuses_a_variance_it_cannot_make():
@@ -188,8 +240,26 @@ def test_names_in_any_spelling(name, expected):
     assert type(make_scheduler(name)).__name__ == expected
 
 
-def test_schedulers_come_in_a_fixed_order():
-    assert list(SCHEDULERS) == ["ddpm", "ddim", "euler", "euler_a"]
+def test_schedulers_come_in_a_fixed_order_those_of_the_course_first():
+    assert COURSE == ("ddpm", "ddim", "euler", "euler_a")
+    assert tuple(SCHEDULERS)[:4] == COURSE
+
+
+def test_each_scheduler_has_a_name_a_title_and_a_look_of_its_own():
+    labels = [cls.label for cls in SCHEDULERS.values()]
+    names = [name for label in labels for name in (label.name, *label.aliases)]
+    titles, colors, markers = ([getattr(label, part) for label in labels] for part in ("title", "color", "marker"))
+    for distinct in (names, titles, colors, markers):
+        assert len(set(distinct)) == len(distinct), distinct
+    for cls in SCHEDULERS.values():
+        assert "label" in vars(cls)  # not that of its base
+        for name in (cls.label.name, cls.label.title, *cls.label.aliases, cls.__name__):
+            assert type(make_scheduler(name)) is cls
+
+
+def test_looks_are_of_okabe_and_ito_s_colors():
+    palette = {"#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"}
+    assert {cls.label.color for cls in SCHEDULERS.values()} <= palette
 
 
 @pytest.mark.parametrize("name", ["plms", "", "euler__a", None, 3])

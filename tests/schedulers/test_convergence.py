@@ -94,6 +94,22 @@ def test_deterministic_schedulers_converge_to_the_truth_at_first_order(name, set
     assert found[-1] < 0.015, found
 
 
+@pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
+def test_one_step_more_never_makes_it_much_worse(spacing):
+    """From pure noise: where T // n falls, "leading" must not begin far below it (501 steps were 13 times worse than 500)."""
+    start = torch.randn(500, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def error(n: int) -> float:
+        scheduler = make_scheduler("ddim", timestep_spacing=spacing, set_alpha_to_one=True)
+        scheduler.set_timesteps(n)
+        return (sample(scheduler, start, in_sigma_space=False) - goal).pow(2).mean().sqrt().item()
+
+    exact = make_scheduler("ddim", timestep_spacing="trailing", set_alpha_to_one=True)
+    goal = sample(exact, start, in_sigma_space=False)
+    for few, more in ((250, 251), (333, 334), (500, 501), (500, 600)):
+        assert error(more) < 2 * error(few) + 1e-3, (few, more)
+
+
 # ---- the test above has teeth: what other implementations got wrong, done on purpose
 
 

@@ -86,11 +86,12 @@ def test_the_last_step_draws_no_noise(name, settings, pictures):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_steps_keep_the_dtype_and_compute_in_float32_or_wider(name, dtype, pictures, seeded):
-    scheduler = make_scheduler(name)
+    scheduler, wide = make_scheduler(name), make_scheduler(name)
     scheduler.set_timesteps(10)
+    wide.set_timesteps(10)
     x, output, t = pictures.to(dtype), pictures.roll(1).to(dtype), scheduler.timesteps[4]
     step = scheduler.step(output, t, x, seeded(3))
-    exact = scheduler.step(output.double(), t, x.double(), seeded(3))
+    exact = wide.step(output.double(), t, x.double(), seeded(3))
     for found, expected in zip(step, exact, strict=True):
         assert found.dtype == dtype
         torch.testing.assert_close(

@@ -1,13 +1,14 @@
 """The noise levels: figures known from Stable Diffusion v1.5, the papers' formulas, and diffusers to the last bit."""
 
 import math
+import warnings
 
 import diffusers
 import numpy as np
 import pytest
 import torch
 
-from ldm_tutorial.schedulers import SCHEDULERS, make_scheduler
+from ldm_tutorial.schedulers import COURSE, SCHEDULERS, make_scheduler
 from ldm_tutorial.schedulers import noise_schedule as ns
 
 DIFFUSERS = {name: getattr(diffusers, cls.__name__) for name, cls in SCHEDULERS.items()}
@@ -28,18 +29,20 @@ def test_v15_noise_levels_have_their_known_values(name):
 @pytest.mark.parametrize("schedule", ["linear", "scaled_linear", "squaredcos_cap_v2"])
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_noise_levels_equal_diffusers_bit_by_bit(name, schedule, rescale):
+    if rescale and "rescale_betas_zero_snr" in SCHEDULERS[name].beyond_diffusers:
+        pytest.skip("diffusers' class has no rescale_betas_zero_snr")
     settings = {
         "beta_start": 0.0007,
         "beta_end": 0.013,
         "beta_schedule": schedule,
-        "rescale_betas_zero_snr": rescale,
         "prediction_type": "v_prediction",
+        **({"rescale_betas_zero_snr": True} if rescale else {}),
     }
     ours, theirs = make_scheduler(name, **settings), DIFFUSERS[name](**settings)
     assert torch.equal(ours.betas, theirs.betas)
     assert torch.equal(ours.alphas_cumprod, theirs.alphas_cumprod)
     if hasattr(ours, "sigmas"):
-        assert torch.equal(ours.sigmas, theirs.sigmas)
+        assert torch.equal(ours.sigmas.unique(), theirs.sigmas.unique())  # Heun's are there twice in diffusers
 
 
 def test_scaled_linear_is_the_square_of_a_straight_line():
@@ -78,7 +81,6 @@ def test_zero_terminal_snr_leaves_no_picture_at_the_end_and_the_start_alone():
 DISCRETE = [
     ("leading", 20, range(951, 0, -50)),
     ("leading", 30, range(958, 0, -33)),
-    ("leading", 1, [1]),
     ("trailing", 10, range(999, 0, -100)),
     ("linspace", 3, [999, 500, 0]),
 ]
@@ -111,7 +113,7 @@ def test_karras_levels_have_their_known_values():
 
 
 @pytest.mark.parametrize("spacing", ns.SPACINGS)
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", COURSE)
 def test_timesteps_equal_diffusers_for_every_number_of_steps(name, spacing):
     ours = make_scheduler(name, timestep_spacing=spacing)
     theirs = DIFFUSERS[name](timestep_spacing=spacing, steps_offset=1)
@@ -123,10 +125,9 @@ def test_timesteps_equal_diffusers_for_every_number_of_steps(name, spacing):
             different.append(n)
     if spacing == "linspace":
         assert different == [1]  # diffusers' one step is at t = 0, where there is no noise to take away
-        ours.set_timesteps(1)
-        assert ours.timesteps.tolist() == [999]
-    elif spacing == "leading":
-        assert different == [1000]  # diffusers' first step is at t = 1000, which does not exist
+    elif spacing == "leading":  # 1: at t = 1; 1000: begins at t = 1000, which does not exist; the others: begin below t = 890
+        assert different == [1, *(n for n in range(2, 1000) if 1000 % n > 100), 1000]
+        assert not {*range(2, 102)} & {*different}
     else:
         for n in different:  # where diffusers takes n + 1 steps, the last of them at t = -1
             theirs.set_timesteps(n)
@@ -135,6 +136,56 @@ def test_timesteps_equal_diffusers_for_every_number_of_steps(name, spacing):
             assert torch.equal(theirs.timesteps[:-1], ours.timesteps)
 
 
+# ---- where a run begins: pure noise belongs at the end of training
+
+
+@pytest.mark.parametrize("spacing", ns.SPACINGS)
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_single_step_begins_where_training_ended(name, spacing):
+    for schedule in ns.BETA_SCHEDULES:
+        scheduler = make_scheduler(name, timestep_spacing=spacing, beta_schedule=schedule)
+        scheduler.set_timesteps(1)
+        assert scheduler.timesteps.tolist() == [999]
+
+
+@pytest.mark.parametrize("offset", [0, 1, 40])
+@pytest.mark.parametrize("T", [1000, 500, 37])
+@pytest.mark.parametrize("spacing", ns.SPACINGS)
+def test_every_number_of_steps_begins_within_a_stride_and_a_tenth_of_the_end(spacing, T, offset):
+    for n in range(1, T + 1):
+        first = ns.spaced_timesteps(spacing, n, T, offset)[0]
+        assert T - 1 - first <= T / n + T / 10, n
+
+
+@pytest.mark.parametrize(("n", "first"), [(334, 998), (501, 999), (600, 999)])
+def test_leading_timesteps_are_spread_over_all_of_training(n, first):
+    """diffusers begins at 667, 501 and 600: it takes steps of 2, 1 and 1, and never sees the rest."""
+    t = ns.spaced_timesteps("leading", n, 1000, steps_offset=1)
+    assert (t[0], t[-1], len(set(t))) == (first, 1, n)
+    assert {*np.diff(t)} == {-1, -2} if n > 500 else {*np.diff(t)} == {-2, -3}
+
+
+@pytest.mark.parametrize("name", COURSE)
+def test_a_start_where_pure_noise_does_not_belong_is_said_with_its_remedy(name):
+    scheduler = make_scheduler(name, timestep_spacing="leading")
+    with pytest.warns(
+        UserWarning, match="begins at timestep 501 of 999, where the model expects 27% of x .* 'trailing'"
+    ) as found:
+        scheduler.set_timesteps(2)
+    assert [warning.filename for warning in found] == [__file__]
+
+
+@pytest.mark.parametrize("spacing", ns.SPACINGS)
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_nothing_is_said_of_a_start_that_is_right(name, spacing):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scheduler = make_scheduler(name, timestep_spacing=spacing)
+        for n in (1, *range(3, 1001)):
+            scheduler.set_timesteps(n)
+            assert scheduler.alphas_cumprod[int(scheduler.timesteps[0])] < 1 / 8
+
+
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_a_new_scheduler_visits_every_training_timestep(name):
-    assert make_scheduler(name).timesteps.tolist() == list(range(999, -1, -1))
+    assert list(dict.fromkeys(make_scheduler(name).timesteps.tolist())) == list(range(999, -1, -1))

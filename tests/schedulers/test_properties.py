@@ -8,7 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ldm_tutorial.schedulers import SCHEDULERS, EulerDiscreteScheduler, make_scheduler, noise_schedule
+from ldm_tutorial.schedulers import COURSE, SCHEDULERS, EulerDiscreteScheduler, make_scheduler, noise_schedule
 
 # The same examples every time, and no complaint on a busy machine.
 SETTINGS = settings(deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
@@ -27,7 +27,7 @@ def test_timesteps_fall_strictly_within_range_for_every_number_of_steps(name, sp
     scheduler = make_scheduler(name, timestep_spacing=spacing)
     for n in range(1, 1001):
         scheduler.set_timesteps(n)
-        t = scheduler.timesteps
+        t = scheduler.timesteps.unique_consecutive()  # Heun asks twice at one
         assert len(t) == n
         assert (t.diff() < 0).all()
         assert t[0] <= 999
@@ -123,7 +123,7 @@ def test_the_true_noise_or_velocity_gives_back_the_clean_picture(name, schedule,
     prediction = data.draw(st.sampled_from(["epsilon", "v_prediction"]))
     scheduler = make_scheduler(name, beta_schedule=schedule, prediction_type=prediction)
     scheduler.set_timesteps(n)
-    t = scheduler.timesteps[data.draw(st.integers(0, n - 1))]
+    t = scheduler.timesteps[scheduler.evaluations_per_step * data.draw(st.integers(0, n - 1))]
     generator = torch.Generator().manual_seed(n)
     x0, noise = (torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64) for _ in range(2))
     x = scheduler.add_noise(x0, noise, t)
@@ -155,7 +155,7 @@ def test_old_and_new_noise_together_have_the_variance_of_the_next_level(schedule
         assert moved == pytest.approx(math.sqrt(max(sigma_next**2 - up**2, 0)) + up * drawn, rel=1e-5, abs=1e-6)
 
 
-@given(NAMES, STEPS)
+@given(st.sampled_from(COURSE), STEPS)
 @SETTINGS
 def test_steps_can_be_taken_in_any_order(name, n):
     scheduler = make_scheduler(name)

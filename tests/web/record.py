@@ -24,7 +24,7 @@ import torch
 from ldm_tutorial import load_pipeline
 from ldm_tutorial.data.dataset import STYLES, EmojiDataset, canonical_caption
 from ldm_tutorial.inputs import Options, choose_scheduler
-from ldm_tutorial.schedulers import SCHEDULERS, randn
+from ldm_tutorial.schedulers import COURSE, randn
 
 AWKWARD = [
     "",
@@ -103,8 +103,8 @@ def noise() -> list[dict]:
 def schedulers(pipe) -> list[dict]:
     """Answers of the U-Net: random mixtures of the latents and new noise, so that the latents stay finite."""
     recorded = []
-    for name in SCHEDULERS:
-        for steps in (1, 2, 3, 7, 25, 50, 61, 100):
+    for name in COURSE:
+        for steps in (1, 2, 3, 7, 25, 50, 61, 100, 112):
             scheduler = choose_scheduler(pipe.scheduler, Options(scheduler=name))
             scheduler.set_timesteps(steps)
             generator, answers = (torch.Generator().manual_seed(steps + more) for more in (0, 10**6))
@@ -134,7 +134,7 @@ def pictures(pipe) -> list[dict]:
     wanted = [canonical_caption(subjects[i * len(subjects) // 8], STYLES[i % len(STYLES)]) for i in range(8)]
     wanted += ["A cat & a dog, 3 of them!", ""]
     for i, prompt in enumerate(wanted):
-        for name in SCHEDULERS:
+        for name in COURSE:
             settings = {"prompt": prompt, "scheduler": name, "steps": 4 + 2 * i, "seed": 7 * i}
             guidance = (7.5, 1.0, 4.0)[i % 3]
             [picture] = pipe(progress=False, guidance_scale=guidance, **settings)

@@ -20,13 +20,14 @@ export const alphaBarOf = (sigma) => 1 / (sigma ** 2 + 1);
 export function spacedTimesteps(spacing, n, T, offset) {
   if (!Number.isInteger(n) || n < 1 || n > T) throw new RangeError(`steps=${n} must be a whole number, 1 ... ${T}`);
   const places = Array.from({ length: n }, (_, i) => i);
+  if (n === 1) return [T - 1]; // a single step starts where training ended, whatever the spacing
   if (spacing === "leading") {
-    const stride = Math.floor(T / n);
-    const first = (n - 1) * stride;
-    return places.map((i) => first - i * stride + Math.min(offset, T - 1 - first));
+    // parts of floor(T / n) leave T % n at the noisy end to no part: where they are many, the parts share all T
+    const start = (part) => (T % n <= T / 10 ? part * Math.floor(T / n) : Math.floor((part * T) / n));
+    return places.map((i) => start(n - 1 - i) + Math.min(offset, T - 1 - start(n - 1)));
   }
   if (spacing === "trailing") return places.map((i) => round(T - (i * T) / n) - 1);
-  if (spacing === "linspace") return n === 1 ? [T - 1] : places.map((i) => ((n - 1 - i) * (T - 1)) / (n - 1));
+  if (spacing === "linspace") return places.map((i) => ((n - 1 - i) * (T - 1)) / (n - 1));
   throw new TypeError(`timestep_spacing="${spacing}" is none of leading, linspace, trailing`);
 }
 
