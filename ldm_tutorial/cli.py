@@ -160,6 +160,12 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             training = importlib.import_module(f"{__package__}.{module}")
             training.add_arguments(part)
             part.set_defaults(command=training.main)
+    recipe = add_command(parts, "recipe", "train all of it: the stretches that a file names, one after the other")
+    if "train" in argv and "recipe" in argv:
+        from .training import stretches
+
+        stretches.add_arguments(recipe)
+        recipe.set_defaults(command=stretches.main)
     return parser
 
 
