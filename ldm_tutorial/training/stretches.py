@@ -6,8 +6,8 @@
     learning-rate = 8e-4
 
 A stretch is one call of `ldm-tutorial train`: `part` says of what, every other line is an option of it, without its dashes; an
-option without a value is written as `frozen-encoder = yes`. It begins with the weights that the stretch before it, of the same part,
-left behind.
+option without a value is written as `frozen-encoder = yes`. It begins with the weights that the stretch before it, of the same
+part, left behind.
 
 Killed at any moment, the same command goes on from the last saved step. What is finished is in `stretches/NAME` of the model's
 folder: its log, its samples, and the settings it was made with. `training/PART.jsonl` is the log of all stretches of a part.
