@@ -438,11 +438,14 @@ def load_pipeline(
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
     revision: str | None = None,
+    vae: str | Path | None = None,
+    scheduler: Scheduler | None = None,
 ) -> StableDiffusion:
     """A pipeline with its weights: "emoji", "sd15", a .safetensors file, a diffusers folder, or a hub id.
 
     device: None picks cuda, mps or cpu, whichever is there first. dtype: None is float16 on cuda, else float32. revision: of a
-    hub id.
+    hub id. vae: the path of another autoencoder than the model's own, a file or a folder. scheduler: instead of the model's own,
+    which then need not be one that we have.
 
     Raises:
         ValueError: a device or dtype that this machine does not have, an unknown name, or a damaged file (CheckpointError).
@@ -452,8 +455,10 @@ def load_pipeline(
     dtype = as_dtype(dtype or ("float16" if device.type == "cuda" else "float32"))
     check_precision(device, dtype)
     path = resolve(name_or_path, revision)
-    parts = load_checkpoint(path, device, dtype)
+    parts = load_checkpoint(path, device, dtype, vae)
     vocab_size = parts.text_encoder.config.vocab_size
     tokenizer = parts.tokenizer or load_tokenizer(path, vocab_size)  # single files of others hold none
     name = path.resolve().name if path == Path(name_or_path).expanduser() else str(name_or_path)  # folders are private
-    return StableDiffusion(parts.unet, parts.vae, parts.text_encoder, tokenizer, parts.scheduler, name).to(device, dtype)
+    return StableDiffusion(parts.unet, parts.vae, parts.text_encoder, tokenizer, scheduler or parts.scheduler, name).to(
+        device, dtype
+    )

@@ -55,7 +55,8 @@ def test_it_reconstructs_pictures_it_never_saw(pipe):
 def test_diffusers_loads_the_folder_unchanged_and_draws_the_same_picture(pipe):
     from diffusers import StableDiffusionPipeline
 
-    theirs = StableDiffusionPipeline.from_pretrained(FOLDER, torch_dtype=torch.float32, local_files_only=True)
+    theirs = StableDiffusionPipeline.from_pretrained(FOLDER)  # as README says
+    assert {theirs.unet.dtype, theirs.vae.dtype, theirs.text_encoder.dtype} == {torch.float32}
     theirs.set_progress_bar_config(disable=True)
     prompt, noise = "a cat in the style of noto", torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     expected = theirs(prompt, num_inference_steps=10, guidance_scale=7.5, latents=noise, height=64, width=64).images[0]

@@ -6,23 +6,22 @@ is no second copy. Every tensor of a file must be used exactly once. Nothing is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import nn
 
-from ..checks import pick_device
+from ..checks import as_dtype, pick_device
 from ..clip import CLIPTextModel
-from ..config import StableDiffusionConfig
+from ..config import AutoencoderConfig, StableDiffusionConfig
 from ..schedulers import DDIMScheduler, Scheduler
 from ..unet import UNet
 from ..vae import AutoencoderKL
-from . import single_file as ldm_file
+from .atomic import atomic_folder
+from .compvis import read_file, write_file
 from .folder import PARTS, read_folder, read_network, write_folder, write_network
-from .folders import atomic_folder
 from .hub import HubError, load_tokenizer, resolve
 from .tensors import CheckpointError
 
@@ -36,33 +35,51 @@ __all__ = [
     "load_checkpoint",
     "load_component",
     "load_tokenizer",
+    "load_vae",
     "resolve",
     "save_checkpoint",
     "save_component",
 ]
 
 
-@dataclass
-class Components:
-    """The parts of one model."""
+Device: TypeAlias = "torch.device | str | None"  # None: the CPU
+DType: TypeAlias = "torch.dtype | str | None"  # None: float32
 
-    unet: UNet
-    vae: AutoencoderKL
-    text_encoder: CLIPTextModel
-    tokenizer: CLIPTokenizer | None = None
-    scheduler: Scheduler | None = None
+
+class Components:
+    """The parts of one model. `scheduler` may also be a function that makes it, to be called when it is first asked for."""
+
+    def __init__(
+        self,
+        unet: UNet,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer | None = None,
+        scheduler: Scheduler | Callable[[], Scheduler] | None = None,
+    ):
+        self.unet, self.vae, self.text_encoder, self.tokenizer = unet, vae, text_encoder, tokenizer
+        self._scheduler = scheduler
+
+    @property
+    def scheduler(self) -> Scheduler | None:
+        """The model's own. Raises CheckpointError if the settings in its file cannot be used; its networks can, all the same."""
+        if self._scheduler is not None and not isinstance(self._scheduler, Scheduler):
+            self._scheduler = self._scheduler()
+        return self._scheduler
 
     @property
     def config(self) -> StableDiffusionConfig:
+        """Of the three networks."""
         return StableDiffusionConfig(self.vae.config, self.unet.config, self.text_encoder.config)
 
 
-def load_checkpoint(path: str | Path, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Components:
+def load_checkpoint(path: str | Path, device: Device = None, dtype: DType = None, vae: str | Path | None = None) -> Components:
     """The model in a diffusers folder, or in one .safetensors or .ckpt file of CompVis' layout.
 
     device: where the networks go; None leaves them on the CPU, mapped from the file. dtype: of their parameters; None is
     float32, whatever the file holds. A file of that dtype is not copied: keep it in place, and whole, as long as the model lives
     (`save_checkpoint` may replace it all the same). The networks are in eval mode; their parameters can be trained.
+    vae: another autoencoder than the model's own, a path as for `load_vae`.
 
     A single file has no scheduler, and no tokenizer, unless `save_checkpoint` wrote it: they are None.
 
@@ -70,32 +87,42 @@ def load_checkpoint(path: str | Path, device: torch.device | str | None = None, 
         FileNotFoundError: the path, or a file that belongs there, does not exist.
         CheckpointError (a ValueError): a file is damaged, of another kind of model, or does not fit the network.
     """
-    path = Path(path)
-    device, dtype = _where(device, dtype)
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file or folder {path}")
-    read = read_folder if path.is_dir() else ldm_file.read_file
-    return Components(**read(path, device, dtype))
+    path, *how = _checked(path, device, dtype)
+    parts = (read_folder if path.is_dir() else read_file)(path, *how, [part for part in PARTS if part != "vae" or vae is None])
+    return Components(**parts if vae is None else parts | {"vae": load_vae(vae, None, *how)})
 
 
-def _where(device: torch.device | str | None, dtype: torch.dtype | None) -> tuple[torch.device, torch.dtype]:
-    dtype = torch.float32 if dtype is None else dtype
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise ValueError(f"dtype={dtype!r} must be a floating point torch.dtype, such as torch.float16")
-    return pick_device("cpu" if device is None else device), dtype
+def load_vae(
+    path: str | Path, config: AutoencoderConfig | None = None, device: Device = None, dtype: DType = None
+) -> AutoencoderKL:
+    """An autoencoder: from its folder or a model's, or from a file, alone or in a whole model, in CompVis' or diffusers' names.
+
+    config: of the one in a file; None: what names and shapes tell, with v1's latent scale and groups of 32. Else as
+    `load_checkpoint`.
+    """
+    path, *how = _checked(path, device, dtype)
+    if path.is_dir():
+        return read_network(path / "vae" if (path / "vae").is_dir() else path, "vae", *how)
+    return read_file(path, *how, ["vae"], None if config is None else {"vae": config})["vae"]
 
 
 def load_component(
-    folder: str | Path, part: str | None = None, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    folder: str | Path, part: str | None = None, device: Device = None, dtype: DType = None
 ) -> UNet | AutoencoderKL | CLIPTextModel:
     """One network from its own folder, such as "weights/emoji/vae". `part`: "unet", "vae" or "text_encoder", if the folder's
     name does not say it. Else as `load_checkpoint`."""
-    folder = Path(folder)
+    folder, *how = _checked(folder, device, dtype)
     part = folder.name if part is None else part
     if part not in PARTS:
         raise ValueError(f"part={part!r} must be one of {', '.join(map(repr, PARTS))}")
-    device, dtype = _where(device, dtype)
-    return read_network(folder, part, device, dtype)
+    return read_network(folder, part, *how)
+
+
+def _checked(path: str | Path, device: Device, dtype: DType) -> tuple[Path, torch.device, torch.dtype]:
+    device, dtype, path = pick_device(device or "cpu"), as_dtype(dtype or torch.float32), Path(path).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file or folder {path}")
+    return path, device, dtype
 
 
 def save_checkpoint(model: Components | Mapping[str, Any] | Any, path: str | Path, dtype: torch.dtype | None = None) -> Path:
@@ -111,30 +138,27 @@ def save_checkpoint(model: Components | Mapping[str, Any] | Any, path: str | Pat
         OSError: it could not be written (a full disk); nothing was changed.
         ValueError: `model` or `path` is of the wrong kind, or a weight is too large for `dtype`.
     """
-    path = Path(path)
-    names = (*PARTS, "tokenizer", "scheduler")
+    path, names = Path(path), (*PARTS, "tokenizer", "scheduler")
     parts = dict(model) if isinstance(model, Mapping) else {name: getattr(model, name, None) for name in names}
     parts = {name: part for name, part in parts.items() if part is not None}
-    whole = all(name in parts for name in PARTS)
+    whole, is_file = parts.keys() >= PARTS.keys(), path.suffix.lower() == ".safetensors"
     if not parts or not parts.keys() <= set(names):
         raise ValueError(f"model must have some of the parts {', '.join(names)}; it has {', '.join(parts) or 'none'}")
     for name in parts.keys() & PARTS.keys():
         if not isinstance(parts[name], PARTS[name].network):
             raise ValueError(f"{name} must be a {PARTS[name].network.__name__}; it is a {type(parts[name]).__name__}")
-    if whole:
-        parts.setdefault("scheduler", DDIMScheduler())
     if path.suffix.lower() in (".ckpt", ".pt", ".pth", ".bin"):
         raise ValueError(f"path={str(path)!r}: pickles are not written; let it end in .safetensors, or be a folder")
-    if path.suffix.lower() == ".safetensors":
-        if not whole:
-            raise ValueError(f"a single file needs {', '.join(PARTS)}; model has {', '.join(parts)}")
-        if path.is_dir():
-            raise ValueError(f"path={str(path)!r} is a folder")
+    if is_file and not whole:
+        raise ValueError(f"a single file needs {', '.join(PARTS)}; model has {', '.join(parts)}")
+    if path.is_dir() if is_file else path.is_file():
+        raise ValueError(f"path={str(path)!r} is a {'folder' if is_file else 'file'}, whose place the model cannot take")
+    if whole:
+        parts.setdefault("scheduler", DDIMScheduler())
+    if is_file:
         path.parent.mkdir(parents=True, exist_ok=True)
-        ldm_file.write_file(path, parts, dtype)
+        write_file(path, parts, dtype)
     else:
-        if path.is_file():
-            raise ValueError(f"path={str(path)!r} is a file; a model's folder cannot take its place")
         with atomic_folder(path) as folder:
             write_folder(folder, parts, dtype, already_there=path)
     return path

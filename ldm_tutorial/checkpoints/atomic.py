@@ -1,36 +1,93 @@
-"""Writing files so that a reader sees the old one or the new one, never half of one."""
+"""Writing files and folders so that a reader sees the old one or the new one, whole, whenever the writer is stopped."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import re
 import secrets
+import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+
+TOKENIZER_FILES = {"tokenizer.json", "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json"}
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, folder: bool = False) -> Iterator[Path]:
     """A new path beside `path` to write to; it becomes `path` when the block ends well, and is removed when it does not.
 
-    Raises:
-        OSError: the file could not be written, a full disk for instance. `path` is as it was before.
+    folder: see `atomic_folder`. Raises OSError if it could not be written (a full disk): `path` is then as it was before.
     """
     target = Path(os.path.realpath(path))  # through a link, so that the link stays one
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    new = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
-        yield partial
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())  # on the disk before it gets its name: a power cut leaves the old file
-        os.replace(partial, target)
+        if folder:
+            new.mkdir(parents=True)
+        yield new
+        for file in [path for path in (new, *new.rglob("*")) if path.is_file()]:
+            with open(file, "rb+") as opened:
+                os.fsync(opened.fileno())  # on the disk before it gets its name: a power cut leaves the old one
+        if folder and target.exists():
+            _take_along(target, new)
+            _exchange(new, target)
+        else:
+            os.replace(new, target)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OSError(error.errno, f"could not write {path}: {reason}; nothing was changed") from error
+        raise OSError(error.errno, f"could not write {path}: {error.strerror or error}; nothing was changed") from error
     finally:
-        partial.unlink(missing_ok=True)
+        shutil.rmtree(new, ignore_errors=True) if new.is_dir() else new.unlink(missing_ok=True)
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
     """Make `path` a file of these bytes, in one go. Raises OSError as `atomic_path` does."""
-    with atomic_path(path) as partial:
-        partial.write_bytes(data)
+    with atomic_path(path) as new:
+        new.write_bytes(data)
+
+
+def atomic_folder(folder: str | Path) -> AbstractContextManager[Path]:
+    """The same for a folder. What was in the old one and not written again comes along, but for what has the same meaning
+    (`_is_replaced`). On Linux and macOS the two change places in one step."""
+    return atomic_path(folder, folder=True)
+
+
+def _take_along(old: Path, new: Path) -> None:
+    """Put the old folder's other files into the new one, too: as second names of the same files, where the system can."""
+
+    def left_out(where: str, names: list[str]) -> set[str]:
+        place = new / Path(where).relative_to(old)
+        written = {path.name for path in place.iterdir() if path.is_file()} if place.is_dir() else set()
+        return written | {name for name in names if _is_replaced(name, written)}
+
+    def link(source: str, destination: str) -> None:
+        try:
+            os.link(source, destination, follow_symlinks=False)
+        except OSError:
+            shutil.copy2(source, destination, follow_symlinks=False)
+
+    shutil.copytree(old, new, symlinks=True, ignore=left_out, copy_function=link, dirs_exist_ok=True)
+
+
+def _is_replaced(name: str, written: set[str]) -> bool:
+    """Whether a file goes when those of the names `written` come: pieces and variants of weights, other files of a tokenizer."""
+    stems = "|".join(re.escape(Path(w).stem) for w in written if w.endswith(".safetensors"))
+    weights = stems and re.fullmatch(rf"({stems})([.-].*)?\.safetensors(\.index.*\.json)?", name)
+    return bool(weights) or (name in TOKENIZER_FILES and bool(TOKENIZER_FILES & written))
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Two folders change places: in one step where the system can, else in two, between which the old one is beside."""
+    for system, function, here in (("linux", "renameat2", -100), ("darwin", "renameatx_np", -2)):  # AT_FDCWD
+        if sys.platform == system:
+            rename = getattr(ctypes.CDLL(None), function, None)
+            if rename and rename(here, os.fsencode(new), here, os.fsencode(old), 2) == 0:  # RENAME_EXCHANGE, RENAME_SWAP
+                return
+    os.rename(old, aside := new.with_suffix(".old"))
+    try:
+        os.rename(new, old)
+    except BaseException:
+        os.rename(aside, old)
+        raise
+    os.rename(aside, new)

@@ -1,19 +1,34 @@
-"""The single-file layout of CompVis' latent diffusion code (`v1-5-pruned-emaonly.safetensors`), as one table of names.
+"""CompVis' layout, one file for a whole model (`v1-5-pruned-emaonly.safetensors`): its names as one table, reading, writing.
 
 In that code the U-Net is one list of "input blocks" and one of "output blocks", counted through all levels: `conv_in` is
 input block 0, and a downsampler is a block of its own, while an upsampler is the last layer of the block before it. The
 decoder's levels are counted from the finest, though the coarsest runs first; ours are counted in the order in which they run.
+
+Such a file holds weights only. Ours adds, in the metadata, what cannot be seen from names and shapes: the configuration, the
+scheduler's settings, the tokenizer.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ..config import AutoencoderConfig, CLIPTextConfig, StableDiffusionConfig, UNetConfig
+from ..config import SD15, AutoencoderConfig, CLIPTextConfig, UNetConfig
+from .atomic import atomic_path
+from .folder import BAD_CONFIG, PARTS, build, read_scheduler, read_tokenizer, save_tokenizer, usual_name
+from .tensors import CheckpointError, load_weights, read_tensors, write_tensors
+
+METADATA = "ldm_tutorial"  # our entry, in JSON: the config.json of each network, "scheduler" and "tokenizer"
 
 PREFIX = {
     "unet": "model.diffusion_model.",
@@ -73,12 +88,39 @@ LAYERS = {
 # CompVis writes the autoencoder's attention as 1x1 convolutions: these weights are (c, c, 1, 1) there, (c, c) here.
 CONVOLUTIONS = re.compile(r"first_stage_model\.\w+coder\.mid\.attn_1\.(q|k|v|proj_out)\.weight")
 
-# What such files hold besides the weights, and nothing here needs: the noise schedule, the numbers 0 ... 76, and in
-# v1-5-pruned a moving average of the U-Net's weights (of which the emaonly file keeps two counters).
+# Other spellings of names in real files: the autoencoder's attention as in diffusers, now and before 2023; a text encoder
+# without its outer modules, as transformers 5 and some trainers save it.
+SPELLINGS_OF_ATTENTION = LAYERS["vae"] | {"query": "q", "key": "k", "value": "v", "proj_attn": "proj_out"}
+TEXT_ENCODER = re.compile(r"cond_stage_model\.(transformer\.)?(text_model\.)?(?=(embeddings|encoder|final_layer_norm)\.)")
+
+# What such files hold besides the weights, and nothing here needs.
 EXTRAS = (
-    "betas", "*alphas_cumprod", "alphas_cumprod_prev", "posterior_*", "model_ema.*", "*.embeddings.position_ids",
-    "scale_factor",  # read by `config_of`
+    "betas", "*alphas_cumprod", "alphas_cumprod_prev", "posterior_*", "lvlb_weights",  # the noise schedule in training
+    "ddim_*", "denoiser.sigmas",                                                       # and in sampling
+    "logvar", "loss.*",                                                                # of the losses
+    "model_ema.*",                                                                     # a moving average, or its counters
+    "cond_stage_model.*position_ids",                                                  # the numbers 0 ... 76
+    "cond_stage_model.*logit_scale", "cond_stage_model.*text_projection*",             # of CLIP's contrastive head
+    "scale_factor",                                                                    # read by `config_of`
 )  # fmt: skip
+
+# Where a size stands: in which dimension of which tensor.
+TEXT_MODEL = "text_model.embeddings."
+SIZES = {
+    "unet": {
+        "in_channels": ("input_blocks.0.0.weight", 1), "out_channels": ("out.2.weight", 0),
+        "cross_attention_dim": ("middle_block.1.transformer_blocks.0.attn2.to_k.weight", 1),
+    },
+    "vae": {
+        "in_channels": ("encoder.conv_in.weight", 1), "out_channels": ("decoder.conv_out.weight", 0),
+        "latent_channels": ("post_quant_conv.weight", 0),
+    },
+    "text_encoder": {
+        "vocab_size": (TEXT_MODEL + "token_embedding.weight", 0), "hidden_size": (TEXT_MODEL + "token_embedding.weight", 1),
+        "max_position_embeddings": (TEXT_MODEL + "position_embedding.weight", 0),
+        "intermediate_size": ("text_model.encoder.layers.0.mlp.fc1.weight", 0),
+    },
+}  # fmt: skip
 
 FOREIGN = {  # starts of names that only other models have
     "conditioner.": "Stable Diffusion XL",
@@ -118,14 +160,16 @@ def _their_numbers(config: UNetConfig | AutoencoderConfig, i: int = 0, j: int | 
 
 
 def is_extra(name: str) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in EXTRAS)
+    """Whether a tensor is none of the three networks' weights, and can be left out."""
+    return any(fnmatchcase(name.removeprefix(PREFIX["vae"]), pattern) for pattern in EXTRAS)
 
 
 def canonical(name: str) -> str:
-    """A name as in the official file. transformers 5 leaves `text_model.` out, and so do files made with its classes."""
-    prefix = PREFIX["text_encoder"]
-    bare = name.startswith(prefix) and not name.startswith(prefix + "text_model.")
-    return f"{prefix}text_model.{name[len(prefix) :]}" if bare else name
+    """A name as in the official file."""
+    attention = re.fullmatch(r"(first_stage_model\..*\.mid\.attn_1\.)(.+)(\.\w+)", name)
+    if attention:
+        return attention[1] + SPELLINGS_OF_ATTENTION.get(attention[2], attention[2]) + attention[3]
+    return TEXT_ENCODER.sub(PREFIX["text_encoder"] + "text_model.", name, count=1)
 
 
 def to_ldm(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
@@ -138,60 +182,121 @@ def to_ldm(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     return tensors
 
 
-def from_ldm(part: str, network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of one network, by our names and in our shapes, out of those that `to_ldm` gives."""
-    return {
-        ours: tensors[ldm_name(part, ours, network.config)].reshape(tensor.shape) for ours, tensor in network.state_dict().items()
-    }
-
-
-def config_of(tensors: Mapping[str, Tensor]) -> StableDiffusionConfig:
-    """The configuration that such a file must have been written with, from its names and shapes.
+def config_of(part: str, tensors: Mapping[str, Tensor]) -> Any:
+    """The configuration that one network must have had, from names and shapes.
 
     What no shape tells is Stable Diffusion's: eight heads in the U-Net, heads of 64 channels in the text encoder, groups of
     32 channels. The latent scale is v1's, unless the file holds one.
-
-    Raises:
-        KeyError: a tensor that every such file has is not there.
-        ValueError: the sizes do not go together.
+    Raises LookupError if a tensor that every such file has is not there, ValueError if the sizes do not go together.
     """
-    unet, vae, text = ({k[len(p) :]: tuple(t.shape) for k, t in tensors.items() if k.startswith(p)} for p in PREFIX.values())
-    downsamplers = _numbers(r"input_blocks\.(\d+)\.0\.op\.weight", unet)
-    channels = [unet[f"input_blocks.{n}.0.op.weight"][0] for n in downsamplers] + [unet["middle_block.0.out_layers.3.weight"][0]]
-    layers = (downsamplers or [len(_numbers(r"input_blocks\.(\d+)\.0\.in_layers\.0\.weight", unet)) + 1])[0] - 1
-    width = text["text_model.embeddings.token_embedding.weight"][1]
-    scale = tensors.get("scale_factor")
-    return StableDiffusionConfig(
-        AutoencoderConfig(
-            in_channels=vae["encoder.conv_in.weight"][1],
-            out_channels=vae["decoder.conv_out.weight"][0],
-            latent_channels=vae["post_quant_conv.weight"][0],
-            block_out_channels=tuple(
-                vae[f"encoder.down.{i}.block.0.conv2.weight"][0]
-                for i in _numbers(r"encoder\.down\.(\d+)\.block\.0\.conv2\.weight", vae)
-            ),
-            layers_per_block=len(_numbers(r"encoder\.down\.0\.block\.(\d+)\.conv2\.weight", vae)),
-            **({} if scale is None else {"scaling_factor": scale.item()}),
-        ),
-        UNetConfig(
-            in_channels=unet["input_blocks.0.0.weight"][1],
-            out_channels=unet["out.2.weight"][0],
-            block_out_channels=tuple(channels),
-            attention_levels=tuple(f"input_blocks.{1 + i * (layers + 1)}.1.norm.weight" in unet for i in range(len(channels))),
-            layers_per_block=layers,
-            cross_attention_dim=unet["middle_block.1.transformer_blocks.0.attn2.to_k.weight"][1],
-        ),
-        CLIPTextConfig(
-            vocab_size=text["text_model.embeddings.token_embedding.weight"][0],
-            hidden_size=width,
-            intermediate_size=text["text_model.encoder.layers.0.mlp.fc1.weight"][0],
-            num_hidden_layers=len(_numbers(r"text_model\.encoder\.layers\.(\d+)\.mlp\.fc1\.weight", text)),
-            num_attention_heads=max(width // 64, 1),
-            max_position_embeddings=text["text_model.embeddings.position_embedding.weight"][0],
-        ),
-    )  # fmt: skip
+    shapes = {canonical(name).removeprefix(PREFIX[part]): tuple(tensor.shape) for name, tensor in tensors.items()}
+    sizes: dict[str, Any] = {field: shapes[name][dimension] for field, (name, dimension) in SIZES[part].items()}
+
+    def count(pattern: str) -> int:
+        return len([name for name in shapes if re.fullmatch(pattern, name)])
+
+    if part == "text_encoder":
+        layers = count(r"text_model\.encoder\.layers\.\d+\.mlp\.fc1\.weight")
+        return CLIPTextConfig(**sizes, num_hidden_layers=layers, num_attention_heads=max(sizes["hidden_size"] // 64, 1))
+    if part == "vae":
+        down, block = ("down_blocks", "resnets") if any(".down_blocks." in name for name in shapes) else ("down", "block")
+        levels = range(count(rf"encoder\.{down}\.\d+\.{block}\.0\.conv2\.weight"))
+        sizes["block_out_channels"] = tuple(shapes[f"encoder.{down}.{i}.{block}.0.conv2.weight"][0] for i in levels)
+        sizes["layers_per_block"] = count(rf"encoder\.{down}\.0\.{block}\.\d+\.conv2\.weight")
+        scale = {"scaling_factor": tensors["scale_factor"].item()} if "scale_factor" in tensors else {}
+        return AutoencoderConfig(**sizes, **scale)
+    levels = range(count(r"input_blocks\.\d+\.0\.op\.weight") + 1)
+    stride = count(r"input_blocks\.\d+\.0\.(in_layers\.0|op)\.weight") // len(levels) + 1  # residual blocks and a downsampler
+    last = shapes["middle_block.0.out_layers.3.weight"]  # has the channels of the last level, which has no downsampler
+    sizes["block_out_channels"] = tuple(shapes.get(f"input_blocks.{(i + 1) * stride}.0.op.weight", last)[0] for i in levels)
+    sizes["attention_levels"] = tuple(f"input_blocks.{1 + i * stride}.1.norm.weight" in shapes for i in levels)
+    return UNetConfig(**sizes, layers_per_block=stride - 1)
 
 
-def _numbers(pattern: str, names: Mapping[str, object]) -> list[int]:
-    """The numbers that names of this pattern hold, in order."""
-    return sorted(int(match[1]) for match in (re.fullmatch(pattern, name) for name in names) if match)
+def read_file(
+    path: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    parts: Sequence[str] = tuple(PARTS),
+    configs: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """These networks, and what makes "tokenizer" and "scheduler" if the file holds them. An autoencoder may be alone in it.
+
+    configs: of the networks; None: as the metadata, or else names and shapes, tell. Raises FileNotFoundError, CheckpointError.
+    """
+    tensors, metadata = read_tensors(path)
+    for start, kind in FOREIGN.items():
+        if any(name.startswith(start) for name in tensors):
+            raise CheckpointError(f"{path} is of another kind, {kind}; only Stable Diffusion v1 models can be loaded")
+    outer = PREFIX["vae"] if list(parts) == ["vae"] and not any(n.startswith(PREFIX["vae"]) for n in tensors) else ""
+    others = tuple(prefix for part, prefix in PREFIX.items() if part not in parts)
+    weights = {name: t for name, t in tensors.items() if not (is_extra(name) or (outer + name).startswith(others))}
+    of_part = {part: {n: t for n, t in weights.items() if canonical(outer + n).startswith(PREFIX[part])} for part in parts}
+    absent = [part for part in parts if not of_part[part]]
+    if absent:
+        hint = "; a file of one network is read as part of a diffusers folder" if len(absent) == len(PARTS) else ""
+        hint = "; the argument vae takes the path of one, a file or a folder" if absent == ["vae"] else hint
+        missing = ", no ".join(f"{part} ({PREFIX[part]}...)" for part in absent)
+        raise CheckpointError(f"{path} is not a whole model: it has no {missing}{hint}")
+    try:
+        stated = json.loads(metadata.get(METADATA, "{}"))
+    except ValueError:
+        stated = None
+    if not isinstance(stated, dict) or not all(isinstance(value, dict) for value in stated.values()):
+        raise CheckpointError(f"{path}: the metadata {METADATA!r} are not what `save_checkpoint` writes")
+    try:
+        known = {part: PARTS[part].config.from_dict(stated[part]) for part in parts if part in stated} | dict(configs or {})
+        scale = {name: tensor for name, tensor in tensors.items() if name == "scale_factor"}
+        known |= {part: config_of(part, of_part[part] | scale) for part in parts if part not in known}
+    except LookupError:
+        known = {part: getattr(SD15, part) for part in parts}  # too little is there to tell: `load_weights` will say what
+    except BAD_CONFIG as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+    def spell(name: str) -> str:
+        if (outer + name).startswith(PREFIX["vae"]):  # perhaps in diffusers' names
+            name = ldm_name("vae", str(usual_name("vae", (outer + name).removeprefix(PREFIX["vae"]))), known["vae"])
+        return canonical(name)
+
+    networks = {part: build(path, part, known[part]) for part in parts}
+    names = {ldm_name(part, ours, known[part]): f"{part}.{ours}" for part in parts for ours in networks[part].state_dict()}
+    load_weights(nn.ModuleDict(networks), weights, path, device, dtype, spell, names)
+    if "scheduler" in stated:
+        networks["scheduler"] = partial(read_scheduler, path, stated["scheduler"])
+    if "tokenizer" in stated and "text_encoder" in parts:
+        networks["tokenizer"] = _unpack_tokenizer(path, stated["tokenizer"], known["text_encoder"].vocab_size)
+    return networks
+
+
+def is_model(path: Path) -> bool:
+    """Whether this is a .safetensors file in this layout that is all there, by its header."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return any(name.startswith(PREFIX["unet"]) for name in file.keys())  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return False
+
+
+def _unpack_tokenizer(source: object, files: Mapping[str, str], vocab_size: int) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in files.items():
+            if name != Path(name).name or not name.endswith((".json", ".txt")) or not isinstance(text, str):
+                raise CheckpointError(f"{source}: {name!r} is not a file of a tokenizer")
+            (Path(folder) / name).write_text(text, encoding="utf-8")
+        try:
+            return read_tokenizer(Path(folder), vocab_size)
+        except (FileNotFoundError, CheckpointError) as error:
+            raise CheckpointError(f"{source}: the tokenizer in its metadata: {error}") from error
+
+
+def write_file(path: Path, parts: Mapping[str, Any], dtype: torch.dtype | None) -> None:
+    """The three networks, and what else of "tokenizer" and "scheduler" is among `parts`. Raises OSError, ValueError."""
+    stated = {name: parts[name].config.to_dict() for name in PARTS}
+    if "scheduler" in parts:
+        stated["scheduler"] = parts["scheduler"].to_config()
+    if "tokenizer" in parts:
+        with tempfile.TemporaryDirectory() as folder:
+            save_tokenizer(Path(folder), parts["tokenizer"])
+            stated["tokenizer"] = {file.name: file.read_text(encoding="utf-8") for file in Path(folder).iterdir()}
+    with atomic_path(path) as new:
+        write_tensors(new, to_ldm({name: parts[name] for name in PARTS}), dtype, {METADATA: json.dumps(stated)})

@@ -6,70 +6,30 @@ The hub is asked only for what is nowhere here, and then for nothing but weights
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..weights import EMOJI_FOLDER
+from ..weights import KNOWN, KnownModel
+from .compvis import is_model
 from .folder import PARTS, find_weights, holds_tokenizer, read_tokenizer
-from .tensors import CheckpointError
+from .tensors import CheckpointError, what_is_wrong
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
-
-class HubError(OSError):
-    """The hub could not be reached, or does not have it. Says what to put where instead."""
-
-
-@dataclass(frozen=True)
-class KnownModel:
-    """A model that has a short name here: shipped with the package (`folder`), or on the hub (`repo_id` at `revision`)."""
-
-    name: str
-    title: str
-    license: str
-    folder: Path | None = None
-    repo_id: str | None = None
-    revision: str | None = None
-    # the same weights in one file
-    file: str | None = None
-    size: int = 0  # bytes
-    sha256: str = ""
-
-
-KNOWN = {
-    model.name: model
-    for model in (
-        KnownModel(
-            name="emoji",
-            title="the small model that this project trained",
-            license="see README.md beside it",
-            folder=EMOJI_FOLDER,
-        ),
-        KnownModel(
-            name="sd15",
-            title="Stable Diffusion v1.5",
-            license="CreativeML Open RAIL-M",
-            repo_id="stable-diffusion-v1-5/stable-diffusion-v1-5",
-            revision="451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
-            file="v1-5-pruned-emaonly.safetensors",
-            size=4_265_146_304,
-            sha256="6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa",
-        ),
-    )
-}
-
 # What is fetched from the hub: no pickles, no second copies in other formats, and of variants only fp16, if that is all there is.
-SETTINGS = ("model_index.json", "scheduler/scheduler_config.json", *(f"{name}/config.json" for name in PARTS))
 TOKENIZER = ("tokenizer/*.json", "tokenizer/*.txt")
+SETTINGS = ("model_index.json", "scheduler/scheduler_config.json", *(f"{name}/config.json" for name in PARTS))
 STEMS = [f"{name}/{part.stem}" for name, part in PARTS.items()]
 PLAIN = tuple(stem + end for stem in STEMS for end in (".safetensors", "-*.safetensors", ".safetensors.index.json"))
 FP16 = tuple(stem + end for stem in STEMS for end in (".*fp16*.safetensors", ".safetensors.index.fp16.json"))
+
+
+class HubError(OSError):
+    """The hub could not be reached, or does not have it. Says what to put where instead."""
 
 
 def resolve(name_or_path: str | Path, revision: str | None = None) -> Path:
@@ -85,7 +45,14 @@ def resolve(name_or_path: str | Path, revision: str | None = None) -> Path:
     """
     name = str(name_or_path)
     if isinstance(name_or_path, str) and name in KNOWN:
-        return _resolve_known(KNOWN[name], revision)
+        model = KNOWN[name]
+        place = next(iter(_places(model)), None) or (_in_cache(model) if revision in (None, model.revision) else None)
+        if place is None and not model.repo_id:
+            raise FileNotFoundError(
+                f"the model {name!r} is not in this installation: {model.folder} has no model_index.json. "
+                f"Install the package anew, or train it: ldm-tutorial train --help"
+            )
+        return place or _download(model.repo_id, revision or model.revision)
     path = Path(name).expanduser()
     if name and path.exists():
         if revision is not None:
@@ -95,7 +62,7 @@ def resolve(name_or_path: str | Path, revision: str | None = None) -> Path:
     if is_path or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
         raise FileNotFoundError(f"there is no file or folder {name}")
     if "/" in name:
-        return next(_local(name), None) or _download(name, revision)
+        return next(iter(_folders(name)), None) or _download(name, revision)
     close = difflib.get_close_matches(name, KNOWN, n=1)
     raise ValueError(
         f"the model {name!r} is unknown" + (f"; did you mean {close[0]!r}?" if close else ".") + " There is no file or folder of "
@@ -111,38 +78,16 @@ def load_tokenizer(checkpoint: str | Path, vocab_size: int | None = None) -> CLI
         HubError (an OSError): there is none, and the hub could not be reached.
         CheckpointError (a ValueError): it is damaged, or has not `vocab_size` entries.
     """
-    place = find_tokenizer(checkpoint)
-    if place is not None:
-        return read_tokenizer(place, vocab_size)
-    checkpoint, model = Path(checkpoint), KNOWN["sd15"]
+    folder, model = find_tokenizer(checkpoint), KNOWN["sd15"]
     try:
-        downloaded = _snapshot(model.repo_id, model.revision, TOKENIZER)
+        folder = folder or _snapshot(model.repo_id, model.revision, TOKENIZER) / "tokenizer"
     except HubError as error:
+        places = list(map(str, _tokenizers(checkpoint)))
         raise HubError(
-            f"{checkpoint} holds no tokenizer, and none was found: {error}. Put the folder `tokenizer` of {model.repo_id} "
-            f"(vocab.json and merges.txt, 1.5 MB) into {checkpoint if checkpoint.is_dir() else checkpoint.parent}"
+            f"{checkpoint} holds no tokenizer, as single files of others do not. The one of {model.repo_id} was looked for in "
+            f"{', '.join(places)} and in the hub's cache; {error}. Put its vocab.json and merges.txt (1.5 MB) into {places[0]}"
         ) from error
-    return read_tokenizer(downloaded / "tokenizer", vocab_size)
-
-
-def verify(path: str | Path) -> bool:
-    """Whether a file has the size and the SHA-256 that are published for its name. Reads all of it.
-
-    Raises:
-        ValueError: no file of this name is known.
-    """
-    path = Path(path)
-    model = next((m for m in KNOWN.values() if m.file == path.name), None)
-    if model is None:
-        known = ", ".join(m.file for m in KNOWN.values() if m.file)
-        raise ValueError(f"nothing was published about a file of the name {path.name}, only about {known}")
-    if path.stat().st_size != model.size:
-        return False
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest() == model.sha256
+    return read_tokenizer(folder, vocab_size)
 
 
 # ---- on this machine. Nothing from here to "on the hub" goes to the network
@@ -151,19 +96,10 @@ def verify(path: str | Path) -> bool:
 def find(name: str) -> Path | None:
     """The folder or file of a known model, "emoji" or "sd15": shipped, in `LDM_WEIGHTS_DIR`, or downloaded before; else None.
 
-    Raises:
-        FileNotFoundError: `LDM_WEIGHTS_DIR` names no folder.
+    Raises FileNotFoundError if `LDM_WEIGHTS_DIR` names no folder.
     """
-    model = KNOWN[name]
-    return next(_places(model), None) or (_in_cache(model) if model.repo_id else None)
-
-
-def find_tokenizer(checkpoint: str | Path) -> Path | None:
-    """The folder of the tokenizer of a file or folder that holds none, where `load_tokenizer` finds it without the hub."""
-    checkpoint, model = Path(checkpoint), KNOWN["sd15"]
-    places = [checkpoint if checkpoint.is_dir() else checkpoint.parent, *_weights_dir(), *_local(model.repo_id)]
-    folders = [place / "tokenizer" for place in places] + [_cached(model) / "tokenizer"]
-    return next((folder for folder in folders if holds_tokenizer(folder)), None)
+    places = [place for place in _places(KNOWN[name]) if place.is_dir() or is_model(place)]
+    return places[0] if places else _in_cache(KNOWN[name])
 
 
 def local_models() -> list[str]:
@@ -174,65 +110,66 @@ def local_models() -> list[str]:
         return [name for name, model in KNOWN.items() if model.folder and find(name)]
 
 
-def _cached(model: KnownModel) -> Path:
-    """Where the hub's cache has this revision of a model, if it has it."""
-    from huggingface_hub import constants
-
-    owner_and_name = model.repo_id.replace("/", "--")
-    return Path(constants.HF_HUB_CACHE) / f"models--{owner_and_name}" / "snapshots" / model.revision
+def find_tokenizer(checkpoint: str | Path) -> Path | None:
+    """The folder of the tokenizer of a file or folder that holds none, where `load_tokenizer` finds it without the hub."""
+    return next(filter(holds_tokenizer, [*_tokenizers(checkpoint), *_cached(KNOWN["sd15"], "tokenizer/vocab.json")]), None)
 
 
-def _in_cache(model: KnownModel) -> Path | None:
-    """Its folder in the hub's cache, if the download was finished: settings and weights of each network, and the tokenizer."""
-    folder = _cached(model)
-    if not all((folder / name / "config.json").is_file() for name in PARTS) or not holds_tokenizer(folder / "tokenizer"):
-        return None
-    try:
-        whole = all(file.is_file() for name, part in PARTS.items() for file in find_weights(folder / name, part.stem))
-    except (FileNotFoundError, CheckpointError):  # pieces, or too many variants: the hub may know better
-        whole = False
-    return folder if whole else None
+def searched(model: KnownModel) -> str:
+    """What of a known model was looked for in `LDM_WEIGHTS_DIR`, and what is there; empty if it is not set."""
+    for root in _weights_dir():
+        file, holds = root / model.file, ", ".join(sorted(path.name for path in root.iterdir())[:8]) or "nothing"
+        wrong = f"; {model.file} {what_is_wrong(file) or 'is not a whole model'}" if file.is_file() else ""
+        return f"LDM_WEIGHTS_DIR was searched for {', '.join(model.places)} and model_index.json; it holds {holds}{wrong}. "
+    return ""
 
 
-def _resolve_known(model: KnownModel, revision: str | None) -> Path:
-    place = next(_places(model), None)
-    if place is None and model.folder is not None:
-        raise FileNotFoundError(
-            f"the model {model.name!r} is not in this installation: {model.folder} has no model_index.json. "
-            f"Install the package anew, or train it: ldm-tutorial train --help"
-        )
-    if place is None and revision in (None, model.revision):
-        place = _in_cache(model)
-    return place or _download(model.repo_id, revision or model.revision)
-
-
-def _places(model: KnownModel) -> Iterator[Path]:
+def _places(model: KnownModel) -> list[Path]:
     """Where a known model is on this machine, the hub's cache aside; the best place first."""
-    if model.folder is not None:
-        yield from [model.folder] if (model.folder / "model_index.json").is_file() else []
-        return
-    yield from (root / model.file for root in _weights_dir() if (root / model.file).is_file())
-    yield from _local(model.repo_id, model.name)
-    yield from (root for root in _weights_dir() if (root / "model_index.json").is_file())
+    roots = [model.folder] if model.folder else _weights_dir()
+    named = [root / name for root in roots for name in model.places if not model.folder and (root / name).exists()]
+    return named + [root for root in roots if (root / "model_index.json").is_file()]
 
 
 def _weights_dir() -> list[Path]:
     """The folder that `LDM_WEIGHTS_DIR` names, or nothing. Raises FileNotFoundError if there is no such folder."""
     name = os.environ.get("LDM_WEIGHTS_DIR")
-    if not name:
-        return []
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
+    folder = Path(name or "").expanduser()
+    if name and not folder.is_dir():
         raise FileNotFoundError(f"LDM_WEIGHTS_DIR={name} is not a folder")
-    return [folder]
+    return [folder] if name else []
 
 
-def _local(repo_id: str, *names: str) -> Iterator[Path]:
+def _folders(repo_id: str) -> list[Path]:
     """Folders in `LDM_WEIGHTS_DIR` that are named like a hub id, with or without its owner."""
-    for root in _weights_dir():
-        for name in (repo_id, repo_id.split("/")[-1], *names):
-            if (root / name).is_dir():
-                yield root / name
+    places = [root / name for root in _weights_dir() for name in (repo_id, repo_id.split("/")[-1])]
+    return [place for place in places if place.is_dir()]
+
+
+def _tokenizers(checkpoint: str | Path) -> list[Path]:
+    """Where the tokenizer of a file or folder may be, the hub's cache aside."""
+    here = Path(checkpoint) if Path(checkpoint).is_dir() else Path(checkpoint).parent
+    return [place / "tokenizer" for place in (here, *_weights_dir(), *_folders(KNOWN["sd15"].repo_id))]
+
+
+def _cached(model: KnownModel, file: str) -> list[Path]:
+    """The folder in the hub's cache that has this file of a model, if one has."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(model.repo_id, file, revision=model.revision) if model.repo_id else None
+    return [Path(path).parent] if isinstance(path, str) else []
+
+
+def _in_cache(model: KnownModel) -> Path | None:
+    """Its folder in the hub's cache, if the download was finished: settings and weights of each network, and the tokenizer."""
+    for folder in _cached(model, "model_index.json"):
+        try:
+            weights = [file for name, part in PARTS.items() for file in find_weights(folder / name, part.stem)]
+        except (FileNotFoundError, CheckpointError):  # pieces, or too many variants: the hub may know better
+            return None
+        files = [*weights, *(folder / name / "config.json" for name in PARTS)]
+        return folder if all(file.is_file() for file in files) and holds_tokenizer(folder / "tokenizer") else None
+    return None
 
 
 # ---- on the hub
@@ -241,20 +178,28 @@ def _local(repo_id: str, *names: str) -> Iterator[Path]:
 def _download(repo_id: str, revision: str | None) -> Path:
     try:
         folder = _snapshot(repo_id, revision, SETTINGS + TOKENIZER + PLAIN)
-        without_weights = [name for name, part in PARTS.items() if not [*(folder / name).glob(f"{part.stem}*.safetensors")]]
-        return _snapshot(repo_id, revision, FP16) if without_weights else folder
+        whole = all([*(folder / name).glob(f"{part.stem}*.safetensors")] for name, part in PARTS.items())
+        return folder if whole else _snapshot(repo_id, revision, FP16)
     except HubError as error:
-        raise HubError(f"{error}. {_by_hand(repo_id)}") from error
+        model = next((m for m in KNOWN.values() if m.repo_id == repo_id), None)
+        by_hand = f"Elsewhere, download the folder, put it into LDM_WEIGHTS_DIR as {repo_id}, and try again"
+        if model:
+            file = f"{model.file} ({model.size:,} bytes, sha256 {model.sha256})"
+            by_hand = (
+                f"{searched(model)}To go without the hub: on another machine, open the page of {repo_id} and download {file} "
+                "and the folder `tokenizer` (vocab.json, merges.txt). Put both into one folder, set the environment variable "
+                f"LDM_WEIGHTS_DIR to it, and try again. License: {model.license}"
+            )
+        raise HubError(f"{error}. {by_hand}") from error
 
 
-def _snapshot(repo_id: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+def _snapshot(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
     """Download the files that match; without a network, find them in the hub's cache."""
     from huggingface_hub import HfApi, snapshot_download, utils
 
-    at = f"{repo_id} at revision {revision}" if revision else repo_id
+    at, offline = f"{repo_id} at revision {revision}" if revision else repo_id, None
     try:
         HfApi().repo_info(repo_id, revision=revision, timeout=10)  # tells at once what a download would try for half a minute
-        offline = None
     except utils.GatedRepoError as error:
         raise HubError(f"{at} is open only to those who accepted its terms: do so on its page, then `hf auth login`") from error
     except utils.RepositoryNotFoundError as error:
@@ -272,15 +217,3 @@ def _snapshot(repo_id: str, revision: str | None, patterns: tuple[str, ...]) -> 
         reason = " ".join(str(offline or error).split()) or type(offline or error).__name__
         problem = "the hub could not be reached for" if offline else "the hub broke off the download of"
         raise HubError(f"{problem} {at} ({reason})") from (offline or error)
-
-
-def _by_hand(repo_id: str) -> str:
-    """What to fetch where there is a network, and where to put it."""
-    model = next((m for m in KNOWN.values() if m.repo_id == repo_id), None)
-    if model is None:
-        return f"Elsewhere, download the folder, put it into LDM_WEIGHTS_DIR as {repo_id}, and try again"
-    return (
-        f"To go without the hub: on another machine, open the page of {repo_id} and download {model.file} "
-        f"({model.size:,} bytes, sha256 {model.sha256}) and the folder `tokenizer` (vocab.json, merges.txt). Put both into one "
-        f"folder, set the environment variable LDM_WEIGHTS_DIR to it, and try again. License: {model.license}"
-    )

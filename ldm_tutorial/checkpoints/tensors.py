@@ -1,15 +1,20 @@
-"""Files of named tensors: .safetensors to read and write, .ckpt to read without running what is in it."""
+"""Files of named tensors: .safetensors to read and write, .ckpt to read without running what is in it; and into a network."""
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import re
+import sys
 import zipfile
-from collections.abc import Iterable, Mapping
+from _compat_pickle import IMPORT_MAPPING
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 
@@ -18,27 +23,18 @@ class CheckpointError(ValueError):
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a file, and its metadata (a .ckpt has none).
+    """The tensors of a file, mapped into memory, and its metadata (a .ckpt has none).
 
-    The tensors are mapped, not read: the system fetches from the disk what is used, when it is used, and drops it when
-    memory is short. Writing to them does not change the file. Overwriting the file in place would change them.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        CheckpointError: it is not whole, not what its name says, or a pickle that would run code.
+    Writing to the tensors does not change the file. Overwriting the file in place would change them.
+    Raises FileNotFoundError, or CheckpointError for a file that is not whole, not what its name says, or would run code.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    readers = {".safetensors": _read_safetensors, ".ckpt": _read_ckpt}
-    if path.suffix.lower() not in readers:
+    if path.suffix.lower() not in (".safetensors", ".ckpt"):
         raise CheckpointError(f"{path}: weights are read from files that end in .safetensors or .ckpt")
-    return readers[path.suffix.lower()](path)
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
+    if path.suffix.lower() == ".ckpt":
+        return _read_ckpt(path), {}
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
@@ -46,25 +42,50 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise CheckpointError(f"{path} {what_is_wrong(path) or f'is not a safetensors file ({error})'}") from error
 
 
-def _read_ckpt(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read_ckpt(path: Path) -> dict[str, Tensor]:
+    """A pickle is a program: it names classes and functions, and has them called. torch's restricted reader calls a few that
+    make tensors, and nothing else. Every other name, such as those of Lightning, becomes a class that does nothing."""
     problem = what_is_wrong(path)
+    if torch.__version__ < "2.6":  # CVE-2025-32434
+        problem = f"is a pickle, which torch {torch.__version__} cannot read safely; use torch 2.6 or a .safetensors file"
     if problem:
         raise CheckpointError(f"{path} {problem}")
-    try:  # weights_only: a pickle may name functions to call while it is read, and torch then calls its own few only
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except OSError:
-        raise
-    except Exception as error:  # a hostile pickle can raise anything
-        forbidden = re.search(r"GLOBAL (\S+)", str(error))
-        if forbidden:
-            problem = f"is a pickle that wants to run `{forbidden[1]}` when it is read, and was not read"
-            raise CheckpointError(f"{path} {problem}; use the model's .safetensors file") from error
-        raise CheckpointError(f"{path} is not a checkpoint, or it is damaged") from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
+    stubs: dict[str, type] = {}
+    while True:
+        try:
+            with torch.serialization.safe_globals(list(stubs.values())):
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            break
+        except OSError:
+            raise
+        except Exception as error:  # a hostile pickle can raise anything
+            unknown = re.search(r"GLOBAL (\S+)", str(error))
+            if unknown is None or unknown[1] in stubs:
+                raise CheckpointError(f"{path} is not a checkpoint, or it is damaged") from error
+            if _is_program(unknown[1]):
+                problem = f"is a pickle that wants to run `{unknown[1]}` when it is read, and was not read"
+                raise CheckpointError(f"{path} {problem}; use the model's .safetensors file") from error
+            stubs[unknown[1]] = _stub(unknown[1])
+    content = content["state_dict"] if isinstance(content, dict) and isinstance(content.get("state_dict"), dict) else content
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"{path} does not hold tensors with names, at its top or under 'state_dict'")
-    return content, {}
+    return content
+
+
+def _is_program(name: str) -> bool:
+    """Whether a name, "builtins." left out, is one of Python's own that does more than hold data."""
+    if "." not in name:
+        return not isinstance(getattr(builtins, name, None), type)
+    data = ("argparse", "collections", "copyreg", "datetime", "decimal", "enum", "fractions", "pathlib", "typing", "uuid")
+    return name.partition(".")[0] in sys.stdlib_module_names.union(IMPORT_MAPPING).difference(data)  # Python 2's names, too
+
+
+def _stub(name: str) -> type:
+    """A class of this name that takes anything and does nothing; where it must be a dict, which is filled later, it makes one."""
+    module, _, own = (name if "." in name else f"builtins.{name}").rpartition(".")
+    make = (lambda cls, *_, **__: {}) if own.lower().endswith("dict") else (lambda cls, *_, **__: object.__new__(cls))
+    nothing = dict.fromkeys(("__init__", "__setstate__"), lambda self, *_, **__: None)
+    return type(own, (), {"__module__": module, "__new__": make, **nothing})
 
 
 def what_is_wrong(path: Path) -> str | None:
@@ -72,62 +93,76 @@ def what_is_wrong(path: Path) -> str | None:
     size, is_safetensors = path.stat().st_size, path.suffix.lower() == ".safetensors"
     with open(path, "rb") as file:
         head = file.read(512)
-        if not head:
-            return "is empty"
-        if head.startswith(b"version https://git-lfs"):
-            return "is a pointer of Git LFS, not the weights: run `git lfs pull`, or download the file itself"
-        if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
-            return "is a web page, not the weights: the download went wrong"
-        pickled = head.startswith((b"PK\3\4", b"\x80"))
-        length = int.from_bytes(head[:8], "little")  # of the header of a safetensors file, JSON
-        if is_safetensors and pickled:
+        needed = 8 + int.from_bytes(head[:8], "little")  # a safetensors file's header, JSON, ends here
+        header = (head + file.read(max(min(needed, 10**8) - 512, 0)))[8:needed] if head[8:9] == b"{" else b""
+    if not head:
+        return "is empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the weights: run `git lfs pull`, or download the file itself"
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return "is a web page, not the weights: the download went wrong"
+    if head.startswith((b"PK\3\4", b"\x80")):
+        if is_safetensors:
             return "is a pickle, not a safetensors file: name it .ckpt to have it read as one, without running its code"
-        if head[8:9] == b"{" and not pickled:
-            if not is_safetensors:
-                return "is a safetensors file: name it .safetensors"
-            if 8 + length > size:
-                return f"was cut short: {size:,} bytes, of which its header alone needs {8 + length:,}"
-            file.seek(8)
-            try:
-                tensors = json.loads(file.read(length))
-                end = 8 + length + max(t["data_offsets"][1] for name, t in tensors.items() if name != "__metadata__")
-            except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
-                return None
-            return f"was cut short: {size:,} of {end:,} bytes" if size < end else None
-    if head.startswith(b"PK\3\4") and not zipfile.is_zipfile(path):
-        return "was cut short, or is damaged"
-    return None
+        return "was cut short, or is damaged" if head.startswith(b"PK") and not zipfile.is_zipfile(path) else None
+    if not is_safetensors or not header:
+        return "is a safetensors file: name it .safetensors" if header else None
+    if needed > size:
+        return f"was cut short: {size:,} bytes, of which its header alone needs {needed:,}"
+    try:
+        needed += max(entry["data_offsets"][1] for name, entry in json.loads(header).items() if name != "__metadata__")
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        return None
+    return f"was cut short: {size:,} of {needed:,} bytes" if size < needed else None
 
 
-def check_match(source: object, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """Both have the same names and shapes.
+def load_weights(
+    network: nn.Module,
+    tensors: Mapping[str, Tensor],
+    source: object,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    spell: Callable[[str], str | None] = str,
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """Make these tensors the network's parameters, each used exactly once, without a copy where device and dtype are right.
 
-    Raises:
-        CheckpointError: lists what is missing, what is there besides, and what has another shape.
+    spell: from a name in the file to its usual one there, None for what is not needed. names: from the usual name to the
+    network's own, where they differ. A matrix may be a 1x1 convolution, and the other way round: the numbers are the same.
+    Raises CheckpointError for tensors missing, left over, there twice, of another shape or not finite, as the file names them.
     """
-    shapes = [
-        f"{name} {tuple(found[name].shape)} instead of {tuple(expected[name].shape)}"
-        for name in expected
-        if name in found and found[name].shape != expected[name].shape
-    ]
-    problems = {
-        "missing": [name for name in expected if name not in found],
-        "unexpected": [name for name in found if name not in expected],
-        "of another shape": shapes,
+    expected = network.state_dict()
+    names = {name: name for name in expected} if names is None else names
+    found: dict[str, str] = {}  # usual name -> name in the file
+    for name in tensors:
+        usual = spell(name)
+        if usual in found:
+            raise CheckpointError(f"{source} holds one tensor twice, as {found[usual]} and as {name}")
+        if usual is not None:
+            found[usual] = name
+
+    def shape(tensor: Tensor) -> tuple[int, ...]:
+        return tuple(tensor.shape[:2] if tensor.shape[2:] == (1, 1) else tensor.shape)
+
+    pairs = {
+        found[usual]: (shape(tensors[found[usual]]), shape(expected[ours])) for usual, ours in names.items() if usual in found
     }
-    if any(problems.values()):
-        lines = [f"{len(names)} {kind}: {_first_ten(names)}" for kind, names in problems.items() if names]
-        raise CheckpointError(f"{source} does not fit the network of {len(expected)} tensors\n  " + "\n  ".join(lines))
-
-
-def _first_ten(names: list[str]) -> str:
-    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-
-
-def fill(network: nn.Module, tensors: Mapping[str, Tensor], device: torch.device | str, dtype: torch.dtype) -> None:
-    """Make these tensors the network's parameters, without a copy where device and dtype are right already."""
-    moved = {k: t.detach().to(device, dtype if t.is_floating_point() else t.dtype) for k, t in tensors.items()}
-    network.load_state_dict(moved, assign=True)
+    problems = {
+        "missing": [usual for usual in names if usual not in found],
+        "unexpected": [name for usual, name in found.items() if usual not in names],
+        "of another shape": [f"{name} {a} instead of {b}" for name, (a, b) in pairs.items() if a != b],
+    }
+    lines = [f"\n  {len(n)} {kind}: {', '.join(n[:10])}{', ...' if len(n) > 10 else ''}" for kind, n in problems.items() if n]
+    if lines:
+        raise CheckpointError(f"{source} does not fit the network of {len(expected)} tensors{''.join(lines)}")
+    loaded = {ours: tensors[found[usual]].detach().reshape(expected[ours].shape) for usual, ours in names.items()}
+    loaded = {name: t.to(device, dtype if t.is_floating_point() else t.dtype) for name, t in loaded.items()}
+    sums = torch.stack([tensor.sum().float() for tensor in loaded.values()])  # not finite as soon as one number is not
+    for usual, finite in zip(names, sums.isfinite().tolist()):
+        if not finite and not loaded[names[usual]].isfinite().all():
+            problem = f"goes beyond {dtype}" if tensors[found[usual]].float().isfinite().all() else "is damaged"
+            raise CheckpointError(f"{source}: {found[usual]} {problem}: it holds numbers that are not finite")
+    network.load_state_dict(loaded, assign=True)
 
 
 def write_tensors(
@@ -135,38 +170,20 @@ def write_tensors(
 ) -> None:
     """Write a .safetensors file, all in `dtype` if one is given, with the one entry of `metadata` or {"format": "pt"}.
 
-    Raises:
-        OSError: it could not be written.
-        ValueError: a number is too large for `dtype`.
+    Raises OSError if it could not be written, ValueError if a number is too large for `dtype`.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    ready = {name: _ready_to_write(name, tensor, dtype) for name, tensor in tensors.items()}
+    ready = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+    for name, tensor in ready.items():
+        cast = tensor.to(dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype)
+        if cast.dtype != tensor.dtype and tensor.isfinite().all() and not cast.isfinite().all():
+            raise ValueError(f"{name} goes up to {tensor.abs().max():.3g}, too large for dtype={dtype}; use bfloat16 or float32")
+        ready[name] = cast.contiguous()
     try:
         # one entry only: safetensors writes several in a random order, and one model must always be the same bytes
-        save_file(ready, path, metadata=metadata or {"format": "pt"})
+        save_file(ready, path, metadata=dict(metadata or {"format": "pt"}))
     except SafetensorError as error:  # how safetensors reports a full disk: "... No space left on device (os error 28)"
         number = re.search(r"\(os error (\d+)\)", str(error))
         raise OSError(*([int(number[1]), os.strerror(int(number[1]))] if number else [str(error)])) from error
     umask = os.umask(0)
     os.umask(umask)
     path.chmod(0o666 & ~umask)  # as any other new file: safetensors writes for the owner's eyes only
-
-
-def _ready_to_write(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-    tensor = tensor.detach().cpu()
-    if dtype is None or not tensor.is_floating_point():
-        return tensor.contiguous()
-    cast = tensor.to(dtype).contiguous()
-    if tensor.isfinite().all() and not cast.isfinite().all():
-        raise ValueError(f"{name} goes up to {tensor.abs().max():.3g}, too large for dtype={dtype}; use bfloat16 or float32")
-    return cast
-
-
-def renamed(source: object, tensors: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
-    """The tensors under new names, given in the same order. Raises CheckpointError if two get the same one."""
-    result = dict(zip(names, tensors.values(), strict=True))
-    if len(result) < len(tensors):
-        raise CheckpointError(f"{source} holds some tensors twice, under an old and a new name")
-    return result

@@ -24,7 +24,7 @@ GRID = 50  # steps of DDIM from pure noise; a way back from strength s takes the
 NEAR_WHITE, REACH = 10, 4  # levels of 255, pixels
 
 
-def sharpness(pictures: Tensor) -> Tensor:
+def mean_gradient(pictures: Tensor) -> Tensor:
     """The mean absolute difference of neighboring pixels, in levels of 255: uint8 (n, 3, h, w) -> (n,)"""
     pictures = pictures.float()
     across, down = pictures.diff(dim=3).abs(), pictures.diff(dim=2).abs()
@@ -99,7 +99,7 @@ def taken_back(
 
 def detail_figures(split: str, what: str, drawn: Tensor, real: Tensor, features: Tensor, real_features: Tensor) -> list[Figure]:
     """Drawn pictures and the real ones of the same pairs, uint8 (n, 3, h, w) twice, and the judge's features of both, (n, c)."""
-    ratio = (sharpness(drawn).mean() / sharpness(real).mean()).item()
+    ratio = (mean_gradient(drawn).mean() / mean_gradient(real).mean()).item()
     distance_of = kernel_distance(features, real_features)
     return [
         Figure(f"sharpness.{split}", f"{what}: sharpness, against the real ones", ratio, "{:.2f}", at_least=0.9, at_most=1.1),

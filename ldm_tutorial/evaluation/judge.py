@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..checkpoints.atomic import atomic_folder
 from ..checkpoints.folder import read_json, write_json
-from ..checkpoints.folders import atomic_folder
-from ..checkpoints.tensors import CheckpointError, check_match, fill, read_tensors, write_tensors
+from ..checkpoints.tensors import CheckpointError, load_weights, read_tensors, write_tensors
 from ..data import EmojiEntry
 from ..weights import JUDGE
 
@@ -174,7 +174,5 @@ def load_judge(folder: str | Path = JUDGE, device: torch.device | str = "cpu") -
         judge = Judge(JudgeConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}))
     except (ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{source}: no judge can be built from it: {error}") from error
-    tensors, _ = read_tensors(folder / WEIGHTS)
-    check_match(folder / WEIGHTS, judge.state_dict(), tensors)
-    fill(judge, tensors, device, torch.float32)
+    load_weights(judge, read_tensors(folder / WEIGHTS)[0], folder / WEIGHTS, device, torch.float32)
     return judge.eval()

@@ -10,7 +10,13 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-CHARACTERS = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]  # all but the halves of UTF-16
+PLANES = (0, 1, 2, 3, 14)  # of 65,536 code points each; the others are empty, or for private use, in every version of Unicode
+CHARACTERS = [
+    chr(c)
+    for plane in PLANES
+    for c in range(plane << 16, (plane + 1) << 16)
+    if not 0xD800 <= c < 0xE000  # halves of UTF-16
+]
 AT_ONCE = 4096
 
 

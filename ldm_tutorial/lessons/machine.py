@@ -133,14 +133,14 @@ def models() -> dict[str, str]:
 
 def found_at(name: str) -> str:
     """The place and size of a known model: in the package, in LDM_WEIGHTS_DIR, or in the hub's cache."""
-    from ..checkpoints.hub import find
+    from ..checkpoints.hub import KNOWN, find, searched
 
     try:
         place = find(name)
     except FileNotFoundError as error:
         return str(error)
     if place is None:
-        return "not found"
+        return ". ".join(filter(None, ("not found", searched(KNOWN[name]).strip())))
     size = sum(file.stat().st_size for file in (place, *place.rglob("*")) if file.is_file())
     return f"{size / 1e6:,.0f} MB at {place}"
 

@@ -19,7 +19,7 @@ from PIL import Image
 from ..weights import EMOJI_FOLDER
 
 if TYPE_CHECKING:
-    from ..checkpoints.hub import KnownModel
+    from ..weights import KnownModel
 
 NEEDS_PYTHON, NEEDS_TORCH, NEEDS_GIB = (3, 10), (2, 2), 2
 
@@ -65,13 +65,13 @@ def weights(name: str = "sd15", download: bool = False) -> Path | None:
     `download=True` asks the hub for what is missing.
     """
     from ..checkpoints import CheckpointError, HubError, load_tokenizer, resolve
-    from ..checkpoints.hub import KNOWN, find, find_tokenizer
+    from ..checkpoints.hub import KNOWN, find, find_tokenizer, searched
 
     model = KNOWN[name]
     try:
         place = resolve(name) if download else find(name)
         if place is None:
-            print(without_weights(model))
+            print(searched(model) + without_weights(model))
             return None
         if find_tokenizer(place) is None:
             if not download:

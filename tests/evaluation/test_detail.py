@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ldm_tutorial.evaluation.detail import WayBack, sharpness, speckle, taken_back
+from ldm_tutorial.evaluation.detail import WayBack, mean_gradient, speckle, taken_back
 from ldm_tutorial.evaluation.drawing import Drawing, draw_all
 from ldm_tutorial.evaluation.memorization import distance
 from ldm_tutorial.evaluation.statistics import kernel_distance
@@ -17,15 +17,15 @@ def blurred(pictures):
 def test_sharpness_is_the_mean_step_from_pixel_to_pixel():
     stripes = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
     stripes[..., ::2] = 100  # each step across is 100, each step down 0
-    assert sharpness(stripes).tolist() == [50.0]
+    assert mean_gradient(stripes).tolist() == [50.0]
 
 
 def test_blur_makes_pictures_less_sharp_and_noise_sharper(small_data):
     pictures = small_data.pictures[:8]
     noise = 20 * torch.randn(pictures.shape, generator=torch.Generator().manual_seed(0))
     noisy = (pictures.float() + noise).clamp(0, 255).byte()
-    assert (sharpness(blurred(pictures)) < sharpness(pictures)).all()
-    assert (sharpness(noisy) > sharpness(pictures)).all()
+    assert (mean_gradient(blurred(pictures)) < mean_gradient(pictures)).all()
+    assert (mean_gradient(noisy) > mean_gradient(pictures)).all()
 
 
 def test_speckle_is_what_is_off_white_where_it_is_white_around(small_data):

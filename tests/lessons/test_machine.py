@@ -6,33 +6,45 @@ from pathlib import Path
 import pytest
 import torch
 
+from ldm_tutorial.checkpoints import save_checkpoint
 from ldm_tutorial.lessons import machine
 
+FILE = "v1-5-pruned-emaonly.safetensors"
 
-def test_the_report_has_what_a_maintainer_asks_for(monkeypatch, tmp_path):
-    monkeypatch.setenv("LDM_WEIGHTS_DIR", str(tmp_path))
-    (tmp_path / "v1-5-pruned-emaonly.safetensors").write_bytes(b"x" * 3_000_000)
+
+def test_the_report_has_what_a_maintainer_asks_for(weights_dir, make_tiny_pipe):
+    size = save_checkpoint(make_tiny_pipe(), weights_dir / FILE).stat().st_size
     report = machine.report()
     for words in ("version", "python", "system", "processor", "cores", "memory", "free disk", "accelerators", torch.__version__):
         assert words in report
-    assert f"sd15              3 MB at {tmp_path}" in report
-    assert f"LDM_WEIGHTS_DIR   {tmp_path}" in report
+    assert f"sd15              {size / 1e6:,.0f} MB at {weights_dir}" in report
+    assert f"LDM_WEIGHTS_DIR   {weights_dir}" in report
 
 
-def test_a_model_that_is_not_here_is_said_to_be_missing(weights_dir):
+def test_a_model_that_is_not_here_is_said_to_be_missing(monkeypatch, weights_dir):
+    assert machine.models()["sd15"].startswith("not found. LDM_WEIGHTS_DIR was searched for v1-5-pruned-emaonly.safetensors, ")
+    assert machine.models()["sd15"].endswith("it holds nothing.")
+    monkeypatch.delenv("LDM_WEIGHTS_DIR")
     assert machine.models()["sd15"] == "not found"
+    monkeypatch.setenv("LDM_WEIGHTS_DIR", str(weights_dir / "nothing"))
+    assert machine.models()["sd15"] == f"LDM_WEIGHTS_DIR={weights_dir / 'nothing'} is not a folder"
 
 
-def test_a_wrong_weights_folder_is_named(monkeypatch, tmp_path):
-    monkeypatch.setenv("LDM_WEIGHTS_DIR", str(tmp_path / "nothing"))
-    assert "LDM_WEIGHTS_DIR" in machine.models()["sd15"]
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(b"x" * 4096, "is not a whole model"), (b"<html>", "is a web page"), (b"", "is empty"), (None, "was cut short: ")],
+)
+def test_a_file_of_the_right_name_that_is_no_model_is_not_found(weights_dir, make_tiny_pipe, content, problem):
+    file = save_checkpoint(make_tiny_pipe(), weights_dir / FILE)
+    file.write_bytes(file.read_bytes()[:-1] if content is None else content)
+    assert f"it holds {FILE}; {FILE} {problem}" in machine.models()["sd15"]
 
 
-def test_the_size_of_a_folder_is_that_of_all_its_files(monkeypatch, tmp_path):
-    (tmp_path / "unet").mkdir()
-    (tmp_path / "unet" / "weights").write_bytes(b"x" * 2_000_000)
-    monkeypatch.setattr("ldm_tutorial.checkpoints.hub.find", lambda name: tmp_path)
-    assert machine.models()["sd15"] == f"2 MB at {tmp_path}"
+def test_a_model_in_the_hubs_cache_is_found(monkeypatch, tmp_path, make_tiny_pipe):
+    folder = save_checkpoint(make_tiny_pipe(), tmp_path / "model")
+    monkeypatch.delenv("LDM_WEIGHTS_DIR", raising=False)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: str(folder / "model_index.json"))
+    assert machine.models()["sd15"].endswith(f" MB at {folder}")
 
 
 @pytest.mark.parametrize(

@@ -337,7 +337,7 @@ function start(model, threads) {
     const shown = `${state.part} ${lanes}`;
     if (sides.of !== shown) {
       sides.of = shown;
-      sides.replaceChildren(...lanes.map((lane) => h("div", { class: `side lane-${lane}` }, lanes.length === 2 ? h("h3", {}, lane.toUpperCase()) : null, columns[lane][state.part].element)));
+      sides.replaceChildren(...lanes.map((lane) => h("div", { class: `side lane-${lane}`, role: lanes.length === 2 && "group", "aria-label": lanes.length === 2 && lane.toUpperCase() }, lanes.length === 2 && h("p", { class: "name" }, lane.toUpperCase()), columns[lane][state.part].element)));
     }
     for (const lane of lanes) {
       const step = stepOf(lane);

@@ -15,6 +15,9 @@ import { denoise, prepare, toBytes } from "./diffusion/pipeline.js";
 import { Tokenizer } from "./diffusion/tokenizer.js";
 import { readFile, readManifest } from "./files.js";
 
+// Threads that wait by spinning take the processor from those they wait for, wherever something else runs, too
+const OPTIONS = { executionProviders: ["wasm"], extra: { session: { intra_op: { allow_spinning: "0" } } } };
+
 let machine; // { model, networks, tokenizer }
 let current = null; // id of what is being drawn
 const runs = {}; // lane -> its steps so far: what a branch starts from
@@ -42,7 +45,7 @@ async function load(folder) {
   await Promise.all(Object.entries(model.files).map(async ([name, entry]) => (data[name] = await read(entry))));
   const tokenizer = new Tokenizer(JSON.parse(new TextDecoder().decode(data.tokenizer)), model.characters);
   const byFile = new Map(Object.entries(model.files).map(([name, entry]) => [entry, data[name]]));
-  const networks = await loadNetworks(ort, model, async (entry) => byFile.get(entry), { executionProviders: ["wasm"] });
+  const networks = await loadNetworks(ort, model, async (entry) => byFile.get(entry), OPTIONS);
   machine = { model, networks, tokenizer };
   tell("ready", { model, threads });
 }

@@ -42,8 +42,8 @@ export function textEncoderPanel(model) {
   const element = h(
     "div",
     { class: "beside" },
-    h("div", {}, h("h4", {}, "In: token ids ", h("span", { class: "shape" }, shape([model.tokens]))), tokens, cut),
-    h("div", {}, h("h4", {}, "Out"), states.element, h("p", { class: "hint" }, `One row for each token, ${model.states[1]} numbers wide; dark is low, yellow is high. After the prompt come end tokens, up to ${model.tokens}.`)),
+    h("div", {}, h("h3", {}, "In: token ids ", h("span", { class: "shape" }, shape([model.tokens]))), tokens, cut),
+    h("div", {}, h("h3", {}, "Out"), states.element, h("p", { class: "hint" }, `One row for each token, ${model.states[1]} numbers wide; dark is low, yellow is high. After the prompt come end tokens, up to ${model.tokens}.`)),
   );
   return {
     element,
@@ -82,13 +82,13 @@ export function unetPanel(model, choose) {
     h(
       "div",
       {},
-      h("h4", {}, "In"),
+      h("h3", {}, "In"),
       h("div", { class: "tiles" }, input.element),
       time,
-      h("h4", {}, "Out"),
+      h("h3", {}, "Out"),
       h("div", { class: "tiles" }, without.element, withPrompt.element, guided.element),
     ),
-    h("div", {}, h("h4", { id: legend }, "Inside: where was this word read?"), chips, h("div", { class: "tiles large" }, attention.element)),
+    h("div", {}, h("h3", { id: legend }, "Inside: where was this word read?"), chips, h("div", { class: "tiles large" }, attention.element)),
   );
   return {
     element,
@@ -118,7 +118,7 @@ export function schedulerPanel(model, pick) {
   const guess = tile("guess, x̂₀", model.latents);
   const picture = tile("guess, decoded", null, "picture");
   const after = tile("next latents", model.latents);
-  const formulas = h("div", { class: "formulas" });
+  const formulas = h("div", { class: "formulas", role: "group", "aria-label": "The formulas of the step", tabindex: 0 }); // it may scroll sideways
   const facts = h("dl", { class: "facts" });
   const [, height, width] = model.latents;
   const spot = h("p", { class: "hint" });
@@ -139,9 +139,9 @@ export function schedulerPanel(model, pick) {
     h(
       "div",
       {},
-      h("h4", {}, "In"),
+      h("h3", {}, "In"),
       h("div", { class: "tiles" }, before.element, noise.element),
-      h("h4", {}, "Out"),
+      h("h3", {}, "Out"),
       h("div", { class: "tiles" }, guess.element, picture.element, after.element),
     ),
     h("div", {}, facts, formulas, spot),
@@ -188,8 +188,8 @@ export function vaePanel(model) {
     h(
       "div",
       { class: "beside" },
-      h("div", {}, h("h4", {}, "What the run has now"), h("div", { class: "tiles" }, latents.element, noisy.element)),
-      h("div", {}, h("h4", {}, "What the U-Net expects it to become"), h("div", { class: "tiles" }, denoised.element, guess.element)),
+      h("div", {}, h("h3", {}, "What the run has now"), h("div", { class: "tiles" }, latents.element, noisy.element)),
+      h("div", {}, h("h3", {}, "What the U-Net expects it to become"), h("div", { class: "tiles" }, denoised.element, guess.element)),
     ),
     h("p", { class: "hint" }, `${model.latents[0]} numbers stand for ${times} pixels: ${fewer} times fewer numbers than the picture has. Before decoding they are divided by ${number(model.scaling_factor, 5)}, which undoes the scaling of training.`),
   );

@@ -14,25 +14,25 @@ export function stationsOf(model) {
     {
       title: "It starts as noise",
       text: "This is the first step. The latents are random numbers that the seed decides. The same seed and the same settings give the same picture; press “New noise” for another.",
-      show: ".end.noise",
+      show: ".map",
       set: () => ({ b: null, at: null, step: 0, part: "vae" }),
     },
     {
       title: "Words become numbers",
       text: "The text encoder cuts the prompt into tokens and turns each into a vector. That is all that the rest of the machine ever sees of your words. Type another prompt and watch the tokens.",
-      show: ".part.text_encoder",
+      show: "#panel",
       set: () => ({ part: "text_encoder" }),
     },
     {
       title: "The U-Net looks for the noise",
       text: "It sees the noisy latents and the words, and answers with the noise that it believes is in them. Choose a word below to see where the U-Net reads it.",
-      show: ".part.unet",
+      show: "#panel",
       set: ({ a }) => ({ part: "unet", step: Math.floor(a.steps / 3) }),
     },
     {
       title: "A scheduler takes a step",
       text: "Taking all of the predicted noise away gives a guess. The scheduler goes only to the next lower noise level; below is its formula with its numbers. Move the step with the slider, or with the arrow keys.",
-      show: ".part.scheduler",
+      show: "#panel",
       set: ({ a }) => ({ part: "scheduler", step: Math.floor(a.steps / 2) }),
     },
     {
@@ -88,12 +88,11 @@ export function tour(model, set) {
     set(station.set);
     for (const shown of document.querySelectorAll(".shown")) shown.classList.remove("shown");
     const place = document.querySelector(station.show);
-    place?.classList.add("shown");
-    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    if (focus) {
-      place?.scrollIntoView({ block: "center", behavior: calm ? "instant" : "smooth" });
-      title.focus({ preventScroll: true });
-    }
+    place.classList.add("shown");
+    if (!focus) return;
+    title.focus({ preventScroll: true });
+    const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "instant" : "smooth";
+    requestAnimationFrame(() => requestAnimationFrame(() => place.scrollIntoView({ block: "start", behavior }))); // once it is laid out
   }
 
   function close() {
