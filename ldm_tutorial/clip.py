@@ -166,5 +166,9 @@ class CLIP(nn.Module):
 
     def forward(self, pictures: Tensor, input_ids: Tensor) -> Tensor:
         """Scaled cosine similarities, pictures by prompts: (b, b)"""
+        return self.similarities(self.encode_image(pictures), self.encode_text(input_ids))
+
+    def similarities(self, images: Tensor, texts: Tensor) -> Tensor:
+        """Scaled cosines of vectors of length 1: (b, d), (c, d) -> (b, c). The scale is at most 100 (section 2.5)."""
         scale = self.logit_scale.exp().clamp(max=100.0)
-        return scale * self.encode_image(pictures) @ self.encode_text(input_ids).T
+        return scale * images @ texts.T

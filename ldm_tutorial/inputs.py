@@ -1,4 +1,4 @@
-"""From the arguments of one call to checked tensors: prompts to tokens, pictures to pixels, the noise levels. No network.
+"""From the arguments of one call to checked tensors: who gets which prompt and seed, pixels, noise levels; tokens. No network.
 
 Every wrong value is one error that says which argument, what it was, and what is allowed, before anything is computed.
 
@@ -81,8 +81,8 @@ class Inputs:
     scheduler: Scheduler  # a copy for this call, so that two calls at once do not share its state
     timesteps: Tensor  # those to visit: all, or the last of them when a picture is redrawn
     shape: tuple[int, int, int, int]  # of the latents, (b, 4, h, w)
-    tokens: Tensor  # of the prompts, (b, 77) integers
-    negative_tokens: Tensor  # (b, 77)
+    prompts: list[str]
+    negative_prompts: list[str]
     seeds: list[int]
     pixels: Tensor | None  # (b, 3, f h, f w) in [-1, 1]: the picture to redraw
     mask: Tensor | None  # (b, 1, f h, f w): 1 where it is to be repainted, 0 where it stays
@@ -98,15 +98,14 @@ def read_inputs(
     mask: Pictures | None,
     strength: float,
     config: StableDiffusionConfig,
-    tokenizer: CLIPTokenizer,
     own_scheduler: Scheduler,
 ) -> Inputs:
     """The arguments of one call, for a model of this configuration. Raises TypeError or ValueError for a wrong one."""
     # 1. The prompt, seed and picture of each result: lists with one entry for each
     each = one_per_picture(prompt, options, image, mask, strength)
-    length = config.text_encoder.max_position_embeddings
-    tokens = tokenize(tokenizer, each["prompt"], length)
-    negative_tokens = tokenize(tokenizer, each["negative_prompt"], length, "negative_prompt")
+    for argument in ("prompt", "negative_prompt"):
+        for text in each[argument]:
+            check_prompt(text, argument)
 
     # 2. Sizes, and pictures as tensors
     f = config.vae.downsampling
@@ -135,8 +134,8 @@ def read_inputs(
         scheduler,
         timesteps,
         shape,
-        tokens,
-        negative_tokens,
+        each["prompt"],
+        each["negative_prompt"],
         each["seed"],
         pixels,
         painted,
@@ -211,17 +210,15 @@ def tokenize(tokenizer: CLIPTokenizer, prompts: Sequence[str], length: int = 77,
 
     Raises TypeError for a prompt that is not a string, ValueError for one that cannot be written as UTF-8.
     """
-    rows = {}
+    rows = []
     for prompt in prompts:
         check_prompt(prompt, argument)
-        if prompt in rows:
-            continue
         tokens = tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids
         kept, cut = tokens[: length - 2], tokens[length - 2 :]
         if cut:
             warn_of_cut(str(tokenizer.decode(cut)), len(cut), length - 2, argument)
-        rows[prompt] = [tokenizer.bos_token_id, *kept, *[tokenizer.eos_token_id] * (length - 1 - len(kept))]
-    return torch.tensor([rows[prompt] for prompt in prompts])  # (b, length)
+        rows.append([tokenizer.bos_token_id, *kept, *[tokenizer.eos_token_id] * (length - 1 - len(kept))])
+    return torch.tensor(rows)  # (b, length)
 
 
 def check_prompt(prompt: object, argument: str) -> None:

@@ -158,15 +158,11 @@ class Parts:
     @torch.no_grad()
     def encode_prompt(self, prompt: Texts, argument: str = "prompt") -> Tensor:
         """What the U-Net reads: (b, 77, d), in the model's dtype. A prompt that is too long is cut with a UserWarning."""
+        prompts = listed(prompt)
+        distinct = list(dict.fromkeys(prompts))  # equal prompts are encoded once
         length = self.text_encoder.config.max_position_embeddings
-        return self._encode_tokens(tokenize(self.tokenizer, listed(prompt), length, argument))
-
-    def _encode_tokens(self, tokens: Tensor) -> Tensor:
-        """(b, 77) integers -> (b, 77, d). Equal rows are encoded once."""
-        rows = list(map(tuple, tokens.tolist()))
-        distinct = list(dict.fromkeys(rows))
-        states = self.text_encoder(torch.tensor(distinct, device=self.device))
-        return states[[distinct.index(row) for row in rows]]
+        states = self.text_encoder(tokenize(self.tokenizer, distinct, length, argument).to(self.device))
+        return states[[distinct.index(text) for text in prompts]]
 
     @torch.no_grad()
     def encode(self, image: Pictures | Tensor, generator: torch.Generator | list[torch.Generator] | None = None) -> Tensor:
@@ -259,15 +255,15 @@ class DenoisingLoop(Parts):
         strength: float = 1.0,
     ) -> Inputs:
         """The arguments of one call, checked and made into tensors. Raises TypeError or ValueError for a wrong one."""
-        return read_inputs(prompt, options, image, mask, strength, self.config, self.tokenizer, self.scheduler)
+        return read_inputs(prompt, options, image, mask, strength, self.config, self.scheduler)
 
     @torch.no_grad()
     def start(self, inputs: Inputs) -> Run:
         """Encode the words and the picture, draw the noise, and put together what the loop starts from."""
         # 1. The words. At scale 1 only the prompts, for half of the work
-        context = self._encode_tokens(inputs.tokens)  # (b, 77, d)
+        context = self.encode_prompt(inputs.prompts)  # (b, 77, d)
         if inputs.options.guidance_scale != 1:
-            context = torch.cat([self._encode_tokens(inputs.negative_tokens), context])  # (2 b, 77, d)
+            context = torch.cat([self.encode_prompt(inputs.negative_prompts, "negative_prompt"), context])  # (2 b, 77, d)
 
         # 2. The noise. One generator per picture gives, in this order: the autoencoder's sample, the start, the steps
         generators = [torch.Generator().manual_seed(seed) for seed in inputs.seeds]

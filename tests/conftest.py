@@ -1,19 +1,10 @@
 """A whole Stable Diffusion of random weights, small enough for tests: all its dimensions differ, so that none can be mixed up."""
 
 import os
-import sys
 
 os.environ.setdefault("LDM_QUIET", "1")
 
 import pytest
-
-
-@pytest.fixture(autouse=True)
-def no_accelerator_left_over():
-    """accelerate keeps one state a process, and refuses a training whose precision differs from that of the one before."""
-    yield
-    if accelerate_state := sys.modules.get("accelerate.state"):
-        accelerate_state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 import ldm_tutorial
+from ldm_tutorial.lessons.notebook import NEEDS_TORCH
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -78,6 +79,18 @@ def test_constraints_pin_each_dependency_once_and_above_its_bound(system, python
             [pin] = pins[0].specifier
             assert pin.operator == "=="
             assert requirement.specifier.contains(pin.version)
+
+
+def test_no_pin_of_any_system_lies_below_its_bound():
+    for requirement in REQUIREMENTS:
+        for pin in PINS:
+            if normal(pin.name) == normal(requirement.name):
+                assert all(requirement.specifier.contains(p.version) for p in pin.specifier), f"{pin} is not {requirement}"
+
+
+def test_the_preflight_asks_for_the_torch_of_pyproject():
+    [bound] = next(r.specifier for r in REQUIREMENTS if r.name == "torch")
+    assert NEEDS_TORCH == tuple(map(int, bound.version.split(".")))
 
 
 def test_constraints_pin_torch_without_the_name_of_a_build():

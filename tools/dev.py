@@ -123,7 +123,17 @@ def lock(arguments: list[str]) -> int:
 
 def clean(arguments: list[str]) -> int:
     """delete caches and what was built; keep .venv and runs/"""
-    for pattern in ("dist", "build", ".pytest_cache", ".ruff_cache", ".hypothesis", "*.egg-info"):
+    for pattern in (
+        "dist",
+        "web/dist",
+        "web/public/model",
+        "web/tests/recorded",
+        "build",
+        ".pytest_cache",
+        ".ruff_cache",
+        ".hypothesis",
+        "*.egg-info",
+    ):
         for path in ROOT.glob(pattern):
             shutil.rmtree(path)
     for pattern in ("__pycache__", ".ipynb_checkpoints"):
@@ -134,8 +144,9 @@ def clean(arguments: list[str]) -> int:
 
 
 def distclean(arguments: list[str]) -> int:
-    """clean, and delete .venv too"""
+    """clean, and delete .venv and web/node_modules too"""
     clean(arguments)
+    shutil.rmtree(ROOT / "web" / "node_modules", ignore_errors=True)
     shutil.rmtree(VENV, ignore_errors=True)
     return 0
 

@@ -23,6 +23,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..images import to_unit_range
+
 STYLES = ("noto", "twemoji", "fluent", "flat", "blob", "emojione", "firefox")
 SPLITS = ("all", "train", "held_out")
 SIZE = 128  # pixels, along each side
@@ -98,7 +100,7 @@ class EmojiDataset(Dataset):
 
     def __getitem__(self, index: int) -> EmojiItem:
         entry = self.entries[index]
-        picture = self.pictures[index].float() / 127.5 - 1  # (3, size, size), 0..255 -> [-1, 1]
+        picture = to_unit_range(self.pictures[index])  # (3, size, size), 0..255 -> [-1, 1]
         return EmojiItem(picture, entry.captions, entry.style, entry.label)
 
     @cached_property

@@ -10,6 +10,7 @@ detail.py         what is lost in the last of the noise; sharpness, and speckle 
 memorization.py   the nearest training picture, and how near it is; how much a seed changes
 interpolation.py  on the way from one prompt or seed to another
 autoencoder.py    what is lost on the way to the latents and back
+metrics.py        how far two pictures are from each other
 cost.py           megabytes, and seconds a picture
 clip_score.py     how well a picture fits its prompt, by the CLIP that the U-Net listens to; for notebooks, and no figure of these
 statistics.py     how sure a share or a mean is; whether two samples differ

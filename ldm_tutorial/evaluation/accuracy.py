@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ..data import EmojiEntry
-from .drawing import Drawing, Drawn
+from .drawing import DrawnPictures, Request
 from .judge import Verdict
 from .reference import Question, Reference
-from .report import Figure, Table, share
+from .report import Measurement, Table, share
 from .statistics import lies_among
 
 
@@ -41,22 +41,22 @@ def score(questions: Sequence[Question], verdict: Verdict) -> Score:
     return Score(hit[:, 0], hit[:, :5].any(dim=1), style, best_right - best_wrong)
 
 
-def answers(drawn: Drawn, questions: Sequence[Question]) -> Verdict:
+def answers(drawn: DrawnPictures, questions: Sequence[Question]) -> Verdict:
     """The rows of the verdict that belong to these questions."""
-    rows = drawn.rows(question.drawing for question in questions)
+    rows = drawn.rows(question.request for question in questions)
     return Verdict(*(tensor[rows] for tensor in drawn.verdict))
 
 
 # ---- splits and categories
 
 WANTED = {"trained": (0.95, 0.98), "held_out": (0.80, 0.95)}  # subject, style
-SPLITS = {"trained": "trained pairs", "held_out": "held-out pairs"}
+SPLIT_NAMES = {"trained": "trained pairs", "held_out": "held-out pairs"}
 
 
-def split_figures(split: str, questions: Sequence[Question], drawn: Drawn) -> list[Figure]:
+def split_figures(split: str, questions: Sequence[Question], drawn: DrawnPictures) -> list[Measurement]:
     """`split` is "trained" or "held_out", pairs of subject and style asked for by the full caption."""
     result, (subject, style) = score(questions, answers(drawn, questions)), WANTED[split]
-    what = SPLITS[split]
+    what = SPLIT_NAMES[split]
     return [
         share(f"subject.{split}", f"{what}: the right subject is the nearest", result.subject, at_least=subject),
         share(f"among_five.{split}", f"{what}: it is one of the five nearest", result.among_five),
@@ -64,7 +64,7 @@ def split_figures(split: str, questions: Sequence[Question], drawn: Drawn) -> li
     ]
 
 
-def by(what: str, key: Callable[[EmojiEntry], str], questions: Sequence[Question], drawn: Drawn) -> Table:
+def by(what: str, key: Callable[[EmojiEntry], str], questions: Sequence[Question], drawn: DrawnPictures) -> Table:
     """Subject and style for each value of `key`, such as the category of an entry."""
     result = score(questions, answers(drawn, questions))
     rows = []
@@ -76,7 +76,7 @@ def by(what: str, key: Callable[[EmojiEntry], str], questions: Sequence[Question
     return Table(what.replace(" ", "_"), f"By {what}, of all pairs drawn:", (what, "right subject", "right style"), tuple(rows))
 
 
-def worst(questions: Sequence[Question], drawn: Drawn, count: int) -> list[tuple[Question, int]]:
+def worst(questions: Sequence[Question], drawn: DrawnPictures, count: int) -> list[tuple[Question, int]]:
     """The pictures least like their subject, each with the number of the subject that it was taken for."""
     verdict = answers(drawn, questions)
     order = score(questions, verdict).margin.argsort()[:count].tolist()
@@ -105,12 +105,12 @@ def wordings(reference: Reference, i: int) -> dict[str, Question]:
         "tag": reference.by_tag(i),
         "no_article": reference.reworded(i, f"{entry.label} in the style of {entry.style}"),
         "the": reference.reworded(i, f"the {entry.label} in the style of {entry.style}"),
-        "capitals": reference.reworded(i, full.drawing.prompt.upper()),
+        "capitals": reference.reworded(i, full.request.prompt.upper()),
     }
-    return {name: q for name, q in questions.items() if q is not None and (name == "full" or q.drawing != full.drawing)}
+    return {name: q for name, q in questions.items() if q is not None and (name == "full" or q.request != full.request)}
 
 
-def wording_table(reference: Reference, numbers: Sequence[int], drawn: Drawn) -> Table:
+def wording_table(reference: Reference, numbers: Sequence[int], drawn: DrawnPictures) -> Table:
     """For each wording: is the subject right, and is it the one that the full caption gave from the same noise?"""
     rows = []
     for name, what in WORDINGS.items():
@@ -128,13 +128,14 @@ def wording_table(reference: Reference, numbers: Sequence[int], drawn: Drawn) ->
 # ---- no words at all
 
 
-def empty_prompts(count: int) -> list[Drawing]:
-    return [Drawing("", seed=seed) for seed in range(count)]
+def empty_prompts(count: int) -> list[Request]:
+    """As many pictures without a prompt, of the seeds 0, 1, ..."""
+    return [Request("", seed=seed) for seed in range(count)]
 
 
-def empty_figures(drawings: Sequence[Drawing], drawn: Drawn, real: Tensor) -> list[Figure]:
+def empty_figures(requests: Sequence[Request], drawn: DrawnPictures, real: Tensor) -> list[Measurement]:
     """Are they like emoji, and do they differ? `real`: the features of the real pictures."""
-    rows = drawn.rows(drawings)
+    rows = drawn.rows(requests)
     found = drawn.verdict.cosines[rows].argmax(dim=1).unique()
     return [
         share(
@@ -142,5 +143,5 @@ def empty_figures(drawings: Sequence[Drawing], drawn: Drawn, real: Tensor) -> li
             "empty prompt: among the real pictures, in the judge's features",
             lies_among(drawn.verdict.features[rows], real),
         ),
-        Figure("empty.subjects", f"empty prompt: different subjects in {len(rows)} pictures", float(len(found)), "{:.0f}"),
+        Measurement("empty.subjects", f"empty prompt: different subjects in {len(rows)} pictures", float(len(found)), "{:.0f}"),
     ]

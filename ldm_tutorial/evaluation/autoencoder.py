@@ -8,30 +8,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..images import to_unit_range
 from .drawing import bar_of, to_levels
-from .report import Figure
+from .metrics import decibels
+from .report import Measurement
 
 if TYPE_CHECKING:
     from ..pipeline import StableDiffusion
 
 
 @torch.no_grad()
-def reconstruct(pipe: StableDiffusion, pictures: Tensor, batch_size: int = 64, progress: bool = False) -> tuple[Tensor, Tensor]:
+def encode_and_decode(
+    pipe: StableDiffusion, pictures: Tensor, batch_size: int = 64, progress: bool = False
+) -> tuple[Tensor, Tensor]:
     """Scaled latents, (n, 4, h / f, w / f), and what is decoded from them: uint8 (n, 3, h, w) -> uint8 (n, 3, h, w)"""
     latents, decoded = [], []
     with bar_of("reconstructing", len(pictures), progress, unit="picture") as bar:
         for batch in pictures.split(batch_size):
-            z = pipe.encode(batch.float() / 127.5 - 1)
+            z = pipe.encode(to_unit_range(batch))
             latents.append(z.cpu())
             decoded.append(to_levels(pipe.decode(z)))
             bar.update(len(batch))
     return torch.cat(latents), torch.cat(decoded)
-
-
-def decibels(pictures: Tensor, decoded: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each: uint8 (n, 3, h, w) twice -> (n,)"""
-    mse = ((pictures.float() - decoded.float()) ** 2).mean(dim=(1, 2, 3))
-    return 10 * (255**2 / mse.clamp(min=0.01)).log10()
 
 
 def white_near_and_far(pictures: Tensor, reach: int = 3) -> tuple[Tensor, Tensor]:
@@ -41,7 +39,7 @@ def white_near_and_far(pictures: Tensor, reach: int = 3) -> tuple[Tensor, Tensor
     return ~something & around, ~around
 
 
-def measure_autoencoder(pictures: Tensor, latents: Tensor, decoded: Tensor) -> list[Figure]:
+def measure_autoencoder(pictures: Tensor, latents: Tensor, decoded: Tensor) -> list[Measurement]:
     """Of pictures that it never saw, uint8 (n, 3, h, w), their scaled latents and their reconstructions."""
     psnr = decibels(pictures, decoded)
     difference = decoded.float() - pictures.float()  # (n, 3, h, w), in levels
@@ -58,5 +56,6 @@ def measure_autoencoder(pictures: Tensor, latents: Tensor, decoded: Tensor) -> l
     ]
 
 
-def of_autoencoder(key: str, what: str, value: Tensor, form: str = "{:.2f}", **wanted: float) -> Figure:
-    return Figure(f"autoencoder.{key}", f"autoencoder: {what}", value.item(), form, **wanted)
+def of_autoencoder(key: str, what: str, value: Tensor, form: str = "{:.2f}", **wanted: float) -> Measurement:
+    """A measurement of the autoencoder from a tensor of one number; `wanted` are its bounds."""
+    return Measurement(f"autoencoder.{key}", f"autoencoder: {what}", value.item(), form, **wanted)

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..clip import CLIP
+from ..images import to_unit_range
 from ..inputs import tokenize
 from .drawing import to_levels
 
@@ -30,5 +31,5 @@ def clip_scores(clip: CLIP, tokenizer: Any, pictures: Sequence[Image.Image], pro
     distinct = list(dict.fromkeys(prompts))
     length = clip.text_encoder.config.max_position_embeddings
     texts = clip.encode_text(tokenize(tokenizer, distinct, length).to(device))  # (distinct, d)
-    images = clip.encode_image(to_levels(pictures).to(device).float() / 127.5 - 1)  # (n, d)
+    images = clip.encode_image(to_unit_range(to_levels(pictures).to(device)))  # (n, d)
     return (images * texts[[distinct.index(prompt) for prompt in prompts]]).sum(dim=1).cpu()

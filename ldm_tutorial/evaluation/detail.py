@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..images import to_images
-from .drawing import Drawing, Drawn, bar_of, to_levels
-from .memorization import distance
+from ..images import to_images, to_unit_range
+from .drawing import DrawnPictures, Request, bar_of, to_levels
+from .metrics import distance
 from .reference import Question
-from .report import Figure, Table
+from .report import Measurement, Table
 from .statistics import kernel_distance
 
 if TYPE_CHECKING:
@@ -52,14 +52,14 @@ class WayBack:
     def __init__(self, questions: Sequence[Question], strengths: Sequence[float], guidance: Sequence[float]):
         self.questions, self.strengths, self.guidance = tuple(questions), tuple(strengths), tuple(guidance)
 
-    def from_noise(self, guidance: float) -> list[Drawing]:
+    def from_noise(self, guidance: float) -> list[Request]:
         """The same pictures drawn from nothing but their captions, at each scale of guidance."""
-        return [replace(question.drawing, guidance=guidance) for question in self.questions]
+        return [replace(question.request, guidance=guidance) for question in self.questions]
 
-    def drawings(self) -> list[Drawing]:
-        return [drawing for scale in self.guidance for drawing in self.from_noise(scale)]
+    def requests(self) -> list[Request]:
+        return [request for scale in self.guidance for request in self.from_noise(scale)]
 
-    def table(self, pipe: StableDiffusion, real: Tensor, decoded: Tensor, drawn: Drawn, progress: bool = False) -> Table:
+    def table(self, pipe: StableDiffusion, real: Tensor, decoded: Tensor, drawn: DrawnPictures, progress: bool = False) -> Table:
         """Distances to `decoded`, what the autoencoder makes of the `real` pictures: uint8 (n, 3, h, w) twice."""
         work = len(self.questions) * len(self.guidance) * len(self.strengths)
         rows = []
@@ -67,12 +67,12 @@ class WayBack:
             for scale in self.guidance:
                 found = []
                 for strength in self.strengths:
-                    back = taken_back(pipe, real, [q.drawing for q in self.questions], strength, scale)
+                    back = taken_back(pipe, real, [q.request for q in self.questions], strength, scale)
                     found.append((f"strength_{strength:g}", distance(back, decoded)))
                     bar.update(len(back))
                 found.append(("from_noise", distance(drawn.pictures[drawn.rows(self.from_noise(scale))], decoded)))
-                rows.append((f"guidance {scale:g}", tuple(Figure(key, "", d.mean().item(), "{:.1f}") for key, d in found)))
-        steps = self.questions[0].drawing.steps
+                rows.append((f"guidance {scale:g}", tuple(Measurement(key, "", d.mean().item(), "{:.1f}") for key, d in found)))
+        steps = self.questions[0].request.steps
         title = (
             "What is lost on the way back from a real picture's noisy latents: root mean squared distance to its reconstruction, "
             f"in levels of 255. {len(self.questions)} trained pairs, DDIM, {GRID} steps for the whole way; from noise, {steps}:"
@@ -82,27 +82,33 @@ class WayBack:
 
 
 def taken_back(
-    pipe: StableDiffusion, pictures: Tensor, drawings: Sequence[Drawing], strength: float, guidance: float, batch_size: int = 24
+    pipe: StableDiffusion, pictures: Tensor, requests: Sequence[Request], strength: float, guidance: float, batch_size: int = 24
 ) -> Tensor:
     """Pictures noised to a strength and denoised with their captions: uint8 (n, 3, h, w) -> uint8 (n, 3, h, w)"""
     found = []
     for start in range(0, len(pictures), batch_size):
-        some = drawings[start : start + batch_size]
-        images = to_images(pictures[start : start + batch_size].float() / 127.5 - 1)
+        some = requests[start : start + batch_size]
+        images = to_images(to_unit_range(pictures[start : start + batch_size]))
         back = pipe.img2img(
-            [drawing.prompt for drawing in some], images, strength, scheduler="ddim", steps=GRID, guidance_scale=guidance,
-            seed=[drawing.seed for drawing in some], progress=False,
+            [request.prompt for request in some], images, strength, scheduler="ddim", steps=GRID, guidance_scale=guidance,
+            seed=[request.seed for request in some], progress=False,
         )  # fmt: skip
         found.append(to_levels(back))
     return torch.cat(found)
 
 
-def detail_figures(split: str, what: str, drawn: Tensor, real: Tensor, features: Tensor, real_features: Tensor) -> list[Figure]:
+def detail_figures(
+    split: str, what: str, drawn: Tensor, real: Tensor, features: Tensor, real_features: Tensor
+) -> list[Measurement]:
     """Drawn pictures and the real ones of the same pairs, uint8 (n, 3, h, w) twice, and the judge's features of both, (n, c)."""
     ratio = (mean_gradient(drawn).mean() / mean_gradient(real).mean()).item()
     distance_of = kernel_distance(features, real_features)
     return [
-        Figure(f"sharpness.{split}", f"{what}: sharpness, against the real ones", ratio, "{:.2f}", at_least=0.9, at_most=1.1),
-        Figure(f"speckle.{split}", f"{what}: levels off white where it is white", speckle(drawn), "{:.2f}", at_most=1.0),
-        Figure(f"kernel_distance.{split}", f"{what}: kernel distance to the real ones, judge's features", distance_of, "{:.3f}"),
+        Measurement(
+            f"sharpness.{split}", f"{what}: sharpness, against the real ones", ratio, "{:.2f}", at_least=0.9, at_most=1.1
+        ),
+        Measurement(f"speckle.{split}", f"{what}: levels off white where it is white", speckle(drawn), "{:.2f}", at_most=1.0),
+        Measurement(
+            f"kernel_distance.{split}", f"{what}: kernel distance to the real ones, judge's features", distance_of, "{:.3f}"
+        ),
     ]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Drawing:
+class Request:
     """One picture to draw. Equal ones are the same picture."""
 
     prompt: str
@@ -31,16 +31,16 @@ class Drawing:
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class DrawnPictures:
     """n drawn pictures and what the judge says about each."""
 
     pictures: Tensor  # uint8 (n, 3, h, w)
     verdict: Verdict  # n rows
-    place: dict[Drawing, int]
+    place: dict[Request, int]
 
-    def rows(self, drawings: Iterable[Drawing]) -> Tensor:
-        """Where the pictures of these drawings are. Raises KeyError for one that was not drawn."""
-        return torch.tensor([self.place[drawing] for drawing in drawings], dtype=torch.long)
+    def rows(self, requests: Iterable[Request]) -> Tensor:
+        """Where the pictures of these requests are. Raises KeyError for one that was not drawn."""
+        return torch.tensor([self.place[request] for request in requests], dtype=torch.long)
 
 
 def bar_of(what: str, total: int, show: bool, unit: str) -> Any:
@@ -57,12 +57,12 @@ def to_levels(pictures: Sequence[Image.Image]) -> Tensor:
 
 
 def draw_all(
-    pipe: StableDiffusion, judge: Judge, drawings: Iterable[Drawing], batch_size: int = 24, progress: bool = True
-) -> Drawn:
+    pipe: StableDiffusion, judge: Judge, requests: Iterable[Request], batch_size: int = 24, progress: bool = True
+) -> DrawnPictures:
     """Draw what is asked for, in batches of equal settings, with a bar that counts the steps of all pictures."""
-    groups: dict[tuple, list[Drawing]] = {}
-    for drawing in dict.fromkeys(drawings):
-        groups.setdefault((drawing.scheduler, drawing.steps, drawing.guidance), []).append(drawing)
+    groups: dict[tuple, list[Request]] = {}
+    for request in dict.fromkeys(requests):
+        groups.setdefault((request.scheduler, request.steps, request.guidance), []).append(request)
     work = sum(steps * len(group) for (_, steps, _), group in groups.items())
     place, pictures = {}, []
     with bar_of("drawing", work, progress, unit="step") as bar:
@@ -70,15 +70,15 @@ def draw_all(
             for start in range(0, len(group), batch_size):
                 batch = group[start : start + batch_size]
                 drawn = pipe(
-                    [drawing.prompt for drawing in batch],
-                    seed=[drawing.seed for drawing in batch],
+                    [request.prompt for request in batch],
+                    seed=[request.seed for request in batch],
                     scheduler=scheduler,
                     steps=steps,
                     guidance_scale=guidance,
                     progress=False,
                 )
-                place |= {drawing: len(place) + i for i, drawing in enumerate(batch)}
+                place |= {request: len(place) + i for i, request in enumerate(batch)}
                 pictures.append(to_levels(drawn))
                 bar.update(steps * len(batch))
     levels = torch.cat(pictures)
-    return Drawn(levels, look(judge, levels), place)
+    return DrawnPictures(levels, look(judge, levels), place)

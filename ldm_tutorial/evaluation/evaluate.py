@@ -19,17 +19,17 @@ from .. import __version__
 from ..data import EmojiDataset
 from ..weights import JUDGE
 from . import blind
-from .accuracy import SPLITS, by, empty_figures, empty_prompts, split_figures, wording_table, wordings, worst
-from .autoencoder import measure_autoencoder, reconstruct
+from .accuracy import SPLIT_NAMES, by, empty_figures, empty_prompts, split_figures, wording_table, wordings, worst
+from .autoencoder import encode_and_decode, measure_autoencoder
 from .cost import size_figures, time_figures
 from .detail import WayBack, detail_figures
 from .distortions import distort_levels
-from .drawing import Drawing, draw_all, to_levels
+from .drawing import Request, draw_all, to_levels
 from .interpolation import between_prompts, between_seeds, interpolation_figure
 from .judge import Judge, load_judge, look
 from .memorization import copy_ratio, memorization_figures, nearest, seed_figures
 from .reference import Question, Reference, sample
-from .report import Figure, Report, Table, share
+from .report import Measurement, Report, Table, share
 from .samplers import Crowd, Sweep, likeness_table
 from .sheets import captioned_sheet, quality_curves, save_sheet
 
@@ -101,17 +101,18 @@ class Evaluation:
         swept = tuple(self._ask(shuffled[: plan.swept]))
         self.sweeps = [Sweep("guidance", plan.guidance, swept), Sweep("steps", plan.steps, swept)]
         self.way_back = WayBack(self._ask(shuffled[: plan.taken_back]), plan.strengths, plan.back_guidance)
-        self.crowd = Crowd(tuple(q.drawing.prompt for q in self._ask(shuffled[: plan.crowd_prompts])), plan.crowd_seeds)
+        self.crowd = Crowd(tuple(q.request.prompt for q in self._ask(shuffled[: plan.crowd_prompts])), plan.crowd_seeds)
 
     def _ask(self, numbers: list[int]) -> list[Question]:
+        """The full captions of these pictures."""
         return [self.reference.full(i) for i in numbers]
 
-    def drawings(self) -> list[Drawing]:
+    def requests(self) -> list[Request]:
         """All that must be drawn; many are named more than once."""
         questions = [*self.trained, *self.held_out]
         questions += [q for i in self.reworded for q in wordings(self.reference, i).values()]
-        swept = [drawing for sweep in self.sweeps for drawing in sweep.drawings()]
-        return [*(q.drawing for q in questions), *self.empty, *swept, *self.way_back.drawings(), *self.crowd.drawings()]
+        swept = [request for sweep in self.sweeps for request in sweep.requests()]
+        return [*(q.request for q in questions), *self.empty, *swept, *self.way_back.requests(), *self.crowd.requests()]
 
     def run(self, path: Path | None = None, progress: bool = True) -> Report:
         """Measure everything. `path`: the model's files, for their size and their weights' fingerprint."""
@@ -119,7 +120,7 @@ class Evaluation:
         # Times come first, while the machine is fresh
         figures = [*size_figures(self.pipe, path), *time_figures(self.pipe)]
         figures += self._autoencoder_and_judge()
-        self.drawn = drawn = draw_all(self.pipe, self.judge, self.drawings(), progress=progress)
+        self.drawn = drawn = draw_all(self.pipe, self.judge, self.requests(), progress=progress)
         figures += [*split_figures("trained", self.trained, drawn), *split_figures("held_out", self.held_out, drawn)]
         figures += empty_figures(self.empty, drawn, self.real.features)
         figures += self._detail() + self._memorization() + self._interpolations()
@@ -136,6 +137,7 @@ class Evaluation:
         return Report(self.about(), tuple(figures), tables)
 
     def about(self) -> dict[str, Any]:
+        """What was measured, with which software, on which machine, and how much of it."""
         plan = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.plan).items()}
         return {
             "model": f"{self.pipe.name}, {str(self.pipe.dtype).removeprefix('torch.')}",
@@ -146,12 +148,12 @@ class Evaluation:
             "plan": ", ".join(f"{name} {'all' if value is None else value}" for name, value in plan.items()),
         }
 
-    def _autoencoder_and_judge(self) -> list[Figure]:
+    def _autoencoder_and_judge(self) -> list[Measurement]:
         """The autoencoder on pictures it never saw; the judge on real pictures, which is the ceiling of what it can find."""
         reference = self.reference
         seen = sample(reference.trained, self.plan.reconstructed)
         numbers = torch.tensor([*reference.unseen, *seen])
-        latents, decoded = reconstruct(self.pipe, reference.pictures[numbers], progress=self.progress)
+        latents, decoded = encode_and_decode(self.pipe, reference.pictures[numbers], progress=self.progress)
         new = len(reference.unseen)
         figures = measure_autoencoder(reference.pictures[reference.unseen], latents[:new], decoded[:new])
         pictures, fresh = reference.pictures[numbers], torch.Generator().manual_seed(0)
@@ -171,42 +173,44 @@ class Evaluation:
         return figures
 
     def _reconstruct(self, pictures: Tensor) -> Tensor:
-        return reconstruct(self.pipe, pictures, progress=self.progress)[1]
+        """Through the autoencoder and back, uint8 (n, 3, h, w) -> the same"""
+        return encode_and_decode(self.pipe, pictures, progress=self.progress)[1]
 
     def _pictures(self, questions: list[Question]) -> tuple[Tensor, Tensor]:
         """What was drawn for them, and the real pictures: uint8 (n, 3, h, w) twice."""
-        numbers = [question.drawing.seed for question in questions]  # a question's seed is its picture's number
-        return self.drawn.pictures[self.drawn.rows(q.drawing for q in questions)], self.reference.pictures[numbers]
+        numbers = [question.request.seed for question in questions]  # a question's seed is its picture's number
+        return self.drawn.pictures[self.drawn.rows(q.request for q in questions)], self.reference.pictures[numbers]
 
-    def _detail(self) -> list[Figure]:
+    def _detail(self) -> list[Measurement]:
         figures = []
         for split, questions in (("trained", self.trained), ("held_out", self.held_out)):
             drawn, real = self._pictures(questions)
-            features = self.drawn.verdict.features[self.drawn.rows(q.drawing for q in questions)]
-            figures += detail_figures(split, SPLITS[split], drawn, real, features, look(self.judge, real).features)
+            features = self.drawn.verdict.features[self.drawn.rows(q.request for q in questions)]
+            figures += detail_figures(split, SPLIT_NAMES[split], drawn, real, features, look(self.judge, real).features)
         return figures
 
     def _ways_back(self) -> Table:
         _, real = self._pictures(list(self.way_back.questions))
         return self.way_back.table(self.pipe, real, self._reconstruct(real), self.drawn, self.progress)
 
-    def _memorization(self) -> list[Figure]:
+    def _memorization(self) -> list[Measurement]:
+        """Are drawn pictures copies of training pictures, and how much does another seed change?"""
         reference, figures = self.reference, []
         references = reference.pictures[reference.trained]
         of_trained = reference.subjects[reference.trained]
         for split, what, questions in (("trained", "trained pairs", self.trained), ("held_out", "held-out pairs", self.held_out)):
-            pictures = self.drawn.pictures[self.drawn.rows(q.drawing for q in questions)]
+            pictures = self.drawn.pictures[self.drawn.rows(q.request for q in questions)]
             ratios, chosen = copy_ratio(pictures, references, self._reconstruct)
             asked = torch.tensor([next(iter(q.subjects)) for q in questions])
             figures += memorization_figures(split, what, ratios, of_trained[chosen] == asked)
         rows = self.drawn.rows(self.crowd.of("ddim"))
         return figures + seed_figures(self.drawn.pictures[rows].split(self.crowd.seeds))
 
-    def _interpolations(self) -> list[Figure]:
+    def _interpolations(self) -> list[Measurement]:
         """Between prompts next to each other in the sample, and between two seeds of each."""
         questions = self._ask(sample(self.reference.trained, self.plan.paths + 1, seed=1))
         length = self.plan.path_length
-        pairs = [(a.drawing, b.drawing) for a, b in zip(questions, questions[1:])]
+        pairs = [(a.request, b.request) for a, b in zip(questions, questions[1:])]
         self.paths = {
             "prompts": [
                 (f"{a.prompt} ... {b.prompt}", between_prompts(self.pipe, a.prompt, b.prompt, a.seed, length)) for a, b in pairs
@@ -227,13 +231,13 @@ class Evaluation:
         reference, drawn = self.reference, self.drawn
 
         def picture(question: Question):
-            return drawn.pictures[drawn.place[question.drawing]]
+            return drawn.pictures[drawn.place[question.request]]
 
         def name(question: Question) -> str:
             return f"{question.entry.label}, {question.entry.style}"
 
         def real(question: Question):
-            return reference.pictures[question.drawing.seed]  # a question's seed is its picture's number
+            return reference.pictures[question.request.seed]  # a question's seed is its picture's number
 
         cells, captions = [], []
         for question, taken_for in worst(self.trained, drawn, 50):
@@ -261,7 +265,7 @@ class Evaluation:
         yield "evaluation_interpolations.webp", captioned_sheet(cells, captions, columns=2, title=title)
 
         cells = [(drawn.pictures[row],) for row in drawn.rows(self.empty)]
-        captions = [f"seed {drawing.seed}" for drawing in self.empty]
+        captions = [f"seed {request.seed}" for request in self.empty]
         yield "evaluation_empty_prompt.webp", captioned_sheet(cells, captions, columns=12, title="No prompt", lines=1)
 
         for sweep in self.sweeps:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from ..inputs import Options, choose_scheduler
-from ..pipeline import guide
+from ..inputs import Options
 from ..schedulers import randn
 from .drawing import to_levels
-from .memorization import distance
-from .report import Figure
+from .metrics import distance
+from .report import Measurement
 
 if TYPE_CHECKING:
     from ..pipeline import StableDiffusion
@@ -40,14 +40,9 @@ def between_prompts(pipe: StableDiffusion, first: str, last: str, seed: int, cou
     """`count` pictures of the same noise; the states of the words go straight from those of the one to those of the other."""
     a, b, empty = (pipe.encode_prompt(prompt) for prompt in (first, last, ""))  # (1, 77, d) each
     context = torch.cat([torch.lerp(a, b, t) for t in torch.linspace(0, 1, count).tolist()])  # (count, 77, d)
-    both = torch.cat([empty.expand_as(context), context])
-    x = noise_of(pipe, seed).expand(count, -1, -1, -1)  # (count, 4, h, w)
-    scheduler = choose_scheduler(pipe.scheduler, Options(scheduler="ddim"))
-    scheduler.set_timesteps(Options.steps)
-    for t in scheduler.timesteps:
-        answer = pipe.unet(torch.cat([x, x]).to(pipe.dtype), t.float().to(pipe.device), both).float()
-        x = scheduler.step(guide(*answer.chunk(2), Options.guidance_scale), t, x).prev_sample
-    return pipe.decode(x)
+    run = pipe.start(pipe.prepare([first] * count, Options(scheduler="ddim", seed=[seed] * count)))
+    *_, last_step = pipe.denoise(replace(run, context=torch.cat([empty.expand_as(context), context])))
+    return pipe.decode(last_step.latents)
 
 
 def between_seeds(pipe: StableDiffusion, prompt: str, first: int, last: int, count: int) -> list[Image.Image]:
@@ -64,7 +59,8 @@ def largest_jump(path: Sequence[Image.Image]) -> float:
     return (steps.max() / steps.sum().clamp(min=1e-6)).item()
 
 
-def interpolation_figure(key: str, what: str, paths: Sequence[Sequence[Image.Image]]) -> Figure:
-    """The mean of the largest jumps of several paths."""
+def interpolation_figure(key: str, kind: str, paths: Sequence[Sequence[Image.Image]]) -> Measurement:
+    """The mean of the largest jumps of several paths between two of a kind, such as "prompts"."""
     steps, jumps = len(paths[0]) - 1, sum(map(largest_jump, paths)) / len(paths)
-    return Figure(key, f"between two {what}: the largest of {steps} steps, of the way (even: {1 / steps:.0%})", jumps, "{:.0%}")
+    what = f"between two {kind}: the largest of {steps} steps, of the way (even: {1 / steps:.0%})"
+    return Measurement(key, what, jumps, "{:.0%}")

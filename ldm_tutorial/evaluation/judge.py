@@ -21,6 +21,7 @@ from ..checkpoints.atomic import atomic_folder
 from ..checkpoints.folder import read_json, write_json
 from ..checkpoints.tensors import CheckpointError, load_weights, read_tensors, write_tensors
 from ..data import EmojiEntry
+from ..images import to_unit_range
 from ..weights import JUDGE
 
 WEIGHTS = "model.safetensors"
@@ -95,17 +96,23 @@ class Judge(nn.Module):
         self.style = nn.Linear(c, len(config.styles))
 
     def forward(self, pictures: Tensor) -> Verdict:
+        return self.answer(self.means(pictures))
+
+    def means(self, pictures: Tensor) -> Tensor:
+        """The mean of each channel of each level, (b, c): a style shows in fine detail, a subject in the whole."""
         x = F.silu(self.stem_norm(self.stem(pictures)))  # (b, channels[0], h / 2, w / 2)
         means = []
         for block in self.blocks:
             x = block(x)
             means.append(x.mean(dim=(2, 3)).float())
-        means = torch.cat(means, dim=1)  # (b, c): a style shows in fine detail, a subject in the whole
-        with torch.autocast(pictures.device.type, enabled=False):  # a cosine in bfloat16 has two digits
-            features = self.norm(means)
-            embedding = F.normalize(self.embed(features), dim=-1)  # (b, d)
-            cosines = embedding @ F.normalize(self.proxies, dim=-1).T  # (b, number of subjects)
-            return Verdict(features, cosines, self.style(features))
+        return torch.cat(means, dim=1)
+
+    def answer(self, means: Tensor) -> Verdict:
+        """The verdict on these means, (b, c). In training it is computed in float32: a cosine in bfloat16 has two digits."""
+        features = self.norm(means)
+        embedding = F.normalize(self.embed(features), dim=-1)  # (b, d)
+        cosines = embedding @ F.normalize(self.proxies, dim=-1).T  # (b, number of subjects)
+        return Verdict(features, cosines, self.style(features))
 
 
 def judge_loss(verdict: Verdict, subjects: Tensor, styles: Tensor, scale: float = 20.0) -> Tensor:
@@ -122,7 +129,7 @@ def look(judge: Judge, pictures: Tensor, batch_size: int = 256) -> Verdict:
     if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[1] != 3:
         raise ValueError(f"pictures must be uint8 (n, 3, h, w); got {pictures.dtype} {tuple(pictures.shape)}")
     device = judge.proxies.device
-    parts = [judge(batch.to(device).float() / 127.5 - 1) for batch in pictures.split(batch_size)]
+    parts = [judge(to_unit_range(batch.to(device))) for batch in pictures.split(batch_size)]
     return Verdict(*(torch.cat(tensors).cpu() for tensors in zip(*parts)))
 
 

@@ -7,14 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .report import Figure, share
+from .metrics import distance
+from .report import Measurement, share
 
 FACTOR = 2.0
-
-
-def distance(a: Tensor, b: Tensor) -> Tensor:
-    """The root of the mean squared difference of all pixels and channels, in levels of 255: (n, 3, h, w) twice -> (n,)"""
-    return ((a.float() - b.float()) ** 2).mean(dim=(1, 2, 3)).sqrt()
 
 
 def nearest(pictures: Tensor, references: Tensor, batch_size: int = 256) -> tuple[Tensor, Tensor]:
@@ -37,18 +33,18 @@ def copy_ratio(pictures: Tensor, references: Tensor, reconstruct: Callable[[Tens
     return found / own[where], chosen
 
 
-def memorization_figures(split: str, what: str, ratios: Tensor, own: Tensor) -> list[Figure]:
+def memorization_figures(split: str, what: str, ratios: Tensor, own: Tensor) -> list[Measurement]:
     """`own`, (n,) bool: the nearest training picture shows the subject that was asked for."""
     near = f"at most {FACTOR:g} times as far from it as its own reconstruction"
     to = "distance to the nearest training picture, over that of its reconstruction (median)"
     return [
         share(f"memorized.{split}", f"{what}: copies of a training picture, {near}", ratios <= FACTOR),
-        Figure(f"ratio.{split}", f"{what}: {to}", ratios.median().item(), "{:.1f}"),
+        Measurement(f"ratio.{split}", f"{what}: {to}", ratios.median().item(), "{:.1f}"),
         share(f"nearest_own.{split}", f"{what}: the nearest training picture is of the subject asked for", own),
     ]
 
 
-def seed_figures(pictures: Sequence[Tensor]) -> list[Figure]:
+def seed_figures(pictures: Sequence[Tensor]) -> list[Measurement]:
     """How much two seeds of a prompt differ, against two prompts. `pictures`: of each prompt, uint8 (seeds, 3, h, w)."""
     within, between = [], []
     for k, here in enumerate(pictures):
@@ -56,6 +52,6 @@ def seed_figures(pictures: Sequence[Tensor]) -> list[Figure]:
         between += [distance(here, there) for there in pictures[k + 1 :]]
     seeds, prompts = torch.cat(within).mean().item(), torch.cat(between).mean().item()
     return [
-        Figure("diversity.seeds", "distance between two seeds of a prompt, DDIM, in levels of 255", seeds, "{:.1f}"),
-        Figure("diversity.prompts", "distance between two prompts", prompts, "{:.1f}"),
+        Measurement("diversity.seeds", "distance between two seeds of a prompt, DDIM, in levels of 255", seeds, "{:.1f}"),
+        Measurement("diversity.prompts", "distance between two prompts", prompts, "{:.1f}"),
     ]

@@ -12,7 +12,7 @@ import torch
 
 from ..data import EmojiDataset, EmojiEntry, canonical_caption
 from ..data.dataset import is_held_out
-from .drawing import Drawing
+from .drawing import Request
 from .judge import Judge, right_answers
 
 
@@ -20,7 +20,7 @@ from .judge import Judge, right_answers
 class Question:
     """A picture to draw, and what it must show."""
 
-    drawing: Drawing
+    request: Request
     entry: EmojiEntry
     subjects: frozenset[int]  # any of these is right, for a tag may name several
     style: int | None  # None: the prompt does not say
@@ -47,14 +47,14 @@ class Reference:
     def full(self, i: int) -> Question:
         """ "a cat in the style of noto": the caption that names picture i."""
         entry = self.entries[i]
-        drawing = Drawing(canonical_caption(entry.label, entry.style), seed=i)
-        return Question(drawing, entry, frozenset({int(self.subjects[i])}), int(self.styles[i]))
+        request = Request(canonical_caption(entry.label, entry.style), seed=i)
+        return Question(request, entry, frozenset({int(self.subjects[i])}), int(self.styles[i]))
 
     def reworded(self, i: int, prompt: str, says_style: bool = True) -> Question:
         """The same picture, with the same seed, by another prompt."""
         question = self.full(i)
-        drawing = replace(question.drawing, prompt=prompt)
-        return replace(question, drawing=drawing, style=question.style if says_style else None)
+        request = replace(question.request, prompt=prompt)
+        return replace(question, request=request, style=question.style if says_style else None)
 
     def by_tag(self, i: int) -> Question | None:
         """One of its tags alone; every subject that has this tag or name is right. None if it has no tags."""
@@ -63,10 +63,6 @@ class Reference:
             return None
         tag = tags[i % len(tags)]
         return replace(self.reworded(i, tag, says_style=False), subjects=frozenset(self.named[tag]))
-
-    def first_of(self, subject: int) -> int:
-        """The number of the first picture of a subject."""
-        return int((self.subjects == subject).nonzero()[0])
 
 
 def sample(numbers: Sequence[int], count: int | None, seed: int = 0) -> list[int]:

@@ -10,15 +10,16 @@ from torch import Tensor
 from ..inputs import Options
 from ..schedulers import COURSE, SCHEDULERS
 from .accuracy import answers, score
-from .drawing import Drawing, Drawn
+from .drawing import DrawnPictures, Request
+from .metrics import decibels
 from .reference import Question
-from .report import Figure, Table, share
+from .report import Measurement, Table, share
 from .statistics import energy_test
 
 
 def with_settings(questions: Sequence[Question], **settings: object) -> list[Question]:
     """The same questions, drawn with another scheduler, number of steps or guidance."""
-    return [replace(question, drawing=replace(question.drawing, **settings)) for question in questions]
+    return [replace(question, request=replace(question.request, **settings)) for question in questions]
 
 
 # ---- curves
@@ -26,19 +27,21 @@ def with_settings(questions: Sequence[Question], **settings: object) -> list[Que
 
 @dataclass(frozen=True)
 class Sweep:
-    """One setting varied, for all schedulers of the course: `name` is the field of `Drawing`."""
+    """One setting varied, for all schedulers of the course: `name` is the field of `Request`."""
 
     name: str
     values: tuple[float, ...]
     questions: tuple[Question, ...]
 
     def at(self, scheduler: str, value: float) -> list[Question]:
+        """The questions with this scheduler, and the setting at this value."""
         return with_settings(self.questions, scheduler=scheduler, **{self.name: value})
 
-    def drawings(self) -> list[Drawing]:
-        return [question.drawing for s in COURSE for value in self.values for question in self.at(s, value)]
+    def requests(self) -> list[Request]:
+        """All pictures that the sweep needs."""
+        return [question.request for s in COURSE for value in self.values for question in self.at(s, value)]
 
-    def curves(self, drawn: Drawn) -> dict[str, list[tuple[Figure, Figure]]]:
+    def curves(self, drawn: DrawnPictures) -> dict[str, list[tuple[Measurement, Measurement]]]:
         """For each scheduler, at each value: the shares of right subjects and right styles."""
         curves = {}
         for scheduler in COURSE:
@@ -46,7 +49,8 @@ class Sweep:
             curves[scheduler] = [(share("subject", "", r.subject), share("style", "", r.style)) for r in results]
         return curves
 
-    def table(self, drawn: Drawn) -> Table:
+    def table(self, drawn: DrawnPictures) -> Table:
+        """The share of right subjects: a row for each value, a column for each scheduler."""
         curves = self.curves(drawn).items()
         rows = [
             (f"{value:g}", tuple(replace(points[i][0], key=scheduler) for scheduler, points in curves))
@@ -59,16 +63,14 @@ class Sweep:
 # ---- pictures of the same noise
 
 
-def likeness(drawn: Drawn, first: Sequence[Drawing], second: Sequence[Drawing]) -> tuple[float, Tensor]:
+def likeness_between(drawn: DrawnPictures, first: Sequence[Request], second: Sequence[Request]) -> tuple[float, Tensor]:
     """Two ways of drawing, from the same noise: the median PSNR between them in decibels, and whether the subject agrees, (n,)"""
-    a, b = (drawn.rows(drawings) for drawings in (first, second))
-    mse = ((drawn.pictures[a].float() - drawn.pictures[b].float()) ** 2).mean(dim=(1, 2, 3))
-    decibels = 10 * (255**2 / mse.clamp(min=0.01)).log10()  # equal pictures: 68 dB, not infinity
+    a, b = (drawn.rows(requests) for requests in (first, second))
     same = drawn.verdict.cosines[a].argmax(dim=1) == drawn.verdict.cosines[b].argmax(dim=1)
-    return decibels.median().item(), same
+    return decibels(drawn.pictures[a], drawn.pictures[b]).median().item(), same
 
 
-def likeness_table(sweep: Sweep, drawn: Drawn) -> Table:
+def likeness_table(sweep: Sweep, drawn: DrawnPictures) -> Table:
     """Few steps against many, and one scheduler against its twin. `sweep` is the one over steps."""
     most, usual = max(sweep.values), Options.steps if Options.steps in sweep.values else max(sweep.values)
     pairs = [(f"DDIM, {n:g} steps and {most:g}", ("ddim", n), ("ddim", most)) for n in sweep.values if n < most]
@@ -79,8 +81,8 @@ def likeness_table(sweep: Sweep, drawn: Drawn) -> Table:
     ]
     rows = []
     for name, first, second in pairs:
-        decibels, same = likeness(drawn, *([q.drawing for q in sweep.at(*way)] for way in (first, second)))
-        rows.append((name, (Figure("psnr", "", decibels, "{:.1f} dB"), share("same_subject", "", same))))
+        psnr, same = likeness_between(drawn, *([q.request for q in sweep.at(*way)] for way in (first, second)))
+        rows.append((name, (Measurement("psnr", "", psnr, "{:.1f} dB"), share("same_subject", "", same))))
     title = "How alike are pictures from the same noise?"
     return Table("likeness", title, ("", "median PSNR between them", "same subject"), tuple(rows))
 
@@ -95,27 +97,30 @@ class Crowd:
     prompts: tuple[str, ...]
     seeds: int
 
-    def of(self, scheduler: str) -> list[Drawing]:
+    def of(self, scheduler: str) -> list[Request]:
+        """The pictures of one scheduler, prompt by prompt."""
         first = 1_000_000 * (1 + COURSE.index(scheduler))
         return [
-            Drawing(prompt, seed=first + k * self.seeds + i, scheduler=scheduler)
+            Request(prompt, seed=first + k * self.seeds + i, scheduler=scheduler)
             for k, prompt in enumerate(self.prompts)
             for i in range(self.seeds)
         ]
 
-    def drawings(self) -> list[Drawing]:
-        return [drawing for scheduler in COURSE for drawing in self.of(scheduler)]
+    def requests(self) -> list[Request]:
+        """All pictures that the comparison needs."""
+        return [request for scheduler in COURSE for request in self.of(scheduler)]
 
-    def features(self, drawn: Drawn, scheduler: str) -> Tensor:
+    def features(self, drawn: DrawnPictures, scheduler: str) -> Tensor:
         """(prompts, seeds, c)"""
         rows = drawn.rows(self.of(scheduler))
         return drawn.verdict.features[rows].unflatten(0, (len(self.prompts), self.seeds))
 
-    def table(self, drawn: Drawn) -> Table:
+    def table(self, drawn: DrawnPictures) -> Table:
+        """The energy test between schedulers that should draw alike, and between two that need not."""
         rows = []
         for first, second in (("euler", "ddim"), ("euler_a", "ddpm"), ("ddpm", "ddim")):
             coefficient, p = energy_test(self.features(drawn, first), self.features(drawn, second))
-            figures = Figure("energy", "", coefficient, "{:.3f}"), Figure("p", "", p, "{:.3f}")
+            figures = Measurement("energy", "", coefficient, "{:.3f}"), Measurement("p", "", p, "{:.3f}")
             rows.append((f"{SCHEDULERS[first].label.title} and {SCHEDULERS[second].label.title}", figures))
         title = (
             f"Is it the same distribution? {len(self.prompts)} prompts, {self.seeds} seeds each and another for each scheduler, "

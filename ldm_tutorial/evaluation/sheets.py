@@ -16,7 +16,7 @@ from torch import Tensor
 from ..checkpoints.atomic import write_atomically
 from ..figures.canvas import DPI, new_figure, to_picture
 from ..schedulers import SCHEDULERS
-from .report import Figure
+from .report import Measurement
 
 GAP, LINE, CHARACTER = 8, 14, 5.2  # pixels: around a cell, a line of its caption, the width of a letter
 
@@ -63,7 +63,9 @@ def save_sheet(sheet: Image.Image, path: Path) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def quality_curves(curves: Mapping[str, Sequence[tuple[Figure, Figure]]], values: Sequence[float], name: str) -> Image.Image:
+def quality_curves(
+    curves: Mapping[str, Sequence[tuple[Measurement, Measurement]]], values: Sequence[float], name: str
+) -> Image.Image:
     """Shares of right subjects (left) and right styles (right) over a setting, with their 95 % intervals."""
     figure = new_figure(9.6, 3.8, "constrained")
     count = next(iter(curves.values()))[0][0].count

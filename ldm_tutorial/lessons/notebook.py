@@ -21,7 +21,7 @@ from ..weights import EMOJI_FOLDER
 if TYPE_CHECKING:
     from ..weights import KnownModel
 
-NEEDS_PYTHON, NEEDS_TORCH, NEEDS_GIB = (3, 10), (2, 2), 2
+NEEDS_PYTHON, NEEDS_TORCH, NEEDS_GIB = (3, 10), (2, 4), 2
 
 
 def show(picture: Figure | Image.Image, alt: str, width: int | None = None, colors: int | None = None) -> None:
@@ -130,7 +130,7 @@ def checks(device: torch.device) -> Iterator[tuple[str, str, str]]:
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
     yield (
         "PyTorch",
-        version < NEEDS_TORCH and "2.2 or newer is needed: pip install --upgrade torch",
+        version < NEEDS_TORCH and "2.4 or newer is needed: pip install --upgrade torch",
         torch.__version__,
     )
 

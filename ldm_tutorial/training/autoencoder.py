@@ -15,13 +15,15 @@ from torch import Tensor
 from ..checkpoints import load_component, save_component
 from ..config import EMOJI
 from ..data import EmojiDataset
-from ..vae import AutoencoderKL
-from .augment import jitter
+from ..images import save_image, to_unit_range
+from ..vae import AutoencoderKL, DiagonalGaussian
+from .augment import move, random_moves
 from .clip import load_clip
+from .compute import Compute
 from .discriminator import PatchDiscriminator, adaptive_weight, hinge_loss
 from .loop import Run, add_common_arguments, add_start_from, batch_indices, learning_rate, set_learning_rate, step_generator
 from .perceptual import VGG16, PerceptualLoss, read_lpips_heads
-from .sheets import save_sheet
+from .sheets import contact_sheet
 
 
 def reconstruction_loss(pictures: Tensor, decoded: Tensor, perceptual: PerceptualLoss, weight: float) -> Tensor:
@@ -48,13 +50,35 @@ def measure_scaling_factor(model: AutoencoderKL, pictures: Tensor) -> float:
     return 1 / latents.std().item()
 
 
-def load_perceptual_loss(args: argparse.Namespace, folder: Path) -> PerceptualLoss:
+def load_perceptual_loss(args: argparse.Namespace) -> PerceptualLoss:
+    """LPIPS, if the arguments name its two files; else our own image tower, from `contrastive` in the model's folder."""
     if args.vgg16 and args.lpips_heads:
         return PerceptualLoss(VGG16.from_torchvision(args.vgg16), read_lpips_heads(args.lpips_heads))
-    return PerceptualLoss(load_clip(folder).image_tower)
+    return PerceptualLoss(load_clip(args.folder).image_tower)
+
+
+def latent_shape(model: AutoencoderKL, pictures: Tensor) -> tuple[int, ...]:
+    """The shape of these pictures' latents: (b, 3, h, w) -> (b, 4, h / f, w / f)"""
+    f, (b, _, h, w) = model.config.downsampling, pictures.shape
+    return b, model.config.latent_channels, h // f, w // f
+
+
+def make_model(args: argparse.Namespace) -> AutoencoderKL:
+    """A new autoencoder, or one to go on with; with `--frozen-encoder`, only its decoder learns.
+
+    Raises ValueError for a frozen encoder that comes from nowhere.
+    """
+    if args.frozen_encoder and not args.start_from:
+        raise ValueError("--frozen-encoder: needs --start-from, the model whose encoder is to stay as it is")
+    model = load_component(args.start_from / "vae").float() if args.start_from else AutoencoderKL(EMOJI.vae)
+    if args.frozen_encoder:
+        model.encoder.requires_grad_(False)
+        model.quant_conv.requires_grad_(False)
+    return model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `ldm-tutorial train autoencoder`."""
     add_common_arguments(parser, steps=20_000, batch_size=16, peak=1e-3)
     add_start_from(parser)
     parser.add_argument(
@@ -71,84 +95,77 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    from accelerate import Accelerator
-
-    if args.frozen_encoder and not args.start_from:
-        raise ValueError("--frozen-encoder: needs --start-from, the model whose encoder is to stay as it is")
-    accelerator = Accelerator(mixed_precision=args.mixed_precision)
+    """`ldm-tutorial train autoencoder`. Raises ValueError for options that mean nothing, FileNotFoundError without a CLIP."""
+    compute = Compute(args.mixed_precision)
+    mine = compute.mine(args.batch_size)
     torch.manual_seed(args.seed)
-    data = EmojiDataset("train")
-    unseen = EmojiDataset("held_out").pictures.to(accelerator.device).float() / 127.5 - 1  # (n, 3, 64, 64)
+    model = make_model(args).to(compute.device).train()
+    everything = compute.put(EmojiDataset("train").pictures)  # uint8 (n, 3, h, w)
+    unseen = to_unit_range(compute.put(EmojiDataset("held_out").pictures))  # float32
 
-    model = load_component(args.start_from / "vae").float().train() if args.start_from else AutoencoderKL(EMOJI.vae)
-    if args.frozen_encoder:
-        model.encoder.requires_grad_(False)
-        model.quant_conv.requires_grad_(False)
-    discriminator = PatchDiscriminator(channels=32)
+    discriminator = compute.share_statistics(PatchDiscriminator(channels=32)).to(compute.device)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, betas=(0.9, 0.99), weight_decay=0.0)
     d_optimizer = torch.optim.AdamW(discriminator.parameters(), betas=(0.5, 0.9), weight_decay=0.0)
-    model, discriminator, optimizer, d_optimizer = accelerator.prepare(model, discriminator, optimizer, d_optimizer)
-    perceptual = load_perceptual_loss(args, args.folder).to(accelerator.device)
-    plain = accelerator.unwrap_model(model)
-    state = {
-        "model": plain,
-        "optimizer": optimizer,
-        "discriminator": accelerator.unwrap_model(discriminator),
-        "d_optimizer": d_optimizer,
-    }
-    run = Run(args.folder / "training" / "autoencoder", state, args.steps, accelerator.is_main_process, args.save_every)
-    last_layer = plain.decoder.conv_out.weight
+    perceptual = load_perceptual_loss(args).to(compute.device)
+    state = {"model": model, "optimizer": optimizer, "discriminator": discriminator, "d_optimizer": d_optimizer, **compute.state}
+    run = Run(args.folder / "training" / "autoencoder", state, args.steps, compute.is_main, args.save_every)
 
     for step in run.steps():
-        generator = step_generator(args.seed, step, accelerator.process_index)
-        indices = batch_indices(len(data), args.batch_size, step, args.seed)
-        indices = indices[accelerator.process_index :: accelerator.num_processes]  # this process's share
-        pictures = data.pictures[indices].to(accelerator.device).float() / 127.5 - 1  # (b, 3, 64, 64)
-        pictures = jitter(pictures, generator)
+        generator = step_generator(args.seed, step)  # the same numbers in all processes
+        indices = batch_indices(len(everything), args.batch_size, step, args.seed)
+        moves = random_moves(len(indices), generator)
+        noise = torch.randn(latent_shape(model, everything[: len(indices)]), generator=generator)
+        pictures = to_unit_range(everything[compute.put(indices[mine])])  # (b, 3, h, w)
+        pictures = move(pictures, compute.put(moves[mine]))
         rate = learning_rate(step, args.steps, args.learning_rate)
         adversarial = step >= args.gan_start * args.steps
 
         # The autoencoder's step.
-        with accelerator.autocast():
-            posterior = plain.encode(pictures)
-            decoded = plain.decode(posterior.sample(generator)).float()  # (b, 3, 64, 64)
+        with compute.autocast():
+            posterior = in_float32(model.encode(pictures))
+            decoded = model.decode(posterior.mean + posterior.std * compute.put(noise[mine])).float()  # (b, 3, h, w)
             data_loss = reconstruction_loss(pictures, decoded, perceptual, args.perceptual_weight)
         kl = posterior.kl().mean() / pictures[0].numel()  # nats a pixel and channel, as the other terms
         loss = data_loss + args.kl_weight * kl
         if adversarial:
-            with accelerator.autocast():
-                fooling = -discriminator(decoded).mean()
-            weight = args.gan_weight * adaptive_weight(data_loss, fooling, last_layer)
+            with compute.autocast():
+                fooling = -discriminator(decoded).float().mean()
+            weight = args.gan_weight * adaptive_weight(data_loss, fooling, model.decoder.conv_out.weight, compute.gradient)
             loss = loss + weight * fooling
         optimizer.zero_grad()
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(trained, 1.0)
+        compute.backward(loss)
         set_learning_rate(optimizer, rate)
-        optimizer.step()
+        compute.step(optimizer, max_norm=1.0)
 
         # The discriminator's step, on pictures cut off from the autoencoder. The step above left gradients in it: dropped first.
         if adversarial:
-            with accelerator.autocast():
-                verdict = hinge_loss(discriminator(pictures), discriminator(decoded.detach()))
+            with compute.autocast():
+                verdicts = discriminator(pictures).float(), discriminator(decoded.detach()).float()
+            d_loss = hinge_loss(*verdicts)
             d_optimizer.zero_grad()
-            accelerator.backward(verdict)
+            compute.backward(d_loss)
             set_learning_rate(d_optimizer, rate)
-            d_optimizer.step()
+            compute.step(d_optimizer)
 
         if (step + 1) % args.log_every == 0:
             l1, decibels = (pictures - decoded).abs().mean(), psnr(pictures, decoded).mean()
             values = {"loss": data_loss, "l1": l1, "kl": kl, "psnr": decibels}
             if adversarial:
-                values |= {"discriminator": verdict, "fooling": fooling, "gan_weight": weight}
-            run.log(**{name: value.item() for name, value in values.items()}, learning_rate=rate)
-        if (step + 1) % args.sample_every == 0 and accelerator.is_main_process:
-            decoded = reconstruct(plain, unseen)
+                values |= {"discriminator": d_loss, "fooling": fooling, "gan_weight": weight}
+            run.log(**compute.mean(values), learning_rate=rate)
+        if (step + 1) % args.sample_every == 0 and compute.is_main:
+            decoded = reconstruct(model, unseen)
             run.log(psnr_unseen=psnr(unseen, decoded).mean().item())
-            save_sheet([unseen[:24], decoded[:24]], run.sample_path())
+            save_image(contact_sheet([unseen[:24], decoded[:24]]), run.sample_path())
 
-    if accelerator.is_main_process:
+    if compute.is_main:
         if not args.frozen_encoder:
-            everything = data.pictures.to(accelerator.device).float() / 127.5 - 1
-            plain.config = replace(plain.config, scaling_factor=round(measure_scaling_factor(plain, everything), 5))
-        save_component(plain, args.folder / "vae")
+            factor = round(measure_scaling_factor(model, to_unit_range(everything)), 5)
+            model.config = replace(model.config, scaling_factor=factor)
+        save_component(model, args.folder / "vae")
+
+
+def in_float32(posterior: DiagonalGaussian) -> DiagonalGaussian:
+    """Its KL divergence sums thousands of squares and exponentials: in half precision they lose digits, or overflow."""
+    return DiagonalGaussian(posterior.mean.float(), posterior.logvar.float())

@@ -18,8 +18,11 @@ from ..checkpoints.tensors import read_tensors
 from ..clip import CLIP
 from ..config import EMOJI
 from ..data import EmojiDataset
-from .augment import jitter
+from ..images import to_unit_range
+from .augment import move, random_moves
+from .compute import Compute
 from .loop import Run, add_common_arguments, add_start_from, batch_indices, learning_rate, set_learning_rate, step_generator
+from .tokenizer import train_tokenizer
 
 
 def contrastive_loss(logits: Tensor) -> Tensor:
@@ -41,10 +44,10 @@ def choose_captions(all_captions: list[tuple[str, ...]], generator: torch.Genera
     return chosen
 
 
-def tokenize(tokenizer, captions: list[str], device=None) -> Tensor:
+def tokenize_captions(tokenizer, captions: list[str], device=None) -> Tensor:
     """Token numbers, cut to the longest of these captions: what follows the end token cannot change it, in a causal model."""
-    rows = tokenizer(captions, padding="longest", truncation=True, return_tensors="pt")
-    return rows.input_ids.to(device)
+    rows = tokenizer(captions, padding="longest", truncation=True)
+    return torch.tensor(rows.input_ids, device=device)
 
 
 def save_clip(model: CLIP, folder: Path) -> None:
@@ -72,56 +75,53 @@ class ContrastivePart(torch.nn.Module):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `ldm-tutorial train clip`."""
     add_common_arguments(parser, steps=2000, batch_size=192, peak=1e-3)
     add_start_from(parser)
 
 
 def main(args: argparse.Namespace) -> None:
-    from accelerate import Accelerator
-
-    from .tokenizer import train_tokenizer
-
-    accelerator = Accelerator(mixed_precision=args.mixed_precision)
+    """`ldm-tutorial train clip`. Raises ValueError for options that mean nothing."""
+    compute = Compute(args.mixed_precision)
+    mine = compute.mine(args.batch_size)
     torch.manual_seed(args.seed)
     data = EmojiDataset("train")
-    captions = [item.captions for item in data]
+    everything = compute.put(data.pictures)  # uint8 (n, 3, h, w)
+    captions = [entry.captions for entry in data.entries]
     config = EMOJI.text_encoder
     if args.start_from:  # whose embeddings belong to its own tokens
-        tokenizer, model = read_tokenizer(args.start_from / "tokenizer", config.vocab_size), load_clip(args.start_from).train()
+        tokenizer, model = read_tokenizer(args.start_from / "tokenizer", config.vocab_size), load_clip(args.start_from)
     else:
         tokenizer = train_tokenizer((c for row in captions for c in row), config.vocab_size, config.max_position_embeddings)
         model = CLIP(config)
+    model = compute.share_statistics(model).to(compute.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1, betas=(0.9, 0.98))
-    model, optimizer = accelerator.prepare(model, optimizer)
-    run = Run(
-        args.folder / "training" / "clip",
-        {"model": accelerator.unwrap_model(model), "optimizer": optimizer},
-        args.steps,
-        accelerator.is_main_process,
-        args.save_every,
-    )
+    state = {"model": model, "optimizer": optimizer, **compute.state}
+    run = Run(args.folder / "training" / "clip", state, args.steps, compute.is_main, args.save_every)
 
     for step in run.steps():
-        generator = step_generator(args.seed, step, accelerator.process_index)
+        generator = step_generator(args.seed, step)  # the same numbers in all processes
         indices = batch_indices(len(data), args.batch_size, step, args.seed)
-        indices = indices[accelerator.process_index :: accelerator.num_processes]  # this process's share
-        pictures = data.pictures[indices].to(accelerator.device).float() / 127.5 - 1  # (b, 3, 64, 64)
-        pictures = jitter(pictures, generator)
-        input_ids = tokenize(tokenizer, choose_captions([captions[i] for i in indices.tolist()], generator), accelerator.device)
+        moves = random_moves(len(indices), generator)
+        input_ids = tokenize_captions(tokenizer, choose_captions([captions[i] for i in indices.tolist()], generator))
+        pictures = to_unit_range(everything[compute.put(indices[mine])])  # (b, 3, h, w)
+        pictures = move(pictures, compute.put(moves[mine]))
 
-        with accelerator.autocast():
-            logits = model(pictures, input_ids)  # (b, b)
-        loss = contrastive_loss(logits.float())
+        with compute.autocast():
+            images, texts = model.encode_image(pictures), model.encode_text(compute.put(input_ids[mine]))  # (b, d) each
+            # each picture is told from the captions of the whole batch, whichever process has them: (B, B)
+            logits = model.similarities(compute.gather(images), compute.gather(texts)).float()
+        loss = contrastive_loss(logits)
         optimizer.zero_grad()
-        accelerator.backward(loss)
+        compute.backward(loss)
         set_learning_rate(optimizer, learning_rate(step, args.steps, args.learning_rate))
-        optimizer.step()
+        compute.step(optimizer)
 
         if (step + 1) % args.log_every == 0:
-            accuracy = (logits.argmax(dim=1) == torch.arange(len(logits), device=logits.device)).float().mean()
-            scale = accelerator.unwrap_model(model).logit_scale.exp()
-            run.log(loss=loss.item(), accuracy=accuracy.item(), scale=scale.item(), learning_rate=optimizer.param_groups[0]["lr"])
+            right = logits.argmax(dim=1) == torch.arange(len(logits), device=logits.device)
+            values = {"loss": loss, "accuracy": right.float().mean(), "scale": model.logit_scale.exp()}
+            run.log(**compute.mean(values), learning_rate=optimizer.param_groups[0]["lr"])
 
-    if accelerator.is_main_process:
+    if compute.is_main:
         write_tokenizer(args.folder / "tokenizer", tokenizer)
-        save_clip(accelerator.unwrap_model(model), args.folder)
+        save_clip(model, args.folder)

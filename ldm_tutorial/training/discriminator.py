@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,11 +30,13 @@ class PatchDiscriminator(nn.Module):
 
     @staticmethod
     def block(c_in: int, c_out: int, stride: int) -> list[nn.Module]:
+        """(b, c_in, h, w) -> (b, c_out, h / stride, w / stride), less one pixel a side with stride 1"""
         conv = nn.Conv2d(c_in, c_out, kernel_size=4, stride=stride, padding=1, bias=False)
         return [conv, nn.BatchNorm2d(c_out), nn.LeakyReLU(0.2)]
 
     @staticmethod
     def initialize(module: nn.Module) -> None:
+        """Small random weights, as Isola et al. 2017, section 6.2."""
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, 0.0, 0.02)
         elif isinstance(module, nn.BatchNorm2d):
@@ -47,11 +51,14 @@ def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
     return (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2
 
 
-def adaptive_weight(reconstruction_loss: Tensor, generator_loss: Tensor, last_layer: Tensor) -> Tensor:
+def adaptive_weight(
+    reconstruction_loss: Tensor, generator_loss: Tensor, last_layer: Tensor, grad: Callable = torch.autograd.grad
+) -> Tensor:
     """lambda = |grad reconstruction| / (|grad generator| + delta), at the decoder's last layer (Esser et al. 2021, equation 7).
 
-    With it both losses pull equally hard, whatever their scales.
+    With it both losses pull equally hard, whatever their scales. `grad` is `Compute.gradient` where a batch is shared by several
+    processes, or losses are scaled for float16: the norms are those of the whole batch's gradients, unscaled.
     """
-    (towards_data,) = torch.autograd.grad(reconstruction_loss, last_layer, retain_graph=True)
-    (towards_fooling,) = torch.autograd.grad(generator_loss, last_layer, retain_graph=True)
+    (towards_data,) = grad(reconstruction_loss, last_layer, retain_graph=True)
+    (towards_fooling,) = grad(generator_loss, last_layer, retain_graph=True)
     return (towards_data.norm() / (towards_fooling.norm() + 1e-4)).clamp(0.0, 1e4).detach()

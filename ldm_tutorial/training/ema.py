@@ -22,13 +22,16 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
+        """After each step of the model's optimizer."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
 
     def state_dict(self) -> dict:
+        """For `torch.save`, so that a run can go on."""
         return {"model": self.model.state_dict(), "updates": self.updates}
 
     def load_state_dict(self, state: dict) -> None:
+        """What `state_dict` has returned."""
         self.model.load_state_dict(state["model"])
         self.updates = state["updates"]

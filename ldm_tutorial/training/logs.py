@@ -45,6 +45,7 @@ def read_log(source: str | Path) -> dict[str, np.ndarray]:
 
 
 def _parse(text: str, place: str) -> dict[str, float]:
+    """One line of a log. Raises ValueError, which names the place, for anything else."""
     try:
         line = json.loads(text)
     except json.JSONDecodeError as error:

@@ -51,6 +51,7 @@ def learning_rate(step: int, steps: int, peak: float, warmup: float = 0.05, deca
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    """For all weights of the optimizer, from its next step on."""
     for group in optimizer.param_groups:
         group["lr"] = value
 
@@ -70,6 +71,7 @@ class Run:
         self.step = self._resume()
 
     def _resume(self) -> int:
+        """Load the state of an earlier run in this folder, if there is one; returns its finished steps."""
         path = self.folder / "state.pt"
         if not path.exists():
             self._forget_after(0)
@@ -128,10 +130,12 @@ class Run:
         self.bar.set_postfix({k: f"{v:.4g}" for k, v in line.items() if k not in ("step", "seconds")})
 
     def sample_path(self) -> Path:
+        """Where to save what is drawn after this step."""
         return self.folder / "samples" / f"{self.step + 1:07d}.png"
 
 
 def add_common_arguments(parser: argparse.ArgumentParser, steps: int, batch_size: int, peak: float) -> None:
+    """The options that all trainings have."""
     parser.add_argument("--folder", type=Path, default=Path("runs/emoji"), help="the model's folder, read and written")
     parser.add_argument("--steps", type=int, default=steps, help="of the whole run, resumed stretches included")
     parser.add_argument("--batch-size", type=int, default=batch_size, help="over all processes")
@@ -144,4 +148,5 @@ def add_common_arguments(parser: argparse.ArgumentParser, steps: int, batch_size
 
 
 def add_start_from(parser: argparse.ArgumentParser) -> None:
+    """The option to go on with the weights of another model."""
     parser.add_argument("--start-from", type=Path, help="a model's folder: begin with its weights instead of random ones")

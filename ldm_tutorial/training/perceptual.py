@@ -54,6 +54,7 @@ class VGG16(nn.Module):
         )
 
     def features(self, x: Tensor) -> list[Tensor]:
+        """Five maps, of 64, 128, 256, 512 and 512 channels, each half the size of the one before: (b, 3, h, w) in [-1, 1]"""
         mean, std = (torch.tensor(v, device=x.device, dtype=x.dtype)[:, None, None] for v in (self.MEAN, self.STD))
         x = (x - mean) / std
         maps = []

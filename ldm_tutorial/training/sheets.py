@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from PIL import Image
 from torch import Tensor
 
-from ..checkpoints.atomic import atomic_path
+from ..images import to_images
 
 
 def contact_sheet(rows: list[Tensor], columns: int = 12, gap: int = 2) -> Image.Image:
@@ -21,10 +19,4 @@ def contact_sheet(rows: list[Tensor], columns: int = 12, gap: int = 2) -> Image.
             for i, picture in enumerate(kind[start : start + columns].float().cpu()):
                 band[:, :h, i * (w + gap) : i * (w + gap) + w] = picture
             bands.append(band)
-    sheet = torch.cat(bands, dim=1)
-    return Image.fromarray(((sheet / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
-
-
-def save_sheet(rows: list[Tensor], path: Path) -> None:
-    with atomic_path(path) as partial:
-        contact_sheet(rows).save(partial, format="PNG")
+    return to_images(torch.cat(bands, dim=1)[None])[0]

@@ -13,7 +13,7 @@ from ldm_tutorial.evaluation.accuracy import (
     wordings,
     worst,
 )
-from ldm_tutorial.evaluation.drawing import Drawing, draw_all
+from ldm_tutorial.evaluation.drawing import Request, draw_all
 from ldm_tutorial.evaluation.judge import Verdict, look
 from ldm_tutorial.evaluation.reference import Question, sample
 from ldm_tutorial.evaluation.samplers import Crowd, Sweep, likeness_table
@@ -28,7 +28,7 @@ def ask(reference, numbers):
 
 
 def draw(pipe, judge, questions):
-    return draw_all(pipe, judge, [question.drawing for question in questions])
+    return draw_all(pipe, judge, [question.request for question in questions])
 
 
 def test_real_pictures_are_found_to_be_right(reference, small_judge, make_pipe):
@@ -56,7 +56,7 @@ def test_the_right_subject_in_another_style_is_half_right(reference, small_judge
 def test_five_nearest_and_margin_follow_from_the_cosines(reference):
     cosines = torch.tensor([[0.9, 0.1, 0.2, 0.3, 0.4, 0.5], [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]])
     verdict = Verdict(torch.zeros(2, 1), cosines, torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
-    questions = [Question(Drawing("", 0), reference.entries[0], frozenset(right), 0) for right in ({0, 1}, {5})]
+    questions = [Question(Request("", 0), reference.entries[0], frozenset(right), 0) for right in ({0, 1}, {5})]
     result = score(questions, verdict)
     assert result.subject.tolist() == [True, False]
     assert result.among_five.tolist() == [True, False]
@@ -88,8 +88,8 @@ def test_a_tag_allows_every_subject_that_has_it(reference):
         if not entry.tags:
             assert question is None
             continue
-        tag = question.drawing.prompt
-        assert tag in entry.tags and question.style is None and question.drawing.seed == i
+        tag = question.request.prompt
+        assert tag in entry.tags and question.style is None and question.request.seed == i
         named = {e.label for e in reference.entries if tag in (e.label, *e.tags)}
         assert {reference.subject_names[s] for s in question.subjects} == named
 
@@ -97,27 +97,27 @@ def test_a_tag_allows_every_subject_that_has_it(reference):
 def test_wordings_differ_from_the_caption_and_keep_its_seed(reference):
     for i in range(len(reference.entries)):
         questions = wordings(reference, i)
-        prompts = [question.drawing.prompt for question in questions.values()]
-        assert len(set(prompts)) == len(prompts) and {question.drawing.seed for question in questions.values()} == {i}
-        assert questions["capitals"].drawing.prompt == prompts[0].upper()
+        prompts = [question.request.prompt for question in questions.values()]
+        assert len(set(prompts)) == len(prompts) and {question.request.seed for question in questions.values()} == {i}
+        assert questions["capitals"].request.prompt == prompts[0].upper()
 
 
 def test_a_wording_that_draws_something_else_is_seen(reference, small_judge, make_pipe):
     numbers = list(range(0, len(reference.entries), 3))
     deaf = make_pipe(lambda prompt, seed: seed + 3 * prompt.isupper())
-    drawings = [q.drawing for i in numbers for q in wordings(reference, i).values()]
-    table = wording_table(reference, numbers, draw_all(deaf, small_judge, drawings))
+    requests = [q.request for i in numbers for q in wordings(reference, i).values()]
+    table = wording_table(reference, numbers, draw_all(deaf, small_judge, requests))
     rows = {name: values(figures) for name, figures in table.rows}
     assert rows["the full caption"] == {"subject": 1.0, "same": 1.0} == rows["the label alone"]
     assert rows["THE FULL CAPTION IN CAPITALS"]["same"] < 0.1
 
 
 def test_an_empty_prompt_must_lie_among_the_emoji(small_judge, make_pipe, small_data):
-    drawings = empty_prompts(6)
+    requests = empty_prompts(6)
     real = look(small_judge, small_data.pictures).features
-    good = values(empty_figures(drawings, draw_all(make_pipe(), small_judge, drawings), real))
+    good = values(empty_figures(requests, draw_all(make_pipe(), small_judge, requests), real))
     assert good["empty.plausible"] == 1 and good["empty.subjects"] == 2  # six pictures of two subjects
-    assert values(empty_figures(drawings, draw_all(make_pipe(), small_judge, drawings), real + 100))["empty.plausible"] == 0
+    assert values(empty_figures(requests, draw_all(make_pipe(), small_judge, requests), real + 100))["empty.plausible"] == 0
 
 
 # ---- drawing, samples
@@ -125,14 +125,14 @@ def test_an_empty_prompt_must_lie_among_the_emoji(small_judge, make_pipe, small_
 
 def test_equal_drawings_are_drawn_once_in_batches_of_equal_settings(small_judge, make_pipe):
     pipe = make_pipe()
-    drawings = [Drawing("a", 1), Drawing("b", 2, steps=5), Drawing("a", 1), Drawing("c", 3)]
-    drawn = draw_all(pipe, small_judge, drawings, batch_size=2)
+    requests = [Request("a", 1), Request("b", 2, steps=5), Request("a", 1), Request("c", 3)]
+    drawn = draw_all(pipe, small_judge, requests, batch_size=2)
     assert [(prompt, seed) for prompt, seed, _ in pipe.asked] == [("a", 1), ("c", 3), ("b", 2)]
     assert dict(pipe.asked[2][2])["steps"] == 5
-    assert drawn.rows(drawings).tolist() == [0, 2, 0, 1]
+    assert drawn.rows(requests).tolist() == [0, 2, 0, 1]
     assert torch.equal(drawn.pictures[2], pipe.pictures[2])
     with pytest.raises(KeyError):
-        drawn.rows([Drawing("a", 2)])
+        drawn.rows([Request("a", 2)])
 
 
 def test_a_smaller_sample_is_the_head_of_a_larger():
@@ -152,7 +152,7 @@ def test_a_curve_falls_where_the_pictures_get_worse(reference, small_judge, make
 
     pipe.__class__ = FewStepsFail
     sweep = Sweep("steps", (5, 25), tuple(ask(reference, range(0, 12, 3))))
-    drawn = draw_all(pipe, small_judge, sweep.drawings())
+    drawn = draw_all(pipe, small_judge, sweep.requests())
     for few, many in sweep.curves(drawn).values():
         assert few[0].value == 0 and many[0].value == 1
     assert [name for name, _ in sweep.table(drawn).rows] == ["5", "25"]
@@ -170,8 +170,8 @@ def test_a_scheduler_that_draws_something_else_has_another_distribution(small_ju
 
     pipe.__class__ = EulerDiffers
     crowd = Crowd(("a cat", "a dog"), seeds=10)
-    seeds = [drawing.seed for drawing in crowd.drawings()]
+    seeds = [request.seed for request in crowd.requests()]
     assert len(set(seeds)) == len(seeds)
-    rows = {name: values(figures) for name, figures in crowd.table(draw_all(pipe, small_judge, crowd.drawings())).rows}
+    rows = {name: values(figures) for name, figures in crowd.table(draw_all(pipe, small_judge, crowd.requests())).rows}
     assert rows["Euler and DDIM"]["p"] < 0.01
     assert rows["Euler ancestral and DDPM"]["p"] > 0.05

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ldm_tutorial.evaluation.detail import WayBack, mean_gradient, speckle, taken_back
-from ldm_tutorial.evaluation.drawing import Drawing, draw_all
-from ldm_tutorial.evaluation.memorization import distance
+from ldm_tutorial.evaluation.drawing import Request, draw_all
+from ldm_tutorial.evaluation.metrics import distance
 from ldm_tutorial.evaluation.statistics import kernel_distance
 
 
@@ -45,7 +45,7 @@ def way(reference):
 
 @pytest.fixture
 def drawn(make_pipe, small_judge, way):
-    return draw_all(make_pipe(), small_judge, way.drawings(), progress=False)
+    return draw_all(make_pipe(), small_judge, way.requests(), progress=False)
 
 
 def test_a_way_back_that_loses_nothing_loses_0_levels(make_pipe, small_data, way, drawn, monkeypatch):
@@ -56,7 +56,7 @@ def test_a_way_back_that_loses_nothing_loses_0_levels(make_pipe, small_data, way
         return image
 
     monkeypatch.setattr(pipe, "img2img", lossless)
-    numbers = [question.drawing.seed for question in way.questions]
+    numbers = [question.request.seed for question in way.questions]
     real = small_data.pictures[numbers]
     table = way.table(pipe, real, real, drawn)
     assert [[figure.value for figure in figures] for _, figures in table.rows] == [[0, 0, 0], [0, 0, 0]]
@@ -67,7 +67,7 @@ def test_a_way_back_that_loses_nothing_loses_0_levels(make_pipe, small_data, way
 def test_what_is_lost_is_the_distance_to_the_reconstruction(make_pipe, small_data, way, drawn, monkeypatch):
     pipe = make_pipe()
     monkeypatch.setattr(pipe, "img2img", lambda prompt, image, strength, **options: image)
-    real = small_data.pictures[[question.drawing.seed for question in way.questions]]
+    real = small_data.pictures[[question.request.seed for question in way.questions]]
     table = way.table(pipe, real, 255 - real, drawn)
     expected = distance(real, 255 - real).mean().item()
     assert [figure.value for figure in table.rows[0][1]] == pytest.approx([expected] * 3)
@@ -75,9 +75,9 @@ def test_what_is_lost_is_the_distance_to_the_reconstruction(make_pipe, small_dat
 
 def test_a_way_back_is_the_same_in_batches_and_at_once(make_pipe, small_data):
     pipe, pictures = make_pipe(), small_data.pictures[:3]
-    drawings = [Drawing(f"number {i}", seed=i) for i in range(3)]
-    at_once = taken_back(pipe, pictures, drawings, 0.3, 4.0)
-    assert distance(at_once, taken_back(pipe, pictures, drawings, 0.3, 4.0, batch_size=2)).max() < 1
+    requests = [Request(f"number {i}", seed=i) for i in range(3)]
+    at_once = taken_back(pipe, pictures, requests, 0.3, 4.0)
+    assert distance(at_once, taken_back(pipe, pictures, requests, 0.3, 4.0, batch_size=2)).max() < 1
 
 
 # ---- kernel distance

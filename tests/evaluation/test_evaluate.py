@@ -12,7 +12,7 @@ from ldm_tutorial.checkpoints import hub
 from ldm_tutorial.evaluation import evaluate as module
 from ldm_tutorial.evaluation.evaluate import QUICK, Evaluation, Plan
 from ldm_tutorial.evaluation.judge import save_judge
-from ldm_tutorial.evaluation.report import Figure, Report, Table, share
+from ldm_tutorial.evaluation.report import Measurement, Report, Table, share
 
 SMALL = Plan(
     trained=20,
@@ -82,7 +82,7 @@ def test_every_picture_is_asked_for_once_and_at_one_seed(make_pipe, small_judge,
     evaluation = Evaluation(make_pipe(), small_judge, small_data, SMALL)
     evaluation.run()
     drawn = [asked for asked in evaluation.pipe.asked if dict(asked[2]).keys() >= {"guidance_scale"}]
-    assert len(set(drawn)) == len(drawn) == len(set(evaluation.drawings()))
+    assert len(set(drawn)) == len(drawn) == len(set(evaluation.requests()))
 
 
 def test_quick_draws_at_most_380_pictures_worth_of_25_steps(make_pipe, small_judge):
@@ -184,18 +184,18 @@ def test_a_figure_says_what_it_is_and_whether_that_is_enough():
     flags = torch.tensor([True] * 9 + [False])
     assert share("k", "w", flags).text() == "90.0% of 10 (59.6 to 98.2)"
     assert share("k", "w", flags, at_least=0.8).wanted() == "at least 80%: reached"
-    assert Figure("k", "w", 3.0, "{:.1f}", at_least=1, at_most=2).wanted() == "at least 1.0 and at most 2.0: missed"
-    assert Figure("k", "w", 3.0).wanted() == ""
+    assert Measurement("k", "w", 3.0, "{:.1f}", at_least=1, at_most=2).wanted() == "at least 1.0 and at most 2.0: missed"
+    assert Measurement("k", "w", 3.0).wanted() == ""
 
 
 def test_what_was_not_measured_is_no_number():
     nothing = share("k", "w", torch.zeros(0, dtype=torch.bool), at_least=0.5)
     assert nothing.text() == "not measured" and nothing.reached is None and nothing.wanted() == "at least 50%"
-    report = Report({"model": "x"}, (nothing, Figure("n", "w", math.nan)), ())
+    report = Report({"model": "x"}, (nothing, Measurement("n", "w", math.nan)), ())
     content = json.loads(report.to_json(), parse_constant=lambda name: pytest.fail(name))
     assert content["figures"]["k"]["value"] is None is content["figures"]["n"]["value"]
 
 
 def test_a_name_cannot_break_the_table():
-    table = Table("t", "Title", ("a", "b"), (("x | y", (Figure("k", "w", 1.0),)),))
+    table = Table("t", "Title", ("a", "b"), (("x | y", (Measurement("k", "w", 1.0),)),))
     assert table.to_markdown().splitlines()[-1] == "| x \\| y | 1 |"

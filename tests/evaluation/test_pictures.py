@@ -5,9 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from ldm_tutorial.evaluation.autoencoder import decibels, measure_autoencoder, reconstruct, white_near_and_far
+from ldm_tutorial.evaluation.autoencoder import encode_and_decode, measure_autoencoder, white_near_and_far
 from ldm_tutorial.evaluation.interpolation import between_prompts, between_seeds, largest_jump, slerp
-from ldm_tutorial.evaluation.memorization import copy_ratio, distance, memorization_figures, nearest, seed_figures
+from ldm_tutorial.evaluation.memorization import copy_ratio, memorization_figures, nearest, seed_figures
+from ldm_tutorial.evaluation.metrics import decibels, distance
 
 
 def values(figures):
@@ -60,7 +61,7 @@ def test_a_picture_of_nothing_but_ink_has_no_white_to_measure():
 
 def test_reconstructing_is_what_the_pipeline_does(make_pipe, small_data):
     pipe, pictures = make_pipe(), small_data.pictures[:5]
-    latents, decoded = reconstruct(pipe, pictures, batch_size=2)
+    latents, decoded = encode_and_decode(pipe, pictures, batch_size=2)
     expected = pipe.encode(pictures.float() / 127.5 - 1)
     assert torch.allclose(latents, expected, atol=1e-4)
     assert np.abs(np.asarray(pipe.decode(expected)[4]).astype(int) - decoded[4].permute(1, 2, 0).numpy()).max() <= 1

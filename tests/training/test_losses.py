@@ -15,19 +15,12 @@ from ldm_tutorial.schedulers import DDPMScheduler
 from ldm_tutorial.training.augment import jitter
 from ldm_tutorial.training.autoencoder import psnr
 from ldm_tutorial.training.clip import choose_captions, contrastive_loss
-from ldm_tutorial.training.diffusion import (
-    agreement_weight,
-    answer_with_words,
-    diffusion_loss,
-    dropout_rate,
-    min_snr_weight,
-    paired_loss,
-    sample_timesteps,
-    silence_residuals,
-)
+from ldm_tutorial.training.diffusion import silence_residuals
 from ldm_tutorial.training.discriminator import PatchDiscriminator, adaptive_weight, hinge_loss
 from ldm_tutorial.training.ema import EMA
+from ldm_tutorial.training.objective import diffusion_loss, sample_timesteps
 from ldm_tutorial.training.perceptual import VGG16, PerceptualLoss, read_lpips_heads
+from ldm_tutorial.training.recipes import agreement_weight, answer_with_words, dropout_rate, min_snr_weight
 from ldm_tutorial.unet import UNet
 
 
@@ -79,6 +72,16 @@ def test_timesteps_are_uniform_and_cover_the_range_evenly():
     assert all((column // 100).unique().tolist() == [i] for i, column in enumerate(draws.T))
     assert draws.float().mean().item() == pytest.approx(499.5, abs=3)
     assert draws.min() >= 0 and draws.max() <= 999
+
+
+@pytest.mark.parametrize("batch_size, draw", [(64, 70_194), (2048, 15_810)])
+def test_no_timestep_lies_behind_the_last(batch_size, draw):
+    """float32 rounds the end of the last slice up to 1: once in a million rows, and then training stopped with an error."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(draw):
+        torch.rand(batch_size, generator=generator)
+    timesteps = sample_timesteps(batch_size, 1000, generator)
+    assert timesteps.max() == 999 and (timesteps.sort().values == timesteps).all()
 
 
 def test_with_power_one_half_half_of_the_timesteps_lie_above_seven_tenths_of_the_range():
@@ -142,19 +145,6 @@ def test_who_learns_the_answers_with_words_learns_the_right_one_without():
 def test_two_answers_should_agree_where_the_latents_tell_all_and_not_where_they_tell_nothing():
     weights = agreement_weight(torch.arange(1000), below=300)
     assert (weights[:301] == 1).all() and weights[375] == 0.5 and (weights[450:] == 0).all() and (weights.diff() <= 0).all()
-
-
-def test_a_paired_loss_is_the_diffusion_loss_and_tells_how_far_apart_the_answers_are():
-    noisy, noise = torch.randn(2, 5, 4, 3, 2, generator=torch.Generator().manual_seed(0))
-    timesteps, words, pairs = torch.arange(5), torch.arange(5.0)[:, None, None].expand(-1, 77, 6), torch.tensor([[0, 3], [2, 4]])
-
-    def unet(x, t, context):
-        return x + context.mean((1, 2))[:, None, None, None]
-
-    losses, apart = paired_loss(unet, noisy, noise, timesteps, words, pairs)
-    assert torch.equal(losses, diffusion_loss(unet, noisy, noise, timesteps, words))
-    differences = noisy[[0, 2]] - noisy[[3, 4]] - torch.tensor([3.0, 2.0])[:, None, None, None]
-    torch.testing.assert_close(apart, differences.square().mean((1, 2, 3)))
 
 
 def test_psnr_of_a_constant_error():

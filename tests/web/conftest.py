@@ -106,6 +106,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="session")
 def site(npm, recorded, tmp_path_factory):
     """The built page, served. `/diffusion/` holds the modules as they are written."""
+    KEPT.mkdir(parents=True, exist_ok=True)
     folder = tmp_path_factory.mktemp("site")
     built = npm("run", "build", "--", "--outDir", str(folder), "--emptyOutDir")
     assert built.returncode == 0, built.stdout + built.stderr
@@ -144,7 +145,6 @@ def open_page(site, browser):  # noqa: F811
 
 
 @pytest.fixture(scope="session")
-def keep():
+def keep(site):
     """A function that keeps a screenshot of the page under a name."""
-    KEPT.mkdir(parents=True, exist_ok=True)
     return lambda page, name, **options: page.screenshot(path=KEPT / f"{name}.png", **options)

@@ -2,7 +2,7 @@
 
 tokens.json      1,000 prompts of any Unicode, and the token ids of each
 noise.json       torch.randn for seeds and sizes
-schedulers.json  every step of each scheduler on made-up answers of the U-Net
+schedulers.json  every step of each of the course's schedulers on made-up answers of the U-Net
 pictures.json    ten prompts x four schedulers, drawn by the pipeline
 
 Recorded whenever the tests run, so that nothing is stale when the weights are exchanged.

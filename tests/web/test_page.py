@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import time
 from urllib.parse import urlencode
 
@@ -141,6 +142,50 @@ def test_each_part_shows_what_goes_in_and_out(open_page):
     expect(panel.get_by_role("img", name="attention")).to_have_attribute(
         "aria-label", "attention: yellow: where “red” is read most in step 3"
     )
+
+
+VALUES = """() => {
+    const text = (e) => {
+        const inside = Array.from(e.children, text);
+        const plain = { "·": "*", "=": "==" }[e.textContent] ?? e.textContent.replaceAll("−", "-");
+        if (["mn", "mo"].includes(e.localName)) return plain;
+        return e.localName === "mfrac" ? `(${inside[0]})/(${inside[1]})` : inside.join("");
+    };
+    return Array.from(document.querySelectorAll(".formulas math:nth-of-type(even)"), text);
+}"""
+
+
+@pytest.mark.parametrize("scheduler", ["ddpm", "ddim", "euler", "euler_a"])
+def test_the_values_in_the_formulas_are_right(open_page, scheduler):
+    page = open_page(link(scheduler=scheduler, steps=6, step=3))
+    wait_until_drawn(page)
+    seen = set()
+    for _ in range(5):
+        formulas = page.evaluate(VALUES)
+        assert len(formulas) == 3  # guidance, the guess, the step
+        for formula in formulas:
+            assert re.fullmatch(r"[-+*/().=\de]+", formula), formula
+            left, right = formula.split("==")
+            right = eval(right)  # numbers and operators only, as was just checked
+            largest = max(abs(float(number)) for number in re.findall(r"[\d.]+(?:e-?\d+)?", formula))
+            assert float(left) == pytest.approx(right, abs=4e-3 * max(1, largest)), formula
+        seen.add(tuple(formulas))
+        page.get_by_role("button", name="another number").click()
+        page.wait_for_timeout(100)
+    assert len(seen) > 1
+
+
+def test_all_files_together_are_at_most_60_megabytes(site):
+    sizes = {path.relative_to(site.folder): path.stat().st_size for path in site.folder.rglob("*") if path.is_file()}
+    sizes = {path: size for path, size in sizes.items() if path.parts[0] != "diffusion"}
+    with open(KEPT / "log.txt", "a") as log:
+        print(
+            *(f"{size:>12,} {path}" for path, size in sorted(sizes.items())),
+            f"{sum(sizes.values()):>12,} in all",
+            sep="\n",
+            file=log,
+        )
+    assert sum(sizes.values()) <= 60e6
 
 
 def test_two_settings_are_compared_from_the_same_noise(open_page):

@@ -1,5 +1,6 @@
 /** The page: controls, pictures, the map, the step that is looked at, the open part, the tour. */
 
+import { schedulerNames } from "./diffusion/schedulers/index.js";
 import { Engine } from "./engine.js";
 import { fromLink, initialState, toLink } from "./state.js";
 import { controls } from "./ui/controls.js";
@@ -223,7 +224,7 @@ function start(model, threads) {
   }
 
   function other() {
-    const names = Object.keys(model.schedulers);
+    const names = schedulerNames(model);
     return { ...state.a, scheduler: names[(names.indexOf(state.a.scheduler) + 1) % names.length] };
   }
 

@@ -13,7 +13,9 @@ export function initialState(model) {
   const { subjects, styles } = model.prompts;
   const subject = subjects.includes("a cat") ? "a cat" : (subjects[0] ?? "a cat");
   const { steps, guidance_scale: guidance } = model.defaults;
-  const a = { prompt: subject + (styles[0] ?? ""), scheduler: model.scheduler, steps, guidance, seed: 0 };
+  const names = schedulerNames(model);
+  const scheduler = names.includes(model.scheduler) ? model.scheduler : names[0];
+  const a = { prompt: subject + (styles[0] ?? ""), scheduler, steps, guidance, seed: 0 };
   return { a, b: null, at: null, step: null, word: null, part: "scheduler" };
 }
 

@@ -121,7 +121,8 @@ export function schedulerPanel(model, pick) {
   const formulas = h("div", { class: "formulas", role: "group", "aria-label": "The formulas of the step", tabindex: 0 }); // it may scroll sideways
   const facts = h("dl", { class: "facts" });
   const [, height, width] = model.latents;
-  const spot = h("p", { class: "hint" });
+  const spot = h("span", {});
+  const another = h("button", { type: "button", class: "quiet", onclick: () => pick(Math.floor(Math.random() * model.latents.reduce((a, b) => a * b))) }, "another number");
   before.canvas.classList.add("pickable");
   before.canvas.addEventListener("click", (event) => {
     const box = before.canvas.getBoundingClientRect();
@@ -144,7 +145,7 @@ export function schedulerPanel(model, pick) {
       h("h3", {}, "Out"),
       h("div", { class: "tiles" }, guess.element, picture.element, after.element),
     ),
-    h("div", {}, facts, formulas, spot),
+    h("div", {}, facts, formulas, h("p", { class: "hint" }, spot, another)),
   );
   return {
     element,
@@ -169,7 +170,7 @@ export function schedulerPanel(model, pick) {
       const own = step.index < (state.at ?? 0) && lane.branched ? state.a : settings;
       for (const { title, symbols, values } of formulasOf(step, own, at)) formulas.append(h("p", {}, title), toMath(symbols), toMath(values));
       const [c, y, x] = [Math.floor(at / (height * width)), Math.floor(at / width) % height, at % width];
-      spot.textContent = `The values are those of one of the ${model.latents.reduce((a, b) => a * b)} numbers: channel ${c + 1}, row ${y + 1}, column ${x + 1}. Click the latents for another.`;
+      spot.textContent = `The values are those of one of the ${model.latents.reduce((a, b) => a * b)} numbers: channel ${c + 1}, row ${y + 1}, column ${x + 1}. Click one in the latents, or take `;
     },
   };
 }

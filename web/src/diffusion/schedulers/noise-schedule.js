@@ -16,18 +16,20 @@ export const alphaBarOf = (sigma) => 1 / (sigma ** 2 + 1);
  *   leading    800, 600, 400, 200, 0      the start of each of n equal parts, + offset
  *   linspace   999, 749.25, 499.5 ... 0   from end to end
  *   trailing   999, 799, 599, 399, 199    the end of each part
+ *
+ * A single step starts where training ended, whatever the spacing: there the noise is.
  */
 export function spacedTimesteps(spacing, n, T, offset) {
   if (!Number.isInteger(n) || n < 1 || n > T) throw new RangeError(`steps=${n} must be a whole number, 1 ... ${T}`);
-  const places = Array.from({ length: n }, (_, i) => i);
-  if (n === 1) return [T - 1]; // a single step starts where training ended, whatever the spacing
+  if (n === 1) return [T - 1];
+  const falling = Array.from({ length: n }, (_, i) => n - 1 - i);
   if (spacing === "leading") {
-    // parts of floor(T / n) leave T % n at the noisy end to no part: where they are many, the parts share all T
-    const start = (part) => (T % n <= T / 10 ? part * Math.floor(T / n) : Math.floor((part * T) / n));
-    return places.map((i) => start(n - 1 - i) + Math.min(offset, T - 1 - start(n - 1)));
+    // Parts of floor(T / n) timesteps leave T % n at the noisy end to no part; where that is much, the parts share all T
+    const starts = falling.map((i) => (T % n <= T / 10 ? i * Math.floor(T / n) : Math.floor((i * T) / n)));
+    return starts.map((t) => t + Math.min(offset, T - 1 - starts[0]));
   }
-  if (spacing === "trailing") return places.map((i) => round(T - (i * T) / n) - 1);
-  if (spacing === "linspace") return places.map((i) => ((n - 1 - i) * (T - 1)) / (n - 1));
+  if (spacing === "trailing") return falling.map((i) => round(T - ((n - 1 - i) * T) / n) - 1);
+  if (spacing === "linspace") return falling.map((i) => (i * (T - 1)) / (n - 1));
   throw new TypeError(`timestep_spacing="${spacing}" is none of leading, linspace, trailing`);
 }
 
