@@ -160,12 +160,12 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             training = importlib.import_module(f"{__package__}.{module}")
             training.add_arguments(part)
             part.set_defaults(command=training.main)
-    recipe = add_command(parts, "recipe", "train all of it: the stretches that a file names, one after the other")
-    if "train" in argv and "recipe" in argv:
+    everything = add_command(parts, "all", "train a whole model: the stretches that a file names, one after the other")
+    if "train" in argv and "all" in argv:
         from .training import stretches
 
-        stretches.add_arguments(recipe)
-        recipe.set_defaults(command=stretches.main)
+        stretches.add_arguments(everything)
+        everything.set_defaults(command=stretches.main)
     return parser
 
 

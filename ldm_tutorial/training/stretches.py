@@ -1,4 +1,4 @@
-"""A whole model from one file: named stretches, run one after the other by `ldm-tutorial train recipe FILE`.
+"""A whole model from one file: named stretches, run one after the other by `ldm-tutorial train all FILE`.
 
     [autoencoder without a critic]
     part = autoencoder
@@ -29,7 +29,7 @@ from ..checkpoints.atomic import write_atomically
 
 @dataclass(frozen=True)
 class Stretch:
-    """One section of a recipe. `options` are those of `ldm-tutorial train PART`, in the order of the file."""
+    """One section of the file. `options` are those of `ldm-tutorial train PART`, in the order of the file."""
 
     name: str
     part: str
@@ -51,19 +51,19 @@ class _Options(argparse.ArgumentParser):
         raise ValueError(message)
 
 
-def read_recipe(path: Path, parts: Mapping[str, str]) -> list[Stretch]:
+def read_stretches(path: Path, parts: Mapping[str, str]) -> list[Stretch]:
     """The stretches of a file. `parts` are the modules of the trainings by their names.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no recipe, or a stretch names a part, an option or a value that does not exist.
+        ValueError: the file names no stretches, or a stretch names a part, an option or a value that does not exist.
     """
     file = configparser.ConfigParser(interpolation=None)
     file.optionxform = str  # as it is written
     try:
         file.read_string(path.read_text(encoding="utf-8"), str(path))
     except configparser.Error as error:
-        raise ValueError(f"{path} is no recipe: {error.message.splitlines()[0]}") from None
+        raise ValueError(f"{path} names no stretches: {error.message.splitlines()[0]}") from None
     stretches = []
     for name in file.sections():
         options = dict(file[name])
@@ -77,7 +77,7 @@ def read_recipe(path: Path, parts: Mapping[str, str]) -> list[Stretch]:
             raise ValueError(f"{path}, [{name}]: {error}") from None
         stretches.append(stretch)
     if not stretches:
-        raise ValueError(f"{path} is no recipe: it has no [stretch]")
+        raise ValueError(f"{path} names no stretches: there is no [stretch] in it")
     return stretches
 
 
@@ -87,25 +87,25 @@ def read_options(stretch: Stretch, parts: Mapping[str, str], folder: Path, start
     importlib.import_module(parts[stretch.part]).add_arguments(parser)
     for name, _ in stretch.options:
         if name in ("folder", "start-from"):
-            raise ValueError(f"{name} is not for a stretch to say: the recipe's folder and the stretch before it are taken")
+            raise ValueError(f"{name} is not for a stretch to say: the command's folder and the stretch before it are taken")
     begin = ["--start-from", str(start_from)] if start_from else []
     return parser.parse_args([*stretch.arguments, "--folder", str(folder), *begin])
 
 
-def run_recipe(stretches: list[Stretch], folder: Path, parts: Mapping[str, str], until: str | None = None) -> None:
+def run_stretches(stretches: list[Stretch], folder: Path, parts: Mapping[str, str], until: str | None = None) -> None:
     """Run what is not finished yet, up to the stretch `until` (default: all).
 
-    Raises ValueError if a finished stretch had other settings: what came after it would not be what the recipe says.
+    Raises ValueError if a finished stretch had other settings: what came after it would not be what the file says.
     """
     names = [stretch.name for stretch in stretches]
     if until is not None and until not in names:
-        raise ValueError(f"--until {until!r}: the recipe's stretches are {', '.join(map(repr, names))}")
+        raise ValueError(f"--until {until!r}: the file's stretches are {', '.join(map(repr, names))}")
     for number, stretch in enumerate(stretches):
         done = folder / "stretches" / stretch.name
         settings = {"part": stretch.part, **dict(stretch.options)}
         if (done / "settings.json").is_file():
             if (before := json.loads((done / "settings.json").read_text(encoding="utf-8"))) != settings:
-                raise ValueError(f"the stretch {stretch.name!r} is finished, with {before}; the recipe says {settings} now")
+                raise ValueError(f"the stretch {stretch.name!r} is finished, with {before}; the file says {settings} now")
         else:
             if not done.is_dir():  # else it was interrupted after its last step
                 first = all(earlier.part != stretch.part for earlier in stretches[:number])
@@ -134,15 +134,15 @@ def finish(stretch: Stretch, folder: Path, settings: Mapping[str, str]) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `ldm-tutorial train recipe`."""
-    parser.add_argument("recipe", type=Path, metavar="FILE", help="the stretches, such as recipes/emoji.ini")
+    """The options of `ldm-tutorial train all`."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="the stretches, such as docs/emoji.ini")
     parser.add_argument("--folder", type=Path, default=Path("runs/emoji"), help="the model's folder, read and written")
     parser.add_argument("--until", metavar="STRETCH", help="stop after this one (default: after the last)")
 
 
 def main(args: argparse.Namespace) -> None:
-    """`ldm-tutorial train recipe`. Raises ValueError for a file that is no recipe, and for one that changed what is finished."""
+    """`ldm-tutorial train all`. Raises ValueError for a file that names no stretches, or changed one that is finished."""
     from ..cli import TRAININGS
 
     parts = {name: f"{__package__.rpartition('.')[0]}.{module}" for name, (module, _) in TRAININGS.items()}
-    run_recipe(read_recipe(args.recipe, parts), args.folder, parts, args.until)
+    run_stretches(read_stretches(args.file, parts), args.folder, parts, args.until)

@@ -1,4 +1,4 @@
-"""A recipe: its stretches run in turn, each once, each from where the one before left off, whenever it was interrupted."""
+"""A file of stretches: they run in turn, each once, each from where the one before left off, whenever it was interrupted."""
 
 import json
 import sys
@@ -8,9 +8,9 @@ import pytest
 
 from ldm_tutorial import cli
 from ldm_tutorial.training.logs import read_log
-from ldm_tutorial.training.stretches import read_recipe, run_recipe
+from ldm_tutorial.training.stretches import read_stretches, run_stretches
 
-RECIPE = """
+FILE = """
 [words]
 part = clip
 steps = 3
@@ -66,9 +66,9 @@ def world(tmp_path, monkeypatch):
     for part in ("clip", "autoencoder"):
         training(part)
     world.parts = {part: f"trainings.{part}" for part in ("clip", "autoencoder")}
-    world.path = tmp_path / "recipe.ini"
-    world.path.write_text(RECIPE)
-    world.run = lambda **more: run_recipe(read_recipe(world.path, world.parts), world.folder, world.parts, **more)
+    world.path = tmp_path / "stretches.ini"
+    world.path.write_text(FILE)
+    world.run = lambda **more: run_stretches(read_stretches(world.path, world.parts), world.folder, world.parts, **more)
     return world
 
 
@@ -121,14 +121,14 @@ def test_what_is_finished_is_not_trained_again(world):
 def test_until_stops_after_a_stretch(world):
     world.run(until="pictures, softly")
     assert [call[0] for call in world.calls] == ["clip", "autoencoder"]
-    with pytest.raises(ValueError, match="--until 'nothing': the recipe's stretches are 'words', 'pictures, softly'"):
+    with pytest.raises(ValueError, match="--until 'nothing': the file's stretches are 'words', 'pictures, softly'"):
         world.run(until="nothing")
 
 
-def test_a_recipe_that_changed_what_is_finished_is_refused(world):
+def test_a_file_that_changed_what_is_finished_is_refused(world):
     world.run(until="words")
-    world.path.write_text(RECIPE.replace("steps = 3", "steps = 5"))
-    with pytest.raises(ValueError, match="'words' is finished, with .*'steps': '3'.*the recipe says .*'steps': '5'"):
+    world.path.write_text(FILE.replace("steps = 3", "steps = 5"))
+    with pytest.raises(ValueError, match="'words' is finished, with .*'steps': '3'.*the file says .*'steps': '5'"):
         world.run()
     assert len(world.calls) == 1
 
@@ -136,9 +136,9 @@ def test_a_recipe_that_changed_what_is_finished_is_refused(world):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "has no .stretch."),
-        ("steps = 3", "is no recipe"),
-        ("[a]\npart = clip\n[a]\npart = clip", "is no recipe"),
+        ("", "there is no .stretch."),
+        ("steps = 3", "names no stretches"),
+        ("[a]\npart = clip\n[a]\npart = clip", "names no stretches"),
         ("[a]\nsteps = 3", r"\[a\]: part=None must be one of clip, autoencoder"),
         ("[a]\npart = umet", r"\[a\]: part='umet' must be one of clip, autoencoder"),
         ("[a]\npart = clip\nstepz = 3", r"\[a\]: unrecognized arguments: --stepz 3"),
@@ -146,7 +146,7 @@ def test_a_recipe_that_changed_what_is_finished_is_refused(world):
         ("[a]\npart = clip\nfolder = elsewhere", r"\[a\]: folder is not for a stretch to say"),
     ],
 )
-def test_what_is_no_recipe_is_refused_before_anything_is_trained(world, text, message):
+def test_what_names_no_stretches_is_refused_before_anything_is_trained(world, text, message):
     world.path.write_text(text)
     with pytest.raises(ValueError, match=message):
         world.run()
@@ -158,6 +158,6 @@ def test_the_command_reads_the_file_and_hands_over(world, monkeypatch, capsys):
     for part in ("clip",):
         monkeypatch.setitem(sys.modules, f"ldm_tutorial.training.{part}", sys.modules[f"trainings.{part}"])
     world.path.write_text("[words]\npart = clip\nsteps = 2\n")
-    assert cli.main(["train", "recipe", str(world.path), "--folder", str(world.folder)]) == 0
+    assert cli.main(["train", "all", str(world.path), "--folder", str(world.folder)]) == 0
     assert capsys.readouterr().out == "[words] train clip --steps 2\n"
     assert world.calls == [("clip", 2, None, False)]
