@@ -7,6 +7,19 @@ os.environ.setdefault("LDM_QUIET", "1")
 import pytest
 
 
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, one for all tests of a process: Playwright cannot be started twice in one."""
+    from tests.browser.servers import chromium
+
+    playwright = pytest.importorskip("playwright.sync_api", reason="NOTICE: no playwright, so no tests in a browser")
+    with playwright.sync_playwright() as p:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        browser = p.chromium.launch(executable_path=chromium(), headless=True, args=arguments)
+        yield browser
+        browser.close()
+
+
 @pytest.fixture
 def weights_dir(monkeypatch, tmp_path):
     """LDM_WEIGHTS_DIR, empty; the hub's cache is empty, too, and whoever asks the network fails the test."""

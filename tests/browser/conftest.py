@@ -1,7 +1,6 @@
 """JupyterLab in a real browser: Debian's Chromium, driven by Playwright. No network: whatever leaves the machine is noted."""
 
 import json
-import os
 import shutil
 import sys
 import time
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.servers import free_port, homes, serving
+from tests.browser.servers import chromium, free_port, homes, serving
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEPT = ROOT / "runs" / "browser"  # screenshots and measurements, to be looked at
@@ -18,7 +17,6 @@ OVERRIDES = {  # as in tools/jupyterlab_overrides.json, and all cells in the pag
     "@jupyterlab/apputils-extension:kernels-settings": {"commsOverSubshells": "disabled"},
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
 }
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 def pytest_collection_modifyitems(items):
@@ -26,13 +24,6 @@ def pytest_collection_modifyitems(items):
         if item.path.parent == Path(__file__).parent:
             item.add_marker(pytest.mark.browser)
             item.add_marker(pytest.mark.timeout(600))
-
-
-def chromium() -> str:
-    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not found:
-        pytest.skip("NOTICE: no Chromium here, so the widgets were not tested in a browser (apt install chromium)")
-    return found
 
 
 @pytest.fixture(scope="session")
@@ -71,16 +62,6 @@ def lab(tmp_path_factory):
     url = f"http://127.0.0.1:{port}"
     with serving(command, f"{url}/api/status", root, env, home / "lab.log", seconds=120):
         yield url, root
-
-
-@pytest.fixture(scope="session")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="NOTICE: no playwright, so no tests in a browser")
-    with playwright.sync_playwright() as p:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        browser = p.chromium.launch(executable_path=chromium(), headless=True, args=arguments)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
-"""Servers that a browser test starts, waits for and stops."""
+"""The browser of the tests, and servers that a test starts, waits for and stops."""
 
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -9,6 +10,8 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 
 def free_port() -> int:
@@ -48,3 +51,14 @@ def serving(command: Sequence[str], probe: str, cwd: Path, env: Mapping[str, str
     finally:
         server.terminate()
         server.wait(30)
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def chromium() -> str:
+    """The path of a Chromium; the test is skipped without one."""
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not found:
+        pytest.skip("NOTICE: no Chromium here, so the widgets were not tested in a browser (apt install chromium)")
+    return found

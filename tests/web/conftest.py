@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.conftest import browser  # noqa: F401  (a fixture)
-
 ROOT = Path(__file__).resolve().parent.parent.parent
 WEB = ROOT / "web"
 KEPT = ROOT / "runs" / "web"  # screenshots and times, to be looked at
@@ -119,7 +117,7 @@ def site(npm, recorded, tmp_path_factory):
 
 
 @pytest.fixture
-def open_page(site, browser):  # noqa: F811
+def open_page(site, browser):
     """A function: the part of the link after #, options of the browser's context -> the page.
 
     `page.outside` and `page.complaints` fill as it runs.
