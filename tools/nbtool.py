@@ -240,12 +240,16 @@ def images_without_alt(html: str) -> Iterator[str]:
 
 # ---- run
 
+# On Linux not by getrusage, whose peak is handed on by the process that started the kernel, however large that was.
 PEAK_MEMORY = """
 import sys
-try:
+if sys.platform == "linux":
+    with open("/proc/self/status") as status:
+        peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+elif sys.platform == "darwin":
     import resource
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-except ImportError:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+else:
     import psutil
     peak = psutil.Process().memory_info().peak_wset
 print(peak)

@@ -58,7 +58,7 @@ def randn(
     generator: a list of one CPU generator per picture, so that a picture does not depend on the others of its batch; or one
     for the whole batch (None: torch's global one). Raises ValueError for anything else.
     """
-    if isinstance(generator, Sequence):
+    if isinstance(generator, Sequence) and not isinstance(generator, str):
         if len(generator) != shape[0]:
             raise ValueError(f"generator: a list of {len(generator)} for {shape[0]} pictures; give one each")
         return torch.cat([randn((1, *shape[1:]), g, device, dtype) for g in generator])
