@@ -165,7 +165,7 @@ class SharedBatchNorm(_BatchNorm):
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
-        pass  # (b, c) or (b, c, h, w)
+        """torch asks for a check of the shape. (b, c) and (b, c, h, w) are both right here."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
