@@ -2,8 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+from . import threads
+
 if TYPE_CHECKING:
     from .pipeline import DenoisingStep, StableDiffusion, load_pipeline
+
+threads.prepare()  # before PyTorch is imported
 
 __version__ = "0.1.0"
 __all__ = ["DenoisingStep", "StableDiffusion", "__version__", "load_pipeline"]

@@ -27,6 +27,7 @@ from .config import StableDiffusionConfig
 from .images import to_images, to_tensor
 from .inputs import Inputs, Options, Pictures, Texts, listed, read_inputs, side, tokenize
 from .schedulers import DDIMScheduler, Scheduler, randn
+from .threads import sharing
 from .unet import UNet
 from .vae import AutoencoderKL, DiagonalGaussian
 
@@ -261,7 +262,8 @@ class DenoisingLoop(Parts):
         """The loop itself, over a run that `start` made."""
         x, scheduler = run.latents, run.inputs.scheduler
         for index, t in enumerate(run.inputs.timesteps):
-            noise_pred = self._predict_noise(run, x, t)  # (b, 4, h, w)
+            with sharing():  # the processor, with other programs
+                noise_pred = self._predict_noise(run, x, t)  # (b, 4, h, w)
             x, denoised = scheduler.step(noise_pred, t, x, generator=run.generators)
             x = keep_known(run, x, index)
             yield DenoisingStep(index, t.item(), scheduler.sigma_at(t).item(), x, denoised, noise_pred)

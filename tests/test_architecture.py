@@ -13,6 +13,7 @@ PACKAGE = ROOT / "ldm_tutorial"
 
 # The rooms from the bottom to the top: each may import from itself and from those before it.
 FLOORS = (
+    "threads",
     "checks",
     "config",
     "schedulers",

@@ -12,6 +12,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from .. import threads
+
 PACKAGES = (
     "torch",
     "numpy",
@@ -28,7 +30,16 @@ PACKAGES = (
     "notebook",
     "ipykernel",
 )
-VARIABLES = ("LDM_WEIGHTS_DIR", "LDM_QUIET", "HF_HOME", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+VARIABLES = (
+    "LDM_WEIGHTS_DIR",
+    "LDM_QUIET",
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+    "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
+    "CUDA_VISIBLE_DEVICES",
+)
 GIB = 2**30
 
 
@@ -61,11 +72,10 @@ def machine() -> dict[str, str]:
     import torch
 
     memory = memory_bytes()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "processor": f"{processor()}, {cores} cores, {torch.backends.cpu.get_cpu_capability()}",
-        "torch threads": str(torch.get_num_threads()),
+        "processor": f"{processor()}, {torch.backends.cpu.get_cpu_capability()}",
+        "cores and threads": threads.cores_and_threads(),
         "memory": f"{memory / GIB:.1f} GiB" if memory else "unknown",
         "free disk": f"{shutil.disk_usage(Path.cwd()).free / GIB:.1f} GiB in the current folder",
         "accelerators": accelerators(),

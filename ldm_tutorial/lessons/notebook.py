@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import platform
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from .. import threads
 from ..weights import EMOJI_FOLDER
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def checks(device: torch.device) -> Iterator[tuple[str, str, str]]:
         f"{memory / GIB:.1f} GiB" if memory else "size unknown",
     )
 
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} processor cores"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else threads.cores_and_threads()
     yield "device", "", f"{device.type}, {name}"
 
     weights = sum(file.stat().st_size for file in EMOJI_FOLDER.rglob("*.safetensors"))
