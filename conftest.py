@@ -5,9 +5,11 @@ once, except for what needs a machine for itself.
 """
 
 import os
+from functools import cache
 from pathlib import Path
 
 import hypothesis
+import pytest
 from nbtool import KERNEL_ENV
 
 # One thread for each worker and each kernel that it starts; before torch is imported.
@@ -37,3 +39,18 @@ def pytest_collection_modifyitems(items):
         if hasattr(item.parent, "skip_compare"):  # a notebook: warnings on stderr differ between versions
             item.parent.skip_compare = tuple({*item.parent.skip_compare, "stderr"})
     items.sort(key=place)
+
+
+def pytest_runtest_setup(item):
+    if hasattr(item.parent, "skip_compare") and (said := stale(item.path)):
+        pytest.fail(said, pytrace=False)
+
+
+@cache
+def stale(path):
+    """What is to be said of a notebook that is not what its master says."""
+    from course import Course
+
+    course = Course()
+    place = course.which(path)
+    return "".join(course.stale(*place)) if place else ""

@@ -72,11 +72,18 @@ def lint(arguments: list[str]) -> int:
     checked = run([python, "-m", "ruff", "check", *(a for a in arguments if a.startswith("-")), *places])
     formatted = run([python, "-m", "ruff", "format", *([] if "--fix" in arguments else ["--check"]), *places])
     typed = run([python, "-m", "mypy"])
-    return checked or formatted or typed
+    carried = run([python, "tools/course.py", "--from"]) if "--fix" in arguments else 0  # what was repaired in notebooks
+    return checked or formatted or typed or carried
+
+
+def course(arguments: list[str]) -> int:
+    """generate the notebooks from their masters in course/; ARGS="--from notebooks/04*.ipynb" carries edits back"""
+    python = environment("notebooks", "train", "web", "test")
+    return run([python, "tools/course.py", *arguments])
 
 
 def notebooks(arguments: list[str]) -> int:
-    """run the notebooks and store them clean, with their outputs; ARGS="notebooks/04*.ipynb" for some"""
+    """generate the notebooks, run them and store them with their outputs; ARGS="notebooks/04*.ipynb" for some"""
     python = environment("notebooks", "train", "web", "test")
     return run([python, "tools/nbtool.py", "run", *arguments])
 
@@ -162,7 +169,7 @@ def help(arguments: list[str]) -> int:
     return 0
 
 
-COMMANDS = {f.__name__: f for f in (lab, test, lint, notebooks, web, wheel, lock, clean, distclean, help)}
+COMMANDS = {f.__name__: f for f in (lab, test, lint, course, notebooks, web, wheel, lock, clean, distclean, help)}
 
 
 # ---- the environment

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Run, clean and check notebooks.
 
-    python tools/nbtool.py run   [files]   run from top to bottom and store the outputs, clean; an error leaves the file as it was
+    python tools/nbtool.py run   [files]   generate from the master (tools/course.py), run from top to bottom and store the
+                                           outputs, clean; an error leaves the file as it was
     python tools/nbtool.py clean [files]   store in one normal form, so that a diff shows what was changed and nothing else
     python tools/nbtool.py check [files]   list what a reader, a screen reader, GitHub or nbval would stumble over
 
@@ -24,9 +25,13 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
 from nbformat import NotebookNode
+
+if TYPE_CHECKING:
+    from course import Course
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,13 +44,14 @@ KERNEL_ENV = {
 }
 MAX_OUTPUT = 300_000  # bytes per output
 MAX_NOTEBOOK = 1_000_000  # bytes on disk; GitHub shows no more than that reliably
-MAX_WORDS = 3_000
+MAX_WORDS = 3_000  # to be read: hints, answers and the quiz are not counted
 MAX_CELLS = 70  # more is two lessons
 MAX_LINES = 20  # of code in a cell, imports and blank ones aside: what is seen at once
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KEPT_METADATA = {"tags", "slideshow", "jupyter", "cellView"}  # of a cell
 RAISES = {"raises-exception", "nbval-raises-exception"}
+QUIZ = re.compile(r"(?<=^## Quiz)(?=\n|\Z)(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)  # the section below its heading
 MARKDOWN_IMAGE = re.compile(r"!\[([^\]]*)\]\(\s*([^)\s]+)[^)]*\)")
 HTML_IMAGE = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(\s*([^)\s]+)[^)]*\)|(?:src|href)=[\"']([^\"']+)[\"']")
@@ -64,14 +70,16 @@ def tags(cell: NotebookNode) -> set[str]:
 
 def clean(notebook: NotebookNode, stem: str) -> NotebookNode:
     """Bring a notebook into normal form, in place. Doing it twice changes nothing; text and pictures stay as they are."""
+    generated = {"course": notebook.metadata["course"]} if "course" in notebook.metadata else {}  # by tools/course.py
     notebook.metadata = nbformat.from_dict(
         {
+            **generated,
             "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
         }
     )
     notebook.nbformat, notebook.nbformat_minor = 4, 5
-    number_cells(notebook, re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:40])
+    number_cells(notebook, slug(stem))
     count = 0
     for cell in notebook.cells:
         cell.metadata = nbformat.from_dict({k: v for k, v in sorted(cell.metadata.items()) if k in KEPT_METADATA and v})
@@ -82,6 +90,10 @@ def clean(notebook: NotebookNode, stem: str) -> NotebookNode:
             cell.execution_count = count
         cell.outputs = list(clean_outputs(cell.outputs, cell.execution_count))
     return notebook
+
+
+def slug(stem: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:40]
 
 
 def number_cells(notebook: NotebookNode, stem: str) -> None:
@@ -134,7 +146,8 @@ def problems(path: Path) -> list[str]:
         found.append("metadata.widgets: GitHub calls such a notebook invalid (nbtool.py clean)")
     if nbformat.writes(clean(nbformat.reads(text, 4), path.stem)).rstrip("\n") != text.rstrip("\n"):
         found.append("not in normal form (nbtool.py clean)")
-    words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    words = len(re.sub(r"<details>.*?</details>", "", QUIZ.sub("", text), flags=re.DOTALL).split())
     if words > MAX_WORDS:
         found.append(f"{words} words of text; at most {MAX_WORDS}")
     if len(notebook.cells) > MAX_CELLS:
@@ -287,11 +300,26 @@ def run(path: Path, timeout: int, cost: bool = False) -> str:
     return took
 
 
+def text_of(notebook: NotebookNode) -> str:
+    """As it is on disk."""
+    return nbformat.writes(notebook).rstrip("\n") + "\n"
+
+
 def store(notebook: NotebookNode, path: Path) -> None:
     """Write whole or not at all."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(nbformat.writes(notebook).rstrip("\n") + "\n", encoding="utf-8")
+    partial.write_text(text_of(notebook), encoding="utf-8")
     os.replace(partial, path)
+
+
+def generate(path: Path) -> Course | None:
+    """Generate a notebook from its master before it is run; the course, if it has one there."""
+    from course import Course  # which needs this module
+
+    course = Course()
+    if place := course.which(path):
+        print("".join(f"{line}\n" for line in course.generate(*place)[:1]), end="", flush=True)
+    return course if place else None
 
 
 # ---- the command
@@ -307,7 +335,10 @@ def each(command: str, path: Path, timeout: int, cost: bool) -> list[str]:
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     try:
+        course = generate(path)
         print(f"{path.name}: {run(path, timeout, cost)}", flush=True)
+        if course and cost:
+            course.carry(path)
         return []
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         without_colors = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
@@ -325,7 +356,7 @@ def main() -> int:
     for path in arguments.files or all_notebooks():
         try:
             found = each(arguments.command, path, arguments.timeout, arguments.cost)
-        except (OSError, ValueError, nbformat.ValidationError) as error:  # no such file, not a notebook
+        except (OSError, ValueError, nbformat.ValidationError) as error:  # no such file, not a notebook, edited by hand
             found = [f"{type(error).__name__}: {error}"]
         for problem in found:
             print(f"{path}: {problem}", file=sys.stderr)

@@ -78,7 +78,7 @@ def test_a_good_notebook_has_no_problems(tmp_path):
         ([new_markdown_cell('<img src="https://example.org/a.png" alt="">')], "without alt text"),
         ([new_markdown_cell("[next](08_nowhere.ipynb)")], "08_nowhere.ipynb, which does not exist"),
         ([new_markdown_cell("![a cat](cat.png)")], "cat.png, which does not exist"),
-        ([new_markdown_cell("word " * 3001)], "3001 words"),
+        ([new_markdown_cell("word " * 3001 + "<details><summary>Hint</summary>\n\nmore words\n\n</details>")], "3001 words"),
         ([new_markdown_cell("word") for _ in range(71)], "71 cells"),
         ([new_markdown_cell("x" * 1_100_000)], "1100 kB in all"),
     ],
