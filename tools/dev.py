@@ -116,6 +116,13 @@ def repository() -> str:
     return f"https://github.com/{found[1]}/blob/HEAD" if found else "../.."
 
 
+def exam(arguments: list[str]) -> int:
+    """write a test to print and its key into runs/exams; SEED=7, ARGS="--notebooks 00-03 08 --count 12" """
+    python = environment("notebooks", "train", "web", "test")
+    seed = [f"--seed={os.environ['SEED']}"] if os.environ.get("SEED") else []
+    return run([python, "tools/exam.py", *seed, *arguments])
+
+
 def wheel(arguments: list[str]) -> int:
     """build the wheel and the source archive into dist/"""
     return run([environment("notebooks", "train", "web", "test"), "-m", "hatchling", "build", "-d", "dist", *arguments])
@@ -169,7 +176,7 @@ def help(arguments: list[str]) -> int:
     return 0
 
 
-COMMANDS = {f.__name__: f for f in (lab, test, lint, course, notebooks, web, wheel, lock, clean, distclean, help)}
+COMMANDS = {f.__name__: f for f in (lab, test, lint, course, notebooks, exam, web, wheel, lock, clean, distclean, help)}
 
 
 # ---- the environment

@@ -14,6 +14,8 @@
 
 `read` refuses a file that is wrong in any way, with one message that names the question. `render` chooses the numbers
 and the order of the options from a seed: the same seed, the same question.
+
+course/xx/questions.yml holds the texts in another language, by id; all else comes from the English file (docs/translating.md).
 """
 
 from __future__ import annotations
@@ -33,6 +35,16 @@ from typing import Any
 import yaml
 
 QUESTIONS = Path(__file__).resolve().parent.parent / "course" / "questions.yml"
+WORDS = {  # of the pages around the questions; a translation has the same keys
+    "title": "Test",
+    "key": "Key to the test",
+    "about": "{count} questions. Test number {seed}.",
+    "instruction": "Exactly one option of each question is right.",
+    "name": "Name",
+    "date": "Date",
+    "goal": "goal",
+    "level": "level",
+}
 LETTERS = "ABCD"
 LEVELS = {1: "recall or trace", 2: "apply", 3: "transfer"}
 
@@ -57,6 +69,7 @@ class Question:
     vary: Mapping[str, list[Number]] = field(default_factory=dict)
     derive: Mapping[str, str] = field(default_factory=dict)
     show: bool = False
+    separators: str = ".,"  # before decimals, and between thousands
 
     def combinations(self) -> Iterator[dict[str, Number]]:
         """Every choice of numbers, with those derived from it. One empty choice if nothing varies."""
@@ -88,15 +101,14 @@ class Rendered:
 def render(question: Question, seed: int) -> Rendered:
     """The question with numbers and an order of its options chosen by the seed; other questions do not influence either."""
     chance = random.Random(f"{seed} {question.id}")
-    numbers = chance.choice(list(question.combinations()))
-    options = [filled_in(option, numbers) for option in question.options]
+    numbers, separators = chance.choice(list(question.combinations())), question.separators
+    options = [
+        replace(option, text=fill(option.text, numbers, separators), because=fill(option.because, numbers, separators))
+        for option in question.options
+    ]
     chance.shuffle(options)
-    text = fill(question.question, numbers)
+    text = fill(question.question, numbers, separators)
     return Rendered(question.id, question.notebook, question.goal, question.level, text, tuple(options), numbers)
-
-
-def filled_in(option: Option, numbers: Mapping[str, Number]) -> Option:
-    return replace(option, text=fill(option.text, numbers), because=fill(option.because, numbers))
 
 
 def read(path: Path = QUESTIONS) -> list[Question]:
@@ -119,6 +131,74 @@ def read(path: Path = QUESTIONS) -> list[Question]:
         if repeated is not None:
             raise ValueError(f"{path.name}: two questions have the {key} {repeated!r}")
     return questions
+
+
+# ---- other languages
+
+
+def languages(folder: Path = QUESTIONS.parent) -> list[str]:
+    """en, and those that have a course/xx/questions.yml."""
+    return ["en", *sorted(path.parent.name for path in folder.glob("??/questions.yml"))]
+
+
+def read_translated(language: str, path: Path = QUESTIONS) -> list[Question]:
+    """The questions that are translated, in the order of the English file. en: all of them, as they are.
+
+    Raises ValueError, with one message, if the translation does not fit the English file.
+    """
+    questions = read(path)
+    if language == "en":
+        return questions
+    translation = load_translation(language, path)
+    english = {question.id: question for question in questions}
+    translated = {}
+    for name, row in translation["questions"].items():
+        try:
+            if name not in english:
+                raise ValueError("there is no such question in the English file")
+            translated[name] = replace(in_words(english[name], row), separators=translation["separators"])
+        except ValueError as wrong:
+            raise ValueError(f"{language}/{path.name}, question {name}: {wrong}") from None
+    return [translated[question.id] for question in questions if question.id in translated]
+
+
+def in_words(question: Question, row: Any) -> Question:
+    """A question with the texts of a translation, which must hold the same numbers in each place."""
+    check_keys(row, {"question": str, "options": list}, {})
+    if len(row["options"]) != len(question.options):
+        raise ValueError(f"there must be {len(question.options)} options, in the order of the English file")
+    same_numbers(question.question, row["question"], "question")
+    options = []
+    for i, (option, texts) in enumerate(zip(question.options, row["options"]), 1):
+        check_keys(texts, {"text": str, "because": str}, {})
+        for key in ("text", "because"):
+            same_numbers(getattr(option, key), texts[key], f"option {i}, {key}")
+        options.append(replace(option, **texts))
+    return replace(question, question=row["question"], options=tuple(options))
+
+
+def same_numbers(english: str, translated: str, where: str) -> None:
+    want, have = (sorted(placeholders(text)) for text in (english, translated))
+    if want != have:
+        raise ValueError(f"{where}: the English text has the numbers {want}, this one {have}")
+
+
+def words(language: str, path: Path = QUESTIONS) -> dict[str, str]:
+    """What stands around the questions, in this language."""
+    return WORDS if language == "en" else load_translation(language, path)["words"]
+
+
+def load_translation(language: str, path: Path) -> dict[str, Any]:
+    place = path.parent / language / path.name
+    translation = load(place)
+    try:
+        check_keys(translation, {"words": dict, "separators": str, "questions": dict}, {})
+        check_keys(translation["words"], dict.fromkeys(WORDS, str), {})
+        if len(translation["separators"]) != 2:
+            raise ValueError('separators must be two characters, that before decimals and that between thousands, like ",."')
+    except ValueError as wrong:
+        raise ValueError(f"{language}/{path.name}: {wrong}") from None
+    return translation
 
 
 # ---- reading, strictly
@@ -230,17 +310,22 @@ PLACEHOLDER = re.compile(r"[a-z][a-z0-9_]*")
 
 def fields(text: str) -> list[str]:
     """The names in braces, in their order. {{ and }} are braces themselves."""
+    return [name for name, _ in placeholders(text)]
+
+
+def placeholders(text: str) -> list[tuple[str, str]]:
+    """(name, format) of each number in a text, in their order."""
     try:
-        found = [(name, conversion) for _, name, _, conversion in string.Formatter().parse(text) if name is not None]
+        found = [part[1:] for part in string.Formatter().parse(text) if part[1] is not None]
     except ValueError as wrong:
         raise ValueError(f"braces in {text!r}: {wrong}; a brace itself is written twice") from None
-    for name, conversion in found:
+    for name, _, conversion in found:
         if not PLACEHOLDER.fullmatch(name) or conversion:
             raise ValueError(f"{{{name}}} is not a name of vary or derive; a brace itself is written twice")
-    return [name for name, _ in found]
+    return [(name, spec) for name, spec, _ in found]
 
 
-def fill(text: str, numbers: Mapping[str, Number]) -> str:
+def fill(text: str, numbers: Mapping[str, Number], separators: str = ".,") -> str:
     """The text with its numbers, a negative one with a true minus sign."""
     pieces = []
     for literal, name, spec, _ in string.Formatter().parse(text):
@@ -250,7 +335,7 @@ def fill(text: str, numbers: Mapping[str, Number]) -> str:
                 written = format(numbers[name], spec or ("d" if isinstance(numbers[name], int) else ".10g"))
             except ValueError as wrong:
                 raise ValueError(f"{{{name}:{spec}}}: {wrong}") from None
-            pieces.append(written.replace("-", "−"))
+            pieces.append(written.replace("-", "−").translate(str.maketrans(".,", separators)))
     return "".join(pieces)
 
 
