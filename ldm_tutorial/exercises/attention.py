@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from . import call, close, exercise, shape_of
+from . import call, cases, close, exercise, shape_of
 
 # ---- 1. Memory
 
@@ -17,7 +17,7 @@ from . import call, close, exercise, shape_of
 @exercise("04.1", hint="each head has one weight for every pair of positions; how many positions are there?")
 def weights_memory(answer: Callable) -> str | None:
     """04.1: the bytes of all attention weights, from height, width, heads and the bytes of a number."""
-    for height, width, heads, size in ((5, 7, 3, 2), (64, 64, 8, 4)):
+    for height, width, heads, size in cases(((5, 7, 3, 2), (64, 64, 8, 4))):
         n = height * width
         right, found = heads * n * n * size, call(answer, height, width, heads, size)
         asked = f"weights_memory({height}, {width}, {heads}, {size})"

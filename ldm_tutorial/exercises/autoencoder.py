@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import call, close, exercise, shape_of
+from . import call, cases, close, exercise, shape_of
 
 # ---- 1. Peak signal-to-noise ratio
 
@@ -18,7 +18,7 @@ from . import call, close, exercise, shape_of
 def signal_to_noise(answer: Callable) -> str | None:
     """02.1: the peak signal-to-noise ratio of two tensors in [-1, 1], in decibels."""
     generator = torch.Generator().manual_seed(0)
-    for noise in (0.02, 0.5):
+    for noise in cases((0.02, 0.5)):
         a = torch.rand(2, 3, 5, 7, generator=generator) * 2 - 1
         b = a + noise * torch.randn(a.shape, generator=generator)
         found = as_float(call(answer, a, b))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import call, close, exercise, shape_of
+from . import call, cases, close, exercise, shape_of
 
 # ---- 1. How many pixels has a number seen?
 
@@ -39,7 +39,7 @@ STACKS = (
 @exercise("03.1", hint="a layer adds (kernel - 1) * apart, where apart is the product of the strides of the layers *before* it")
 def receptive_field(answer: Callable) -> str | None:
     """03.1: how many pixels along a side a number has seen, from the (kernel, stride) of each layer."""
-    for layers in STACKS:
+    for layers in cases(STACKS):
         found, right = call(answer, list(layers)), field(layers)
         if isinstance(found, float) and found.is_integer():
             found = int(found)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import call, exercise
+from . import call, cases, exercise
 
 # ---- 1. A row of tokens
 
@@ -23,7 +23,7 @@ def token_row(tokens: Sequence[int], start: int, end: int, length: int) -> list[
 def row_of_tokens(answer: Callable) -> str | None:
     """05.1: a row of fixed length from the tokens of a prompt."""
     start, end, length = 98, 99, 7
-    for n in (3, 5, 6, 12, 0):  # some, all that fit, one too many, far too many, none
+    for n in cases((3, 5, 6, 12, 0)):  # some, all that fit, one too many, far too many, none
         tokens = list(range(11, 11 + n))
         found = call(answer, list(tokens), start, end, length)
         if isinstance(found, Tensor):
@@ -123,7 +123,7 @@ def longest_first(word: str, merges: Sequence[tuple[str, str]]) -> list[str]:
 @exercise("05.2", hint="letters, </w> on the last; then for each pair of merges, in that order, make one of every occurrence")
 def word_in_pieces(answer: Callable) -> str | None:
     """05.2: the pieces of a word, from the merges in the order in which they were learned."""
-    for word in _WORDS:
+    for word in cases(_WORDS):
         found, right = call(answer, word, list(MERGES)), pieces(word, MERGES)
         if isinstance(found, str) or not isinstance(found, (list, tuple)):
             return f"the answer must be a list of pieces; yours is {type(found).__name__}"

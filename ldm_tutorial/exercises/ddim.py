@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..lessons.toy import GaussianMixture
 from ..schedulers import DDIMScheduler
-from . import call, close, exercise, shape_of
+from . import call, cases, close, exercise, shape_of
 
 # ---- 1. The new noise
 
@@ -28,7 +28,7 @@ def is_root_of(found: float, variance: float, alpha_bar_prev: float) -> bool:
 @exercise("09.1", hint="first the variance of eq. 16, then min with 1 - alpha_bar_prev, then the root")
 def new_noise(answer: Callable) -> str | None:
     """09.1: σ of 2010.02502, eq. 16, for ᾱ, ᾱ_prev and η."""
-    for a, prev, eta in ((0.36, 0.64, 0.5), (0.2, 0.9, 0.8), (0.36, 0.64, 0.0), (0.36, 0.64, 3.0)):
+    for a, prev, eta in cases(((0.36, 0.64, 0.5), (0.2, 0.9, 0.8), (0.36, 0.64, 0.0), (0.36, 0.64, 3.0))):
         right, uncapped = sigma(a, prev, eta), sigma(a, prev, 1.0) * eta
         found = call(answer, a, prev, eta)
         asked = f"at ᾱ = {a}, ᾱ_prev = {prev}, η = {eta:g}"
@@ -72,7 +72,7 @@ def sphere(answer: Callable) -> str | None:
     b[0] = 0.8 * a[0] + 0.6 * b[0]  # pairs with different angles
     b[1] = b[1] - 0.7 * a[1]
     kept = a.clone(), b.clone()
-    for fraction in (0.0, 0.3, 1.0):
+    for fraction in cases((0.0, 0.3, 1.0)):
         found = call(answer, a, b, fraction)
         if not isinstance(found, Tensor) or found.shape != a.shape:
             return f"the result must be a tensor {tuple(a.shape)}, as a and b are; yours is {shape_of(found)}"

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..lessons.toy import GaussianMixture
 from ..schedulers import DDPMScheduler
 from ..schedulers.ddpm import posterior
-from . import call, close, exercise, shape_of
+from . import call, cases, close, exercise, shape_of
 
 # ---- 1. The guess of the picture
 
@@ -21,7 +21,7 @@ def guess_x0(answer: Callable) -> str | None:
     """08.1: the clean picture, from x, the predicted noise and ᾱ."""
     generator = torch.Generator().manual_seed(0)
     x, eps = torch.randn(2, 2, 3, 4, generator=generator)  # (2, 3, 4) each
-    for a in (0.36, 0.8, 0.01):
+    for a in cases((0.36, 0.8, 0.01)):
         kept = x.clone(), eps.clone()
         found = call(answer, x, eps, a)
         if not (torch.equal(x, kept[0]) and torch.equal(eps, kept[1])):
@@ -56,7 +56,7 @@ def ddpm_step(answer: Callable) -> str | None:
     """08.2: one step of 2006.11239, Algorithm 2, between any two timesteps."""
     generator = torch.Generator().manual_seed(1)
     x, eps, z = torch.randn(3, 2, 3, 4, generator=generator)  # (2, 3, 4) each
-    for a, prev in ((0.36, 0.72), (0.05, 0.2), (0.5, 0.95)):
+    for a, prev in cases(((0.36, 0.72), (0.05, 0.2), (0.5, 0.95))):
         found = call(answer, x.clone(), eps.clone(), a, prev, z.clone())
         if not isinstance(found, Tensor) or found.shape != x.shape:
             return f"the result must be a tensor {tuple(x.shape)}, as x is; yours is {shape_of(found)}"

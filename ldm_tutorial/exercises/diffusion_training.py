@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..schedulers import DDPMScheduler
-from . import call, exercise, shape_of
+from . import call, cases, exercise, shape_of
 
 # ---- 1. Captions that are dropped
 
@@ -62,7 +62,7 @@ def weighted(answer: Callable) -> str | None:
     """07.2: the weight of min-SNR, (b,), for each kind of prediction."""
     alpha_bar = torch.tensor([0.998, 0.9, 0.8, 0.5, 0.1, 0.005])  # SNR of about 499, 9, 4, 1, 0.1 and 0.005
     snr = alpha_bar / (1 - alpha_bar)
-    for prediction, gamma in (("sample", 5.0), ("epsilon", 5.0), ("v_prediction", 5.0), ("epsilon", 1.5)):
+    for prediction, gamma in cases((("sample", 5.0), ("epsilon", 5.0), ("v_prediction", 5.0), ("epsilon", 1.5))):
         right = weight(alpha_bar, gamma, prediction)
         found = call(answer, alpha_bar.clone(), gamma, prediction)
         asked = f"for {prediction} and γ = {gamma:g}"

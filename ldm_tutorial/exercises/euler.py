@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..lessons.toy import GaussianMixture
 from ..schedulers.noise_schedule import karras_sigmas
-from . import call, close, exercise, shape_of
+from . import call, cases, close, exercise, shape_of
 
 _MIXTURE = GaussianMixture([[1.0, 0.0], [-0.5, 0.8], [-0.5, -0.8]], [0.8, 0.7, 0.6], [0.5, 0.3, 0.2])
 
@@ -33,7 +33,7 @@ def points(sigma: float) -> Tensor:
 @exercise("10.1", hint="np.linspace(sigma_max**(1/rho), sigma_min**(1/rho), n) ** rho, and a 0 behind")
 def karras_levels(answer: Callable) -> str | None:
     """10.1: the n + 1 noise levels of Karras et al. 2022, eq. 5, the last of them 0."""
-    for high, low, n, rho in ((9.0, 1.0, 3, 2.0), (14.6, 0.03, 10, 7.0)):
+    for high, low, n, rho in cases(((9.0, 1.0, 3, 2.0), (14.6, 0.03, 10, 7.0))):
         found = call(answer, high, low, n, rho)
         asked = f"my_levels({high:g}, {low:g}, {n}, {rho:g})"
         found = np.asarray([float(value) for value in found])
@@ -158,7 +158,7 @@ def whole_algorithm(answer: Callable) -> str | None:
     """10.3: Algorithm 2 of Karras et al. 2022, with churn."""
     sigmas = [8.0, 4.0, 1.5, 0.5, 0.1, 0.0]
     x = points(8.0)
-    for s_churn in (1.0, 40.0):
+    for s_churn in cases((1.0, 40.0)):
         options = (s_churn, 0.3, 5.0)
         found = call(answer, denoised, x.clone(), list(sigmas), *options, torch.Generator().manual_seed(1))
         if not isinstance(found, Tensor) or found.shape != x.shape:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from . import call, close, exercise, shape_of
+from . import call, cases, close, exercise, shape_of
 from .euler import denoised, points
 
 # ---- 1. Two notations
@@ -17,7 +17,7 @@ from .euler import denoised, points
 def notation(answer: Callable) -> str | None:
     """11.1: x, at unit scale, and its ᾱ as x0 + σ ε and its σ."""
     x = points(1.0)
-    for alpha_bar in (0.36, 0.9):
+    for alpha_bar in cases((0.36, 0.9)):
         root, sigma = alpha_bar**0.5, ((1 - alpha_bar) / alpha_bar) ** 0.5
         found = call(answer, x.clone(), alpha_bar)
         if not isinstance(found, (tuple, list)) or len(found) != 2:
@@ -52,7 +52,7 @@ def notation(answer: Callable) -> str | None:
 def step_of_posterior(answer: Callable) -> str | None:
     """11.2: a draw from q(x_next | x, x0) in terms of σ."""
     x, x0, z = torch.randn(3, 7, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)  # (7, 2) each
-    for sigma, sigma_next in ((5.0, 3.0), (0.8, 0.0)):
+    for sigma, sigma_next in cases(((5.0, 3.0), (0.8, 0.0))):
         variance, weight = sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2, sigma_next**2 / sigma**2
         right = x0 + weight * (x - x0) + variance**0.5 * z
         found = call(answer, x, x0, sigma, sigma_next, z)
@@ -116,7 +116,7 @@ def real_only(x: Tensor, sigma: float) -> Tensor:
 def four_in_one(answer: Callable) -> str | None:
     """11.3: one loop that is Euler, ancestral, or between them, by η."""
     sigmas, x = [8.0, 4.0, 1.5, 0.5, 0.0], points(8.0)
-    for eta in (0.0, 0.6, 1.0, 3.0):
+    for eta in cases((0.0, 0.6, 1.0, 3.0)):
         found = call(answer, real_only, x.clone(), list(sigmas), eta, torch.Generator().manual_seed(1))
         if not isinstance(found, Tensor) or found.shape != x.shape:
             return f"the result must be a tensor {tuple(x.shape)}, as x is; yours is {shape_of(found)}"

@@ -13,7 +13,7 @@ from ..attention import attention_weights
 from ..checkpoints.tensors import write_tensors
 from ..lessons.first_difference import first_difference, results
 from ..lessons.memory import peak_bytes, whole_maps
-from . import NotDone, call, close, exercise
+from . import NotDone, call, cases, close, exercise
 
 # ---- 1. The header
 
@@ -69,7 +69,7 @@ def sliced_wrongly(q: Tensor, k: Tensor, v: Tensor, slices: int) -> Tensor:
 def sliced_attention(answer: Callable) -> str | None:
     """13.2: attention some rows at a time."""
     generator = torch.Generator().manual_seed(0)
-    for n, m, slices in ((12, 7, 4), (13, 7, 4), (5, 9, 8)):
+    for n, m, slices in cases(((12, 7, 4), (13, 7, 4), (5, 9, 8))):
         q, k, v = (torch.randn(2, 3, rows, 6, generator=generator) for rows in (n, m, m))
         kept, right = [x.clone() for x in (q, k, v)], whole_maps(q, k, v)
         found = call(answer, q, k, v, slices)
@@ -148,7 +148,7 @@ def first_layer(answer: Callable) -> str | None:
         assert isinstance(norm, nn.GroupNorm)
         norm.eps = 0.3
 
-    cases = {
+    networks_by_case = {
         "two equal networks": (lambda net: None, None),
         "networks that differ by rounding": (scaled("inside", 1 + 1e-6), None),
         "another eps in block.norm": (other_eps, "block.norm"),
@@ -159,7 +159,7 @@ def first_layer(answer: Callable) -> str | None:
         "inside changed": (scaled("inside", 1.5), "inside"),
         "out.2 changed": (scaled("out.2", 2.0), "out.2"),
     }
-    for case, (change, expected) in cases.items():
+    for case, (change, expected) in cases(networks_by_case.items()):
         ours = small_network()
         change(ours)
         found = first_difference(ours, theirs, x)
@@ -169,7 +169,7 @@ def first_layer(answer: Callable) -> str | None:
         except NotDone:
             if expected is None:  # None is the right answer here; a stub gives it everywhere
                 continue
-            if all(silent(answer, change, x) for change, name in cases.values() if name):
+            if all(silent(answer, change, x) for change, name in networks_by_case.values() if name):
                 raise
             if "eps" in case:
                 return f"for {case}, yours is None: compare what the modules return, not their weights, of which an eps is none"

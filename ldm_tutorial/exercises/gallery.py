@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import call, exercise
+from . import call, cases, exercise
 
 # ---- 1. The same number of network calls
 
@@ -38,7 +38,7 @@ BUDGETS = (
 @exercise("15.1", hint="first the looks that the budget pays for, half with guidance; then the largest n with 2 n - 1 <= looks")
 def steps_for(answer: Callable) -> str | None:
     """15.1: the steps that a budget of network calls pays for."""
-    for budget, method, guided in BUDGETS:
+    for budget, method, guided in cases(BUDGETS):
         found, right = call(answer, budget, method, guided), affordable(budget, method, guided)
         asked = f"{budget} calls, {method}, with{'' if guided else 'out'} guidance"
         if isinstance(found, bool) or not isinstance(found, int):
@@ -153,7 +153,7 @@ SCORES = [0.3, 0.8, 0.1, 0.4, 0.9, 0.2, 0.75]
 @exercise("15.3", hint="sort rising; with i from 0, the i-th is the best in math.comb(i, k - 1) of all math.comb(n, k) choices")
 def best_of(answer: Callable) -> str | None:
     """15.3: the expected best score of k, exactly."""
-    for k in (3, 1, 7, 2):
+    for k in cases((3, 1, 7, 2)):
         scores = list(SCORES)
         found, right = float(call(answer, scores, k)), expected_best(SCORES, k)
         if scores != SCORES:

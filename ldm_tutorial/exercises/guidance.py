@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..schedulers import DDIMScheduler
-from . import call, close, exercise, shape_of
+from . import call, cases, close, exercise, shape_of
 from .ddim import CLOUDS, ddim_step
 
 # ---- 1. What it costs
@@ -23,13 +23,8 @@ def evaluations(steps: int, strength: float, guidance_scale: float) -> int:
 @exercise("12.1", hint="the steps that are taken, int(steps * strength), times 1 at scale 1 and times 2 at every other")
 def evaluations_of_run(answer: Callable) -> str | None:
     """12.1: how many noisy pictures the U-Net is shown for one result of image-to-image."""
-    for steps, strength, scale in (
-        (25, 1.0, 7.5),
-        (25, 0.6, 7.5),
-        (25, 1.0, 1.0),
-        (25, 0.7, 3.0),
-        (10, 0.05, 2.0),
-        (10, 1.0, 0.5),
+    for steps, strength, scale in cases(
+        ((25, 1.0, 7.5), (25, 0.6, 7.5), (25, 1.0, 1.0), (25, 0.7, 3.0), (10, 0.05, 2.0), (10, 1.0, 0.5)),
     ):
         right, found = evaluations(steps, strength, scale), call(answer, steps, strength, scale)
         asked = f"for {steps} steps, strength {strength:g} and scale {scale:g}"
@@ -98,7 +93,7 @@ def rescaled(answer: Callable) -> str | None:
     size = torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1, 1)  # pictures with different contrast
     uncond, cond = (size * torch.randn(2, 3, 4, 5, 6, generator=generator)).unbind(0)  # (3, 4, 5, 6) each
     x = torch.randn(3, 4, 5, 6, generator=generator)
-    for alpha_bar, scale, rescale in ((0.36, 7.5, 0.7), (0.64, 3.0, 1.0), (0.2, 4.0, 0.3)):
+    for alpha_bar, scale, rescale in cases(((0.36, 7.5, 0.7), (0.64, 3.0, 1.0), (0.2, 4.0, 0.3))):
         asked, right = (x, uncond, cond, alpha_bar, scale, rescale), guided_by_picture(x, uncond, cond, alpha_bar, scale, rescale)
         found = call(answer, *(v.clone() if isinstance(v, Tensor) else v for v in asked))
         if not isinstance(found, Tensor) or found.shape != x.shape:
@@ -174,7 +169,7 @@ def looks_twice(answer: Callable) -> str | None:
 
         return call(function, CLOUDS.epsilon, known.clone(), mask.clone(), list(levels), turns, draw, *switches.values())
 
-    for turns in (1, 3):
+    for turns in cases((1, 3)):
         found = run(answer, turns)
         if not isinstance(found, Tensor) or found.shape != known.shape:
             return f"return x, a tensor {tuple(known.shape)}; yours is {shape_of(found)}"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..schedulers.noise_schedule import linear_betas, scaled_linear_betas
-from . import call, close, exercise, shape_of
+from . import call, cases, close, exercise, shape_of
 
 # ---- 1. Noise for a batch
 
@@ -18,7 +18,7 @@ def noisy_batch(answer: Callable) -> str | None:
     """01.1: pictures of a batch, each at its own noise level."""
     generator = torch.Generator().manual_seed(0)
     x0, noise = torch.randn(2, 3, 2, 4, 5, generator=generator)  # (3, 2, 4, 5) each
-    for alpha_bar in (torch.tensor([0.9, 0.5, 0.1]), torch.tensor([0.36, 1.0, 0.04])):
+    for alpha_bar in cases((torch.tensor([0.9, 0.5, 0.1]), torch.tensor([0.36, 1.0, 0.04]))):
         kept = x0.clone(), noise.clone(), alpha_bar.clone()
         found = call(answer, x0, noise, alpha_bar)
         if not all(torch.equal(a, b) for a, b in zip((x0, noise, alpha_bar), kept)):
@@ -61,7 +61,7 @@ def jump(answer: Callable) -> str | None:
     def mixed(alpha: Tensor) -> Tensor:
         return alpha.sqrt() * x_s + (1 - alpha).sqrt() * noise
 
-    for s, t in ((4, 11), (7, 8), (0, 19)):
+    for s, t in cases(((4, 11), (7, 8), (0, 19))):
         found = call(answer, x_s.clone(), noise.clone(), s, t, betas.clone())
         if not isinstance(found, Tensor) or found.shape != x_s.shape:
             return f"the result must be a tensor {tuple(x_s.shape)}, as x_s is; yours is {shape_of(found)}"
@@ -96,7 +96,7 @@ def jump(answer: Callable) -> str | None:
 @exercise("01.3", hint="ᾱ = (1 - betas).cumprod(0); snr = ᾱ / (1 - ᾱ) / k**2; ᾱ' = snr / (1 + snr); β = 1 - ᾱ'_t / ᾱ'_{t-1}")
 def betas_for_larger_pictures(answer: Callable) -> str | None:
     """01.3: a schedule whose signal-to-noise ratio is k² times smaller everywhere."""
-    for betas, k in ((scaled_linear_betas(50, 0.01, 0.2), 3.0), (scaled_linear_betas(1000, 0.00085, 0.012), 8.0)):
+    for betas, k in cases(((scaled_linear_betas(50, 0.01, 0.2), 3.0), (scaled_linear_betas(1000, 0.00085, 0.012), 8.0))):
         found = call(answer, betas.clone(), k)
         if not isinstance(found, Tensor) or found.shape != betas.shape:
             return f"the result must hold one beta per timestep, {tuple(betas.shape)}; yours is {shape_of(found)}"

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..pipeline import StableDiffusion
-from . import NotDone, call, exercise, shipped_model
+from . import NotDone, call, cases, exercise, shipped_model
 
 # ---- 1. What differs between the columns of a comparison
 
@@ -27,7 +27,7 @@ COLUMNS: list[tuple[list[dict[str, Any]], set[str]]] = [
 @exercise("14.1", hint="for each name in columns[0]: are the values of this name in all columns the same?")
 def what_differs(answer: Callable) -> str | None:
     """14.1: the names of the settings that are not the same in all columns."""
-    for columns, right in COLUMNS:
+    for columns, right in cases(COLUMNS):
         found = call(answer, [dict(column) for column in columns])
         shown = " | ".join(", ".join(f"{n}={c[n]!r}" for n in right or ("seed",)) for c in columns)
         if not isinstance(found, (set, frozenset)):
@@ -77,7 +77,7 @@ def previews(answer: Callable) -> str | None:
     guesses = [pipe.decode(step.denoised)[0] for step in steps]
     noisy = [pipe.decode(step.latents)[0] for step in steps]
     final = noisy[-1]
-    for every in (3, 2):
+    for every in cases((3, 2)):
         found = pictures_of(answer, pipe, every)
         shown = [i for i in range(len(steps) - 1) if (i + 1) % every == 0]
         right = [*(guesses[i] for i in shown), final]
@@ -142,7 +142,7 @@ def enough_steps(answer: Callable) -> str | None:
     def first(error: Callable[[np.ndarray], float], tolerance: float) -> int | None:
         return next((n for n in CANDIDATES if error(apart[n]) <= tolerance), None)
 
-    for tolerance in (15.0, 35.0, 6.0):
+    for tolerance in cases((15.0, 35.0, 6.0)):
         recorder = Recorder(GRAY)
         found = call(answer, recorder, "a cat", "euler_a", 3, tolerance)
         right = first(lambda d: np.abs(d).mean(), tolerance)

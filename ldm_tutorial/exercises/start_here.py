@@ -11,7 +11,7 @@ from torch import Tensor
 from ..config import EMOJI, SD15
 from ..pipeline import StableDiffusion, guide
 from ..schedulers import EulerDiscreteScheduler, randn
-from . import call, close, exercise, shape_of, shipped_model
+from . import call, cases, close, exercise, shape_of, shipped_model
 
 # ---- 1. The shape of latents
 
@@ -19,7 +19,7 @@ from . import call, close, exercise, shape_of, shipped_model
 @exercise("00.1", hint="config.vae.downsampling pixels share one latent along each side; see config.vae.latent_channels, too")
 def latent_shape(answer: Callable) -> str | None:
     """00.1: the shape of the latents, from the configuration and the size of the pictures."""
-    for name, config, height, width in (("SD15", SD15, 512, 768), ("EMOJI", EMOJI, 64, 96)):
+    for name, config, height, width in cases((("SD15", SD15, 512, 768), ("EMOJI", EMOJI, 64, 96))):
         f, channels = config.vae.downsampling, config.vae.latent_channels
         right = (channels, height // f, width // f)
         found = call(answer, config, height, width)
@@ -57,7 +57,7 @@ def guidance(answer: Callable) -> str | None:
     generator = torch.Generator().manual_seed(0)
     uncond, cond = torch.randn(2, 1, 4, 3, 5, generator=generator)  # (1, 4, 3, 5) each
     kept = uncond.clone(), cond.clone()
-    for scale in (7.5, 1.0, 0.0):
+    for scale in cases((7.5, 1.0, 0.0)):
         found = call(answer, uncond, cond, scale)
         if not isinstance(found, Tensor) or found.shape != cond.shape:
             return f"the result must be a tensor {tuple(cond.shape)}, as both inputs are; yours is {shape_of(found)}"

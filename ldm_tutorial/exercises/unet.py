@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ..config import EMOJI, SD15, UNetConfig
 from ..unet import channel_plan
-from . import call, close, exercise
+from . import call, cases, close, exercise
 
 # ---- 1. The stack
 
@@ -25,7 +25,7 @@ def stack_of(config: UNetConfig) -> list[int]:
 def skip_channels(answer: Callable) -> str | None:
     """06.1: the channels of all skip connections, in the order in which they are pushed."""
     three = UNetConfig(block_out_channels=(96, 160, 224), attention_levels=(True, True, False), layers_per_block=3)
-    for name, config in (("SD15.unet", SD15.unet), ("EMOJI.unet", EMOJI.unet), ("three levels of 3 blocks", three)):
+    for name, config in cases((("SD15.unet", SD15.unet), ("EMOJI.unet", EMOJI.unet), ("three levels of 3 blocks", three))):
         channels, layers = config.block_out_channels, config.layers_per_block
         right, found = stack_of(config), call(answer, config)
         if not isinstance(found, (list, tuple)):
@@ -90,7 +90,7 @@ def u_shape(answer: Callable) -> str | None:
         return lambda x: F.conv2d(x, weight, padding=1).tanh()
 
     levels, middle = [(layer(3), layer(6)) for _ in range(2)], layer(3)
-    for height, width in ((8, 12), (5, 7)):
+    for height, width in cases(((8, 12), (5, 7))):
         x = torch.randn(2, 3, height, width, generator=generator)
         kept, right = x.clone(), u_shaped(x, levels, middle)
         try:
@@ -147,7 +147,7 @@ def resnet_parameters(
 )
 def count_resnets(answer: Callable) -> str | None:
     """06.3: the parameters of all residual blocks, from the configuration alone."""
-    for name, config in (("EMOJI.unet", EMOJI.unet), ("SD15.unet", SD15.unet)):
+    for name, config in cases((("EMOJI.unet", EMOJI.unet), ("SD15.unet", SD15.unet))):
         found = call(answer, config)
         if not isinstance(found, int):
             return f"the answer must be a whole number; yours is {type(found).__name__}"
