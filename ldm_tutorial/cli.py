@@ -128,6 +128,27 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     command = add_command(commands, "lab", "open JupyterLab at the first notebook; takes its options, such as --no-browser")
     command.set_defaults(command=lab)
 
+    command = add_command(commands, "progress", "say which exercises of your notebooks are done, and which comes next")
+    command.set_defaults(command=own_progress)
+    command.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="with your notebooks (default: notebooks)")
+    command.add_argument("--run", action="store_true", help="examine the saved answers anew, not read what `check` last printed")
+
+    command = add_command(
+        commands, "grade", "run a class's notebooks, each apart from everything else, and write a table of points"
+    )
+    command.set_defaults(command=grade)
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="FOLDER/ada/08_ddpm.ipynb or FOLDER/ada_08_ddpm.ipynb")
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the table, .csv")
+    command.add_argument(
+        "--reasons", type=Path, metavar="FILE", help="what the checks said, Markdown (default: as the table, .md)"
+    )
+    command.add_argument("--whole", action="store_true", help="run all cells, and not only those that the exercises need")
+    command.add_argument("--cell-seconds", type=float, default=30, metavar="S", help="for a cell, and for a check (default: 30)")
+    command.add_argument("--notebook-seconds", type=float, default=180, metavar="S", help="for a notebook (default: 180)")
+    command.add_argument("--memory", type=float, default=4, metavar="GIB", help="for a notebook (default: 4)")
+    command.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default: 1)")
+    command.add_argument("-q", "--quiet", action="store_true", help="no line for each notebook")
+
     command = add_command(commands, "info", "describe machine, versions and models, for a bug report")
     command.set_defaults(command=info)
 
@@ -303,6 +324,41 @@ def export(args: argparse.Namespace) -> None:
     subjects = [with_article(label) for label in EmojiDataset().subjects] if ours else []
     styles = [f" in the style of {style}" for style in STYLES] if ours else []
     export_model(pipe, args.folder, subjects, styles, report=print)
+
+
+def own_progress(args: argparse.Namespace) -> None:
+    """`ldm-tutorial progress`: a learner's own summary."""
+    from .grading.progress import examined_standings, saved_standings, summary
+
+    folder = args.folder or (course_folder() / FIRST_NOTEBOOK).parent
+    print(summary((examined_standings if args.run else saved_standings)(folder)))
+    if not args.run:
+        print("\nThis is read from the notebooks as you last saved them.")
+
+
+def grade(args: argparse.Namespace) -> None:
+    """`ldm-tutorial grade`: points for a class, and the reasons."""
+    from .grading.sandbox import Limits
+    from .grading.table import grade_folder
+
+    for name in ("cell_seconds", "notebook_seconds", "memory"):
+        if not 0 < getattr(args, name) < math.inf:
+            raise ValueError(f"--{name.replace('_', '-')} {getattr(args, name):g} must be more than 0")
+    reasons = args.reasons or args.output.with_suffix(".md")
+    for path in (args.output, reasons):
+        if not path.resolve().parent.is_dir():
+            raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
+    if reasons.resolve() == args.output.resolve():
+        raise ValueError(f"the table and the reasons cannot both be {reasons}: give --reasons FILE")
+    limits = Limits(args.cell_seconds, args.notebook_seconds, int(args.memory * 2**30))
+    report = (lambda line: None) if args.quiet else (lambda line: print(line, file=sys.stderr))
+    grades = grade_folder(args.folder, limits, args.whole, args.jobs, report)
+    args.output.write_text(grades.csv(), encoding="utf-8")
+    reasons.write_text(grades.reasons(), encoding="utf-8")
+    print(f"{args.output}\n{reasons}")
+    for door in sorted(grades.open_doors):
+        careful = "run those of strangers on a machine without valuables"
+        warnings.warn(f"this system does not cut notebooks off the {door}: {careful}", stacklevel=2)
 
 
 def info(args: argparse.Namespace) -> None:

@@ -35,6 +35,7 @@ FLOORS = (
     "evaluation",
     "widgets",
     "exercises",
+    "grading",
     "cli",
     "__main__",
 )
