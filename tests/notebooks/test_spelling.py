@@ -13,7 +13,7 @@ def test_no_word_is_misspelled(tmp_path):
     for path in nbtool.all_notebooks():  # their outputs hold pictures, which are no words
         (tmp_path / f"{path.parent.name}_{path.stem}.txt").write_text(check_links.text_of(path), encoding="utf-8")
     code = [nbtool.ROOT / name for name in ("ldm_tutorial", "tests", "tools")]
-    texts = [*nbtool.ROOT.glob("*.md"), *nbtool.ROOT.glob("docs/*.md"), *(p for folder in code for p in folder.rglob("*.py"))]
+    texts = [*nbtool.ROOT.glob("*.md"), *nbtool.ROOT.glob("docs/**/*.md"), *(p for folder in code for p in folder.rglob("*.py"))]
     command = [sys.executable, "-m", "codespell_lib", "-L", KNOWN, str(tmp_path), *map(str, texts)]
     found = subprocess.run(command, capture_output=True, encoding="utf-8")
     assert (found.returncode, found.stdout) == (0, ""), found.stdout + found.stderr
