@@ -88,6 +88,12 @@ def notebooks(arguments: list[str]) -> int:
     return run([python, "tools/nbtool.py", "run", *arguments])
 
 
+def lesson(arguments: list[str]) -> int:
+    """run the cells of a teaching path in order and compare their times with its minutes; ARGS=half_day"""
+    python = environment("notebooks")
+    return run([python, "tools/lesson_times.py", *(arguments or ["two_hours"])])
+
+
 def web(arguments: list[str]) -> int:
     """build the page that runs the model in a browser tab into web/dist; ARGS="--model FOLDER" for other weights"""
     npm = shutil.which("npm")
@@ -176,7 +182,7 @@ def help(arguments: list[str]) -> int:
     return 0
 
 
-COMMANDS = {f.__name__: f for f in (lab, test, lint, course, notebooks, exam, web, wheel, lock, clean, distclean, help)}
+COMMANDS = {f.__name__: f for f in (lab, test, lint, course, notebooks, exam, lesson, web, wheel, lock, clean, distclean, help)}
 
 
 # ---- the environment
