@@ -440,6 +440,7 @@ def section_table(number: str) -> str:
     return "\n".join(rows)
 
 
+@lru_cache
 def regions() -> dict[str, str]:
     """The tables that stand between marks in pages written by hand, by name."""
     import timing

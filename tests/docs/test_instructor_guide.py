@@ -1,9 +1,11 @@
 """The instructor guide agrees with the notebooks: paths, quotations, headings, tables, links and words."""
 
+import json
 import re
 from pathlib import Path
 
 import lesson_paths
+import lesson_times
 import pytest
 import timing
 import yaml
@@ -102,6 +104,53 @@ def test_no_notebook_run_from_top_to_bottom_seems_to_lack_a_name():
     for number in lesson_paths.notebook_numbers():
         cells = [cell.number for part in lesson_paths.sections(number) for cell in part.code]
         assert list(lesson_paths.unmet("all", number, cells)) == []
+
+
+def test_what_a_block_quotes_is_in_its_notebook():
+    for path in lesson_paths.paths().values():
+        for block in path.blocks:
+            quoted = {span.strip("`") for value in block.text.values() for span in CODE.findall(value)}
+            if block.notebook:
+                shown = re.sub(r"\s+", " ", text(block.notebook))
+                assert not {span for span in quoted if re.sub(r"\s+", " ", span) not in shown}, (path.name, block.title)
+
+
+@pytest.fixture
+def timed(monkeypatch, tmp_path):
+    """Two hours in which each cell took two seconds, but for one."""
+
+    def store(cell: int, seconds: float):
+        path = lesson_paths.paths()["two_hours"]
+        took = {number: dict.fromkeys(cells, 2.0) for number, cells in lesson_paths.cells_in_order(path).items()}
+        took["00"][cell] = seconds
+        cells = {m: {str(n): [s, lesson_paths.sign(m, n)] for n, s in all_.items()} for m, all_ in took.items()}
+        file = tmp_path / "times.json"
+        file.write_text(json.dumps({"two_hours": {"machine": "2 cores", "cells": cells}}), encoding="utf-8")
+        monkeypatch.setattr(lesson_paths, "MEASURED", file)
+        return path, took
+
+    return store
+
+
+def test_a_lesson_that_waits_too_long_for_a_cell_is_found(timed, capsys):
+    path, took = timed(2, 2.0)
+    assert lesson_times.compare(path, took) == []
+    assert f"{path.minutes} min" in capsys.readouterr().out
+    path, took = timed(2, 300.0)
+    [slow] = lesson_times.compare(path, took)
+    assert slow.startswith("A picture in three lines: 302 s of 480 s")
+
+
+def test_measured_seconds_count_for_the_cell_that_was_measured_and_no_other(timed):
+    path, _ = timed(2, 7.0)
+    assert lesson_paths.seconds_of(path, "00", [1, 2]) == 9.0
+    assert "| 0:00 | 8 | A picture in three lines |" in lesson_paths.path_page(path) and "| 9 s |" in lesson_paths.path_page(path)
+    assert "| A picture in three lines | 8 | 00 [1] | 2.0 |" in lesson_paths.trial_page()
+    changed = json.loads(lesson_paths.MEASURED.read_text(encoding="utf-8"))
+    changed["two_hours"]["cells"]["00"]["2"][1] = "00000000"  # what was measured was another cell
+    lesson_paths.MEASURED.write_text(json.dumps(changed), encoding="utf-8")
+    assert lesson_paths.seconds_of(path, "00", [1, 2]) is None
+    assert "| 00 [2] | not measured |" in lesson_paths.trial_page()
 
 
 # ---- the pages
