@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import math
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
@@ -119,6 +121,13 @@ def table(results: dict[str, Result]) -> str:
     return "\n".join(rows)
 
 
+def sheet(entries: list[EmojiEntry], results: dict[str, Result], columns: int = 6) -> Figure:
+    """A row for each interval: the first seed of some prompts, evenly from all of them."""
+    chosen = range(0, len(entries), max(1, len(entries) // columns))[:columns]
+    labels = [textwrap.fill(entries[i].label, 13) for i in chosen]
+    return picture_grid([[result.pictures[i][0] for i in chosen] for result in results.values()], labels, list(results), shown=128)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=24, help="prompts (default: %(default)s)")
@@ -135,9 +144,7 @@ def main() -> None:
         print(f"{name}: {100 * results[name].right.mean():.0f} % right", flush=True)
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "table.md").write_text(table(results) + "\n", encoding="utf-8")
-    shown = [entry.label for entry in entries[:6]]
-    sheet = picture_grid([[row[0] for row in result.pictures[:6]] for result in results.values()], shown, list(results), shown=96)
-    sheet.savefig(args.output / "sheet.png")
+    sheet(entries, results).savefig(args.output / "sheet.png", metadata={"Software": None})
     print(table(results))
 
 
