@@ -2,6 +2,7 @@
 """Give a lesson without an audience: run the cells of a teaching path in order, and compare seconds with the minutes planned.
 
     python tools/lesson_times.py two_hours            a table; exit status 1 if a cell fails or a block spends too long on running
+    python tools/lesson_times.py two_hours --warm     as the checklist says: first all cells of each notebook, then the lesson
     python tools/lesson_times.py two_hours --write    store the seconds in docs/instructor/times.json, and write the pages anew
 
 Each notebook has its kernel, as in a classroom, and only the cells of the path are run. Measure on a machine that does nothing
@@ -27,8 +28,11 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 MOST = 1 / 2  # of a block's minutes may be spent on waiting for cells
 
 
-def give(path: lesson_paths.TeachingPath, stack: ExitStack, timeout: int) -> dict[str, dict[int, float]]:
-    """Run every cell of a path, in its order. Returns the seconds: notebook -> cell -> seconds. Raises nbclient's errors."""
+def give(path: lesson_paths.TeachingPath, stack: ExitStack, timeout: int, warm: bool = False) -> dict[str, dict[int, float]]:
+    """Run every cell of a path, in its order; `warm`: after all cells of its notebooks.
+
+    Returns the seconds: notebook -> cell -> seconds. Raises nbclient's errors.
+    """
     clients: dict[str, tuple[NotebookClient, list[int]]] = {}
     took: dict[str, dict[int, float]] = {}
     for block in path.blocks:
@@ -36,6 +40,10 @@ def give(path: lesson_paths.TeachingPath, stack: ExitStack, timeout: int) -> dic
             notebook = str(block.notebook)
             if notebook not in clients:
                 clients[notebook] = open_notebook(notebook, stack, timeout)
+                if warm:
+                    client, places = clients[notebook]
+                    for place in places:
+                        client.execute_cell(client.nb.cells[place], place)
             client, places = clients[notebook]
             seconds = took.setdefault(notebook, {})
             if number in seconds:
@@ -92,12 +100,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", choices=list(lesson_paths.paths()))
     parser.add_argument("--timeout", type=int, default=600, help="seconds for one cell (default: %(default)s)")
+    parser.add_argument("--warm", action="store_true", help="run all cells of a notebook before those of the lesson")
     parser.add_argument("--write", action="store_true", help="store the seconds and write the pages")
     arguments = parser.parse_args()
     path = lesson_paths.paths()[arguments.path]
     try:
         with ExitStack() as stack:
-            took = give(path, stack, arguments.timeout)
+            took = give(path, stack, arguments.timeout, arguments.warm)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         print(f"the lesson stops here: {error}", file=sys.stderr)
         return 1
