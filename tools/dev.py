@@ -94,6 +94,11 @@ def lesson(arguments: list[str]) -> int:
     return run([python, "tools/lesson_times.py", *(arguments or ["two_hours"])])
 
 
+def translate(arguments: list[str]) -> int:
+    """what is translated, in which language: ARGS=de; ARGS="de begin 08" and ARGS="de build" as in docs/translating.md"""
+    return run([environment("notebooks", "train", "web", "test"), "tools/translate.py", *arguments])
+
+
 def web(arguments: list[str]) -> int:
     """build the page that runs the model in a browser tab into web/dist; ARGS="--model FOLDER" for other weights"""
     npm = shutil.which("npm")
@@ -182,7 +187,9 @@ def help(arguments: list[str]) -> int:
     return 0
 
 
-COMMANDS = {f.__name__: f for f in (lab, test, lint, course, notebooks, exam, lesson, web, wheel, lock, clean, distclean, help)}
+COMMANDS = {
+    f.__name__: f for f in (lab, test, lint, course, notebooks, exam, translate, lesson, web, wheel, lock, clean, distclean, help)
+}
 
 
 # ---- the environment

@@ -21,6 +21,7 @@ course/xx/questions.yml holds the texts in another language, by id; all else com
 from __future__ import annotations
 
 import ast
+import hashlib
 import itertools
 import math
 import operator
@@ -44,6 +45,7 @@ WORDS = {  # of the pages around the questions; a translation has the same keys
     "date": "Date",
     "goal": "goal",
     "level": "level",
+    "answer": "Answer",
 }
 LETTERS = "ABCD"
 LEVELS = {1: "recall or trace", 2: "apply", 3: "transfer"}
@@ -144,7 +146,8 @@ def languages(folder: Path = QUESTIONS.parent) -> list[str]:
 def read_translated(language: str, path: Path = QUESTIONS) -> list[Question]:
     """The questions that are translated, in the order of the English file. en: all of them, as they are.
 
-    Raises ValueError, with one message, if the translation does not fit the English file.
+    A translation of an English text that has changed since is left out. Raises ValueError, with one message, if a translation
+    does not fit the English file.
     """
     questions = read(path)
     if language == "en":
@@ -156,7 +159,9 @@ def read_translated(language: str, path: Path = QUESTIONS) -> list[Question]:
         try:
             if name not in english:
                 raise ValueError("there is no such question in the English file")
-            translated[name] = replace(in_words(english[name], row), separators=translation["separators"])
+            check_keys(row, {"of": str, "question": str, "options": list}, {})
+            if row["of"] == stamp(english[name]):
+                translated[name] = replace(in_words(english[name], row), separators=translation["separators"])
         except ValueError as wrong:
             raise ValueError(f"{language}/{path.name}, question {name}: {wrong}") from None
     return [translated[question.id] for question in questions if question.id in translated]
@@ -164,7 +169,6 @@ def read_translated(language: str, path: Path = QUESTIONS) -> list[Question]:
 
 def in_words(question: Question, row: Any) -> Question:
     """A question with the texts of a translation, which must hold the same numbers in each place."""
-    check_keys(row, {"question": str, "options": list}, {})
     if len(row["options"]) != len(question.options):
         raise ValueError(f"there must be {len(question.options)} options, in the order of the English file")
     same_numbers(question.question, row["question"], "question")
@@ -175,6 +179,12 @@ def in_words(question: Question, row: Any) -> Question:
             same_numbers(getattr(option, key), texts[key], f"option {i}, {key}")
         options.append(replace(option, **texts))
     return replace(question, question=row["question"], options=tuple(options))
+
+
+def stamp(question: Question) -> str:
+    """Of the texts of a question: another one if any of them changes."""
+    texts = [question.question, *(text for option in question.options for text in (option.text, option.because))]
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:8]
 
 
 def same_numbers(english: str, translated: str, where: str) -> None:
