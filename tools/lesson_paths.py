@@ -402,6 +402,9 @@ def trial_page() -> str:
         "*Made by `python tools/lesson_times.py PATH --write`, which runs the cells of a path in order.*",
         "",
     ]
+    missing = [f'`make lesson ARGS="{name} --write"`' for name in paths() if name not in measured()]
+    if missing:
+        out += [f"Not measured yet; on a machine that does nothing else: {', '.join(missing)}.", ""]
     for name in (name for name in paths() if name in measured()):
         path, seen, total = paths()[name], set(), 0.0
         out += [
