@@ -116,7 +116,7 @@ def translated(home):
     list(Translation("de", home).begin("04"))
     replace(home / "course/de/04_attention.md", "See [01]", "Siehe [01]")
     replace(home / "course/de/04_attention.md", "## Next\n\nMore.", "## Weiter\n\nMehr.")
-    replace(home / "course/de/questions.yml", "What is {a} times two?", "Was ist {a} mal zwei?")
+    replace(home / "course/de/questions.yml", "What is {a} times two?", "Wie viel macht {a} mal zwei?")
     replace(home / "course/de/questions.yml", "separators: .,", "separators: ',.'")
     replace(home / "course/de/questions.yml", "answer: Answer", "answer: Antwort")
     return home
@@ -145,7 +145,7 @@ def test_what_is_translated_is_shown_with_the_code_and_outputs_of_the_english_no
     )
     assert cells["code"].outputs[0].text == "2\n"
     assert "<summary>Antwort</summary>" in cells["quiz"].source and cells["quiz"].source.endswith("## Weiter\n\nMehr.")
-    assert re.search(r"Was ist [12],5 mal zwei\?", cells["quiz"].source)
+    assert re.search(r"Wie viel macht [12],5 mal zwei\?", cells["quiz"].source)
 
 
 def test_a_cell_whose_english_has_changed_is_shown_in_english_and_named(translated):
@@ -178,7 +178,11 @@ def test_a_cell_that_is_gone_is_named(translated):
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("Was ist {a} mal", "Was ist zwei mal", "de/questions.yml, question 04-01: question: the English text has the numbers"),
+        (
+            "Wie viel macht {a} mal",
+            "Wie viel macht zwei mal",
+            "de/questions.yml, question 04-01: question: the English text has the numbers",
+        ),
         ("text: '9'", "text: '{a}'", "question 04-01: option 4, text: the English text has the numbers"),
         ("'{right:.1f}'", "'{right:.2f}'", "option 1, text: the English text has the numbers [('right', '.1f')]"),
         ('"04-01"', '"04-77"', "question 04-77: there is no such question in the English file"),
