@@ -177,6 +177,9 @@ def title_of(notebook: str) -> str:
 SUBSCRIPT = re.compile(r"(?<![A-Za-z])([A-Za-zα-ωᾱ][\u0302\u0303]?)_(\([^)]*\)|[A-Za-z]+|\d+)")
 
 
+DIGITS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+
+
 def inline(text: str) -> str:
     """The little Markdown of a question as HTML: `code`, *emphasis*, and an index as in x_0."""
     parts = re.split(r"`([^`]*)`", text)
@@ -185,6 +188,7 @@ def inline(text: str) -> str:
         if i % 2:
             parts[i] = f"<code>{part}</code>"
         else:
+            part = re.sub("[₀-₉]+", lambda match: f"<sub>{match[0].translate(DIGITS)}</sub>", part)  # in the font of the rest
             part = SUBSCRIPT.sub(lambda match: f"{match[1]}<sub>{match[2].strip('()')}</sub>", part)
             parts[i] = re.sub(r"\*(\w[^*]*)\*", r"<em>\1</em>", part)
     return "".join(parts)

@@ -149,6 +149,7 @@ def plain(markup):
     "text, markup",
     [
         ("x_0 and σ_next², x̂_0 and ᾱ_prev", "x<sub>0</sub> and σ<sub>next</sub>², x̂<sub>0</sub> and ᾱ<sub>prev</sub>"),
+        ("x̂₀ = x₉₉₉ and √ᾱ₃", "x̂<sub>0</sub> = x<sub>999</sub> and √ᾱ<sub>3</sub>"),
         ("x_(t−1) is not `x_0 * 2`", "x<sub>t−1</sub> is not <code>x_0 * 2</code>"),
         ("*hug* & 2 * 3 < 7", "<em>hug</em> &amp; 2 * 3 &lt; 7"),
         ("`scale_model_input`", "<code>scale_model_input</code>"),
