@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from .. import __version__
 from ..inputs import Options, choose_scheduler
 from ..schedulers import COURSE, SCHEDULERS
@@ -53,5 +55,20 @@ def manifest_of(pipe: StableDiffusion, files: Mapping[str, Any], subjects: Seque
         "defaults": {name: call[name].default for name in ("steps", "guidance_scale", "negative_prompt")},
         "characters": characters_of(pipe.tokenizer.backend_tokenizer),
         "prompts": {"subjects": list(subjects), "styles": list(styles)},
+        "check": check_of(pipe),
     }
     return json.dumps(manifest, ensure_ascii=False)
+
+
+@torch.no_grad()
+def check_of(pipe: StableDiffusion) -> dict[str, Any]:
+    """Numbers that a reader can compute once, to see whether its machine computes rightly: graphics drivers sometimes do not.
+
+    `pixels` are the first 64 of the decoded answer of the U-Net at `timestep`, without words, to the latents sin(0), sin(1), ...
+    """
+    channels, side = pipe.config.unet.in_channels, pipe.config.unet.sample_size
+    latents = torch.arange(channels * side * side, dtype=torch.float64).sin().float().reshape(1, channels, side, side)
+    timestep = 500
+    noise = pipe.unet(latents, torch.tensor([float(timestep)]), pipe.encode_prompt(""))  # (1, 4, h, w)
+    pixels = pipe.vae.decode(noise / pipe.vae.config.scaling_factor)  # (1, 3, f h, f w)
+    return {"timestep": timestep, "pixels": pixels.flatten()[:64].tolist()}

@@ -2,6 +2,7 @@
 
 tokens.json      1,000 prompts of any Unicode, and the token ids of each
 noise.json       torch.randn for seeds and sizes
+spacings.json    the timesteps of 1 ... 1000 steps in every spacing
 schedulers.json  every step of each of the course's schedulers on made-up answers of the U-Net
 pictures.json    ten prompts x four schedulers, drawn by the pipeline
 
@@ -25,6 +26,7 @@ from ldm_tutorial import load_pipeline
 from ldm_tutorial.data.dataset import STYLES, EmojiDataset, canonical_caption
 from ldm_tutorial.inputs import Options, choose_scheduler
 from ldm_tutorial.schedulers import COURSE, randn
+from ldm_tutorial.schedulers.noise_schedule import SPACINGS, spaced_timesteps
 
 AWKWARD = [
     "",
@@ -100,6 +102,10 @@ def noise() -> list[dict]:
     return recorded
 
 
+def spacings() -> dict[str, list[list[float]]]:
+    return {name: [spaced_timesteps(name, n, 1000, 1).tolist() for n in range(1, 1001)] for name in SPACINGS}
+
+
 def schedulers(pipe) -> list[dict]:
     """Answers of the U-Net: random mixtures of the latents and new noise, so that the latents stay finite."""
     recorded = []
@@ -154,6 +160,7 @@ def main(model: str, folder: Path) -> None:
     recordings = {
         "tokens": lambda: tokens(pipe),
         "noise": noise,
+        "spacings": spacings,
         "schedulers": lambda: schedulers(pipe),
         "pictures": lambda: pictures(pipe),
     }

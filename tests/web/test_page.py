@@ -11,6 +11,7 @@ import pytest
 
 from ldm_tutorial.schedulers import make_scheduler
 
+from ..browser.servers import chromium
 from .conftest import KEPT, WEB
 
 expect = pytest.importorskip("playwright.sync_api", reason="NOTICE: no playwright, so the page was not tested").expect
@@ -70,6 +71,31 @@ def test_pictures_of_ten_prompts_and_four_schedulers_are_those_of_python(open_pa
     with open(KEPT / "log.txt", "a") as log:
         print(f"40 pictures, at most {largest} levels from Python, in {time.monotonic() - began:.0f} s", file=log)
     assert page.outside == [] and page.complaints == []
+
+
+GPU = ("enable-unsafe-webgpu", "ignore-gpu-blocklist", "enable-features=Vulkan")
+IMITATED = ("use-vulkan=swiftshader", "use-webgpu-adapter=swiftshader")  # by the processor
+
+
+def test_the_graphics_processor_draws_the_same_picture(site, browser):
+    """Here it is imitated by the processor, so it is taken only when asked for, and slow: two steps."""
+    settings, flags = link(steps=2), [f"--{flag}" for flag in ("no-sandbox", *GPU, *IMITATED)]
+    with_gpu = browser.browser_type.launch(executable_path=chromium(), args=flags)
+    try:
+        drawn, footers = {}, {}
+        for compute in ("graphics", "processor", ""):
+            page = with_gpu.new_page()
+            page.set_default_timeout(600_000)
+            page.goto(f"{site.url}?compute={compute}#{settings}")
+            wait_until_drawn(page)
+            drawn[compute], footers[compute] = picture(page), page.locator("footer").inner_text()
+            page.close()
+    finally:
+        with_gpu.close()
+    if "WebGPU" not in footers["graphics"]:
+        pytest.skip("NOTICE: this Chromium cannot imitate a graphics processor, so WebGPU was not tested")
+    assert "WebAssembly with" in footers["processor"] and "WebAssembly with" in footers[""]
+    assert np.abs(drawn["graphics"] - drawn["processor"]).max() <= 2
 
 
 def test_token_ids_in_this_browser_are_those_of_python(open_page, site, recorded):
@@ -293,6 +319,16 @@ def test_a_file_that_arrives_damaged_is_named(open_page, site):
         expect(page.get_by_role("alert")).to_contain_text("vae_decoder.onnx arrived damaged")
     finally:
         site.damaged.clear()
+
+
+def test_a_runtime_that_does_not_arrive_is_named(open_page, site):
+    [program] = [path.name for path in (site.folder / "assets").glob("*.wasm.packed") if "asyncify" not in path.name]
+    site.missing.add(program)
+    try:
+        page = open_page(service_workers="block")
+        expect(page.get_by_role("alert")).to_contain_text(f"{program}, the program that runs the networks, did not arrive")
+    finally:
+        site.missing.clear()
 
 
 def test_a_browser_without_webassembly_is_told_so(site, browser):

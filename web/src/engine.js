@@ -3,7 +3,8 @@
 import Machine from "./worker.js?worker";
 
 export class Engine extends EventTarget {
-  constructor(folder) {
+  /** compute: "graphics", "processor", or anything else for what is best */
+  constructor(folder, compute) {
     super();
     this.lanes = { a: emptyLane(), b: emptyLane() };
     this.settings = { a: null, b: null }; // with which each lane was drawn
@@ -13,7 +14,7 @@ export class Engine extends EventTarget {
     this.worker = new Machine();
     this.worker.onmessage = ({ data }) => this.receive(data);
     this.worker.onerror = (event) => this.tell("error", { message: event.message || "The part of the page that computes could not be started. Reload." });
-    this.worker.postMessage({ type: "load", folder: String(folder) });
+    this.worker.postMessage({ type: "load", folder: String(folder), compute });
   }
 
   /** Draw what is new in the state: lane a, lane b, or both. Whatever is being drawn is given up. */

@@ -36,9 +36,9 @@ page.append(
 
 let engine;
 if (!(await throughServiceWorker())) {
-  engine = new Engine(new URL("model/", document.baseURI));
+  engine = new Engine(new URL("model/", document.baseURI), new URLSearchParams(location.search).get("compute"));
   engine.addEventListener("progress", ({ detail }) => (bar.value = detail.done / detail.total));
-  engine.addEventListener("ready", ({ detail }) => start(detail.model, detail.threads));
+  engine.addEventListener("ready", ({ detail }) => start(detail));
   engine.addEventListener("error", ({ detail }) => {
     alarm.textContent = detail.message;
     alarm.hidden = false;
@@ -71,7 +71,7 @@ function changeTheme() {
   dataset.theme = dark ? "light" : "dark";
 }
 
-function start(model, threads) {
+function start({ model, threads, gpu }) {
   loading.remove();
   const fragment = location.hash.slice(1);
   let state = { ...(fragment ? fromLink(model, fragment, Object.keys(PARTS)) : initialState(model)), spot: middle(model) };
@@ -157,7 +157,7 @@ function start(model, threads) {
         {},
         `Model “${model.name}”: ${millions(model.parameters.text_encoder + model.parameters.unet + model.parameters.vae)} million parameters, trained by this project. It draws what it has seen in training; for real photographs the same code runs Stable Diffusion v1.5.`,
       ),
-      h("p", {}, `Computed in WebAssembly with ${threads} thread${threads > 1 ? "s" : ""}. No request leaves this page. Equal to Python's pictures within two levels of 255.`),
+      h("p", {}, `${gpu === null ? `Computed in WebAssembly with ${threads} thread${threads > 1 ? "s" : ""}` : `Computed by the graphics processor (WebGPU: ${gpu}); ?compute=processor in the address takes WebAssembly`}. No request leaves this page. Equal to Python's pictures within two levels of 255.`),
     ),
     guide.element,
   );

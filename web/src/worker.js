@@ -1,22 +1,18 @@
 /**
  * The machine in a thread of its own, so that the page stays responsive.
  *
- * In:   { type: "draw", id, phases: [[{ lane, settings, at }]] }   runs of one phase take turns; a phase waits for the one before
+ * In:   { type: "load", folder, compute }                          compute: "graphics", "processor", or whichever is there
+ *       { type: "draw", id, phases: [[{ lane, settings, at }]] }   runs of one phase take turns; a phase waits for the one before
  *       { type: "decode", id, lane, index, what }                  a picture of that step: its "guess", or "noisy", its latents
  *       { type: "cancel" }
- * Out:  progress { done, total }; ready { model, threads }; words, step, finished, picture of a lane; done of an id; error
+ * Out:  progress { done, total }; ready { model, threads, gpu }; words, step, finished, picture of a lane; done of an id; error
  */
 
-import * as ort from "onnxruntime-web/wasm";
-import wasmScript from "onnxruntime-web/ort-wasm-simd-threaded.mjs?url";
-import wasm from "onnxruntime-web/ort-wasm-simd-threaded.wasm?url";
-import { FileError, loadNetworks } from "./diffusion/networks.js";
+import { checkNetworks, FileError, loadNetworks } from "./diffusion/networks.js";
 import { denoise, prepare, toBytes } from "./diffusion/pipeline.js";
 import { Tokenizer } from "./diffusion/tokenizer.js";
 import { readFile, readManifest } from "./files.js";
-
-// Threads that wait by spinning take the processor from those they wait for, wherever something else runs, too
-const OPTIONS = { executionProviders: ["wasm"], extra: { session: { intra_op: { allow_spinning: "0" } } } };
+import { graphicsProcessor, loadRuntime } from "./runtime.js";
 
 let machine; // { model, networks, tokenizer }
 let current = null; // id of what is being drawn
@@ -32,23 +28,30 @@ const pause = () =>
     port2.postMessage(null);
   });
 
-async function load(folder) {
-  if (typeof WebAssembly !== "object") throw new FileError("This browser has no WebAssembly, which the networks run in. A current one has.");
-  const threads = globalThis.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
-  Object.assign(ort.env.wasm, { numThreads: threads, wasmPaths: { wasm: new URL(wasm, import.meta.url).href, mjs: new URL(wasmScript, import.meta.url).href } });
-  ort.env.logLevel = "error";
-
-  const model = await readManifest(folder);
+async function load({ folder, compute }) {
+  const [gpu, model] = await Promise.all([graphicsProcessor(compute), readManifest(folder)]);
+  const runtime = loadRuntime(gpu !== null); // arrives beside the model's files
+  runtime.catch(() => {}); // awaited below
   const total = Object.values(model.files).reduce((sum, { bytes }) => sum + bytes, 0);
   let done = 0;
-  const read = (entry) => readFile(folder, entry, (bytes) => tell("progress", { done: (done += bytes), total }));
+  const arrived = (bytes) => tell("progress", { done: (done += bytes), total });
   const data = {};
-  await Promise.all(Object.entries(model.files).map(async ([name, entry]) => (data[name] = await read(entry))));
+  await Promise.all(Object.entries(model.files).map(async ([name, entry]) => (data[name] = await readFile(folder, entry, arrived))));
   const tokenizer = new Tokenizer(JSON.parse(new TextDecoder().decode(data.tokenizer)), model.characters);
-  const byFile = new Map(Object.entries(model.files).map(([name, entry]) => [entry, data[name]]));
-  const networks = await loadNetworks(ort, model, async (entry) => byFile.get(entry), OPTIONS);
+
+  const start = async ({ ort, options, threads }) => {
+    const networks = await loadNetworks(ort, model, data, options);
+    await checkNetworks(model, networks, tokenizer);
+    return { networks, threads };
+  };
+  let where = gpu;
+  const { networks, threads } = await runtime.then(start).catch(async (error) => {
+    if (gpu === null) throw error;
+    where = null; // a driver that does not do what it should: the processor does
+    return start(await loadRuntime(false));
+  });
   machine = { model, networks, tokenizer };
-  tell("ready", { model, threads });
+  tell("ready", { model, threads, gpu: where });
 }
 
 async function draw(id, phases) {
@@ -130,7 +133,7 @@ const TOO_LITTLE = "There is too little memory for the networks: they need about
 
 onmessage = async ({ data }) => {
   try {
-    if (data.type === "load") await load(data.folder);
+    if (data.type === "load") await load(data);
     else if (data.type === "cancel") current = null;
     else if (data.type === "draw") await draw(data.id, data.phases);
     else if (data.type === "decode" && current === null) await decodeStep(data);

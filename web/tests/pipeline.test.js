@@ -1,6 +1,6 @@
 import * as ort from "onnxruntime-web/wasm";
 import { beforeAll, expect, test } from "vitest";
-import { loadNetworks } from "../src/diffusion/networks.js";
+import { checkNetworks, loadNetworks } from "../src/diffusion/networks.js";
 import { denoise, prepare, toBytes } from "../src/diffusion/pipeline.js";
 import { Tokenizer } from "../src/diffusion/tokenizer.js";
 import { bytes, largestDifference, model, modelFile, recorded } from "./recorded.js";
@@ -10,7 +10,8 @@ let networks;
 
 beforeAll(async () => {
   ort.env.wasm.numThreads = 1;
-  networks = await loadNetworks(ort, model, async ({ file }) => modelFile(file), { executionProviders: ["wasm"] });
+  const data = Object.fromEntries(Object.entries(model.files).map(([name, { file }]) => [name, modelFile(file)]));
+  networks = await loadNetworks(ort, model, data, { executionProviders: ["wasm"] });
 });
 
 async function draw(settings, branch) {
@@ -55,4 +56,11 @@ test("each place reads one unit of attention, spread over the tokens", async () 
     for (let token = 0; token < model.tokens; token++) sum += attention[token * area + place];
     expect(sum).toBeCloseTo(1, 5);
   }
+});
+
+test("a machine that computes wrongly is found out", async () => {
+  await checkNetworks(model, networks, tokenizer);
+  const slightly = { ...networks, predictNoise: async (...given) => ({ noise: (await networks.predictNoise(...given)).noise.map((row) => row.map((z) => 1.1 * z)) }) };
+  const broken = { ...networks, decode: async (batch) => (await networks.decode(batch)).map((row) => row.fill(NaN)) };
+  for (const machine of [slightly, broken]) await expect(checkNetworks(model, machine, tokenizer)).rejects.toThrow("computed wrongly");
 });

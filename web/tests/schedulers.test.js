@@ -26,6 +26,14 @@ for (const { name, steps, seed, start, taken } of recorded("schedulers")) {
   });
 }
 
+test.each(Object.entries(recorded("spacings")))("%s: the timesteps of 1 ... 1000 steps are Python's", (spacing, all) => {
+  for (const timesteps of all) {
+    const found = spacedTimesteps(spacing, timesteps.length, 1000, 1);
+    expect(found.length).toBe(timesteps.length);
+    expect(largestDifference(found, timesteps)).toBeLessThan(1e-9);
+  }
+});
+
 describe("levels", () => {
   test.each(schedulerNames(model))("%s continues on its own levels as if it had not been stopped", (name) => {
     const scheduler = makeScheduler(model, name, 10);

@@ -28,7 +28,10 @@ export function spacedTimesteps(spacing, n, T, offset) {
     const starts = falling.map((i) => (T % n <= T / 10 ? i * Math.floor(T / n) : Math.floor((i * T) / n)));
     return starts.map((t) => t + Math.min(offset, T - 1 - starts[0]));
   }
-  if (spacing === "trailing") return falling.map((i) => round(T - ((n - 1 - i) * T) / n) - 1);
+  if (spacing === "trailing") {
+    const down = T - T / n - T; // as numpy.arange computes it: the roundings of halves hang on it
+    return falling.map((_, i) => round(T + i * down) - 1);
+  }
   if (spacing === "linspace") return falling.map((i) => (i * (T - 1)) / (n - 1));
   throw new TypeError(`timestep_spacing="${spacing}" is none of leading, linspace, trailing`);
 }
