@@ -385,8 +385,8 @@ def lab(args: argparse.Namespace) -> None:
 
 
 def course_folder() -> Path:
-    """Where the notebooks are: in the clone that the package is installed from, or in the current folder."""
-    for folder in (Path(__file__).resolve().parent.parent, Path.cwd()):
+    """Where the notebooks are: in the clone that the package is installed from, here, or beside the environment (install.py)."""
+    for folder in (Path(__file__).resolve().parent.parent, Path.cwd(), Path(sys.prefix).parent):
         if (folder / FIRST_NOTEBOOK).is_file():
             return folder
     raise FileNotFoundError(f"there is no {FIRST_NOTEBOOK}: the package holds no notebooks; run this in a clone of the project")

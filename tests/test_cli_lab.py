@@ -40,11 +40,22 @@ def test_lab_has_help_of_its_own(started, capsys):
 
 def test_lab_without_the_notebooks_says_where_they_are(started, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(cli, "__file__", str(tmp_path / "site-packages" / "ldm_tutorial" / "cli.py"))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
     monkeypatch.chdir(tmp_path)
     assert cli.main(["lab"]) == 2 and not started
     assert "run this in a clone of the project" in capsys.readouterr().err
     monkeypatch.chdir(ROOT)  # the clone will do
     assert cli.main(["lab"]) == 0 and f"--ServerApp.root_dir={ROOT}" in started[0]
+
+
+def test_lab_finds_the_notebooks_beside_its_environment(started, monkeypatch, tmp_path):
+    """So the bundle's installer lays them, and the command works from any folder."""
+    (tmp_path / "course" / "notebooks").mkdir(parents=True)
+    (tmp_path / "course" / cli.FIRST_NOTEBOOK).write_text("{}")
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "site-packages" / "ldm_tutorial" / "cli.py"))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "course" / ".venv"))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["lab"]) == 0 and f"--ServerApp.root_dir={tmp_path / 'course'}" in started[0]
 
 
 def test_lab_without_jupyterlab_says_how_to_get_it(started, monkeypatch, capsys):

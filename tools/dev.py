@@ -139,6 +139,16 @@ def wheel(arguments: list[str]) -> int:
     return run([environment("notebooks", "train", "web", "test"), "-m", "hatchling", "build", "-d", "dist", *arguments])
 
 
+def bundle(arguments: list[str]) -> int:
+    """pack everything for rooms without internet into dist/: wheels, notebooks, installer; ARGS=--help"""
+    return run([environment("notebooks", "train", "web", "test"), "tools/bundle.py", "make", *arguments])
+
+
+def bundle_check(arguments: list[str]) -> int:
+    """install the newest bundle with the network off, draw a picture, and say how long it took and how large it is"""
+    return run([environment("notebooks", "train", "web", "test"), "tools/bundle.py", "check", *arguments])
+
+
 def lock(arguments: list[str]) -> int:
     """write constraints.txt anew: the newest versions (ARGS=--upgrade), or only what pyproject.toml has changed"""
     python = environment("notebooks", "train", "web", "test")
@@ -181,14 +191,32 @@ def distclean(arguments: list[str]) -> int:
 
 def help(arguments: list[str]) -> int:
     """show this list"""
-    for command in COMMANDS.values():
-        print(f"  make {command.__name__:10} {command.__doc__}")
+    for name, command in COMMANDS.items():
+        print(f"  make {name:12} {command.__doc__}")
     print("\nWithout make (Windows):  py tools/dev.py lab --no-browser")
     return 0
 
 
 COMMANDS = {
-    f.__name__: f for f in (lab, test, lint, course, notebooks, exam, translate, lesson, web, wheel, lock, clean, distclean, help)
+    f.__name__.replace("_", "-"): f
+    for f in (
+        lab,
+        test,
+        lint,
+        course,
+        notebooks,
+        exam,
+        translate,
+        lesson,
+        web,
+        wheel,
+        bundle,
+        bundle_check,
+        lock,
+        clean,
+        distclean,
+        help,
+    )
 }
 
 
