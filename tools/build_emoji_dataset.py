@@ -14,18 +14,12 @@ Needs npm and the network (not for --contact-sheet), and Pillow, torch and tqdm 
 from __future__ import annotations
 
 import argparse
-import base64
-import hashlib
 import io
 import json
 import re
-import shutil
-import subprocess
 import sys
 import tarfile
-import tempfile
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import PIL
@@ -35,21 +29,9 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from npm_packages import CACHE, Package, fetch  # noqa: E402
+
 from ldm_tutorial.data.dataset import FOLDER, SIZE, STYLES, EmojiDataset, is_held_out  # noqa: E402
-
-
-@dataclass(frozen=True)
-class Package:
-    """An npm package: its exact version, and its tarball's checksum as npm writes it into a lock file."""
-
-    name: str
-    version: str
-    integrity: str
-
-    @property
-    def tarball(self) -> str:
-        return f"{self.name.lstrip('@').replace('/', '-')}-{self.version}.tgz"
-
 
 LABELS = Package(
     "emojibase-data", "17.0.0", "sha512-Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA=="
@@ -77,32 +59,7 @@ PICTURE_FOLDERS = {
     "fluent": "package/assets/",
 }
 
-# --- 1. Fetch ---------------------------------------------------------------------------------------------
-
-
-def fetch(package: Package, cache: Path) -> tarfile.TarFile:
-    """Open the package's tarball in `cache`, where `npm pack` puts it. Its checksum must be as pinned."""
-    path = cache / package.tarball
-    if not path.exists():
-        if shutil.which("npm") is None:
-            raise SystemExit(
-                f"npm is not installed: it is needed to fetch {package.name}@{package.version}. "
-                f"Install Node.js, or put {package.tarball} into {cache} yourself."
-            )
-        cache.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "pack", f"{package.name}@{package.version}", "--silent"]
-        result = subprocess.run(command, cwd=cache, capture_output=True, text=True)
-        if result.returncode or not path.exists():
-            raise SystemExit(f"'{' '.join(command)}' failed:\n{result.stderr.strip()}")
-    integrity = "sha512-" + base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
-    if integrity != package.integrity:
-        raise SystemExit(
-            f"{path} has the checksum {integrity}, expected {package.integrity}: delete it, so that it is fetched again."
-        )
-    return tarfile.open(path)
-
-
-# --- 2. Which subjects ------------------------------------------------------------------------------------
+# --- 1. Which subjects ------------------------------------------------------------------------------------
 
 LEFT_OUT_GROUPS = {"component", "symbols", "flags"}  # hearts stay: their group is smileys-emotion
 CLOCK_FACE = re.compile(r"o'clock|-thirty")
@@ -153,7 +110,7 @@ def plain_hexcode(name: str) -> str:
     return "-".join(part for part in name.upper().split("-") if part != "FE0F")
 
 
-# --- 3. Words ---------------------------------------------------------------------------------------------
+# --- 2. Words ---------------------------------------------------------------------------------------------
 
 MAX_SUBJECTS_PER_TAG = 20  # a tag shared by more ("face", "animal") says too little about a picture
 STOP_WORDS = set(
@@ -202,7 +159,7 @@ def clean_tags(subjects: list[dict]) -> list[dict]:
     return subjects
 
 
-# --- 4. Pictures ------------------------------------------------------------------------------------------
+# --- 3. Pictures ------------------------------------------------------------------------------------------
 
 # These show trademarks of Microsoft (Clippy, the Windows logo, an Xbox pad): the README of its fluentui-emoji
 # says that they are not open source. The npm package has them all the same; the data set does not.
@@ -241,7 +198,7 @@ def encode(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-# --- 5. The contact sheet ---------------------------------------------------------------------------------
+# --- 4. The contact sheet ---------------------------------------------------------------------------------
 
 COLUMNS, GAP, MARGIN = 16, 12, 28
 CELL, LINE, LINES = SIZE + GAP, 14, 2
@@ -302,7 +259,7 @@ def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     return lines
 
 
-# --- 6. The whole -----------------------------------------------------------------------------------------
+# --- 5. The whole -----------------------------------------------------------------------------------------
 
 
 def build(cache: Path) -> dict[str, bytes]:
@@ -386,7 +343,7 @@ def main() -> None:
     parser.add_argument(
         "--cache",
         type=Path,
-        default=Path(tempfile.gettempdir()) / "ldm_tutorial_npm",
+        default=CACHE,
         help="folder that keeps the npm tarballs, 150 MB (default: %(default)s)",
     )
     parser.add_argument("--check", action="store_true", help="write nothing, fail if there is a difference")

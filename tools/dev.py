@@ -47,7 +47,7 @@ def lab(arguments: list[str]) -> int:
 
 def test(arguments: list[str]) -> int:
     """run lint, the package tests and every notebook; ARGS="-k vae" and other pytest arguments pass through"""
-    python = environment("notebooks", "train", "web", "test")
+    python = environment("notebooks", "train", "web", "docs", "test")
     linted = run([python, "-m", "ruff", "check", "--output-format=concise", "."])
     formatted = run([python, "-m", "ruff", "format", "--check", "--quiet", "."])
     if formatted:
@@ -58,7 +58,7 @@ def test(arguments: list[str]) -> int:
             "NOTICE: no Chromium here, so widgets and page are not tested in a browser (Debian: apt install chromium)", flush=True
         )
     if not shutil.which("npm"):
-        print("NOTICE: no Node.js here, so the page of web/ is not tested (Debian: apt install npm)", flush=True)
+        print("NOTICE: no Node.js here, so web/, the site and the slides are not tested (Debian: apt install npm)", flush=True)
     workers = min(os.cpu_count() or 1, 4)
     # loadfile: a notebook's cells stay on one worker, in order, and so do the tests that need the memory for themselves
     tested = run([python, "-m", "pytest", "-n", str(workers), "--dist", "loadfile", *arguments])
@@ -101,11 +101,7 @@ def translate(arguments: list[str]) -> int:
 
 def web(arguments: list[str]) -> int:
     """build the page that runs the model in a browser tab into web/dist; ARGS="--model FOLDER" for other weights"""
-    npm = shutil.which("npm")
-    if not npm:
-        raise Stop(
-            "Node.js 20.19 or newer is needed to build the page, and there is no npm here. From nodejs.org or your system."
-        )
+    npm = needs_npm("build the page")
     python = environment("web")
     page = [npm, "--prefix", "web"]
     failed = (
@@ -117,6 +113,21 @@ def web(arguments: list[str]) -> int:
         print("Built in web/dist: files for any web server. To look at them here, in this folder:  python3 -m http.server")
         print("and then in a browser:  http://localhost:8000/web/dist/")
     return failed
+
+
+def site(arguments: list[str]) -> int:
+    """build the reading site into site/: notebooks as they are stored, documents, the package's docstrings"""
+    needs_npm("fetch the fonts of the formulas")
+    address = repository()
+    links = ["--repository", address] if address.startswith("https:") else []
+    return run([environment("docs"), "tools/build_site.py", *links, *arguments])
+
+
+def needs_npm(to: str) -> str:
+    npm = shutil.which("npm")
+    if not npm:
+        raise Stop(f"Node.js 20.19 or newer is needed to {to}, and there is no npm here. From nodejs.org or your system.")
+    return npm
 
 
 def repository() -> str:
@@ -162,6 +173,8 @@ def clean(arguments: list[str]) -> int:
     """delete caches and what was built; keep .venv and runs/"""
     for pattern in (
         "dist",
+        "site",
+        "slides",
         "web/dist",
         "web/public/model",
         "web/tests/recorded",
@@ -209,6 +222,7 @@ COMMANDS = {
         translate,
         lesson,
         web,
+        site,
         wheel,
         bundle,
         bundle_check,
