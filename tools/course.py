@@ -4,6 +4,9 @@
     python tools/course.py [files]            generate notebooks/NN_name.ipynb and notebooks/solutions/NN_name.ipynb
     python tools/course.py --check [files]    only say which of them are not what their master says
     python tools/course.py --from [files]     carry what was edited in notebooks (JupyterLab) back into their masters
+    python tools/course.py --edition student -o FOLDER       a folder for a class: without solutions and the answers of the quiz,
+                                                             and without the outputs that answer a prediction
+    python tools/course.py --edition instructor -o FOLDER    its counterpart, with the solutions in their places
 
 Files are masters or notebooks; without files: all. Stored outputs stay with a cell as long as its source is the same.
 
@@ -13,6 +16,8 @@ In a master
                         hints: the solution goes without them
     tag `solution`      a cell that only the solutions have
     tag `bootstrap`     an empty cell; it is filled with course/bootstrap.ipy
+    tag `predict`       a question to think about before the outputs of the cells with the tag `reveal` are seen, which answer it:
+                        in the notebooks they are folded behind an invitation, in the student edition they are left out
     a section `## Quiz` is empty; it is filled with the notebook's questions of course/questions.yml
 """
 
@@ -23,6 +28,7 @@ import copy
 import hashlib
 import json
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -34,7 +40,7 @@ import nbformat
 import nbtool
 import questions
 from nbformat import NotebookNode
-from nbformat.v4 import new_markdown_cell, new_notebook
+from nbformat.v4 import new_markdown_cell, new_notebook, new_output
 from nbtool import QUIZ
 
 HEADER = """\
@@ -50,7 +56,16 @@ IN_FUNCTION = re.compile(rf"^(?P<line>.*)\n(?P<indent> +){BEGIN}\n(?:.*\n)*?(?P=
 HINTS = re.compile(rf"(^ +#.*\n)*^ +{BEGIN}\n", re.MULTILINE)
 MARKER = re.compile(rf"^ *({BEGIN}|{END})(\n|\Z)", re.MULTILINE)
 SOLUTIONS_INTRO = "One way each; yours may differ. The checks decide, not the wording."
+CONFLICT = re.compile(r"^<{7} .*\n(?P<ours>(?:.*\n)*?)(?:^\|{7}(?:.*\n)*?)?={7}\n(?P<theirs>(?:.*\n)*?)>{7} .*\n", re.MULTILINE)
 PUBLISHED = ("notebooks", "solutions")  # the versions that are committed, with their outputs
+EDITIONS = ("student", "instructor")  # folders for a class
+FOLDED = {"collapsed": True, "jupyter": {"outputs_hidden": True}}  # JupyterLab shows such outputs after a click or a run,
+# and until then the first line of the first one, which would give the answer away. So one is put before it.
+INVITATION = "Your prediction first. Then click here, or run the cell."
+SOLUTIONS_LINK = re.compile(r" *[^.\n]*\[[^\]]*\]\(solutions/[^)]*\)\.?")  # the sentence with it, or the entry at the top
+TAKEN = re.compile(r"\]\(\.\./([^)#]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((\.\./[^)#]+)(#[^)]*)?\)")
+TAKEN_ALONG = ("images", "docs", "LICENSE")  # from here an edition takes along what its notebooks link to
 
 
 class CourseError(ValueError):
@@ -205,6 +220,10 @@ class Course:
                 raise CourseError(f"{self.master(name)}: the quiz comes from course/questions.yml; leave `## Quiz` empty.")
             quiz = self.quiz(name, answers=version != "student")
             cell.source = QUIZ.sub(lambda section: quiz + section[0], cell.source, count=1)
+        if version == "notebooks" and cell.cell_type == "code" and "reveal" in words:
+            cell.metadata.update(FOLDED)
+        if version in EDITIONS:
+            cell.source = inside(cell.source) if cell.cell_type == "markdown" else cell.source
         if version == "solutions":
             cell.metadata["tags"] = sorted(words - {"exercise", "solution"})
         return cell
@@ -217,16 +236,12 @@ class Course:
 
     def generated(self, name: str, version: str) -> tuple[NotebookNode, list[str]]:
         """A version with the outputs that are stored for it, and the ids of the cells that have none and need to be run."""
-        notebook, path = self.build(name, version), self.notebook(name, version)
-        stored = {c.id: c for c in nbformat.read(path, 4).cells if c.cell_type == "code"} if path.exists() else {}
-        lost = []
-        for cell in notebook.cells:
-            if cell.cell_type == "code" and cell.source:
-                old = stored.get(cell.id)
-                if old is not None and old.source == cell.source and old.execution_count is not None:
-                    cell.outputs, cell.execution_count = old.outputs, old.execution_count
-                else:
-                    lost.append(cell.id)
+        notebook = self.build(name, version)
+        with_outputs(notebook, self.notebook(name, version))
+        for cell in notebook.cells if version == "notebooks" else ():
+            if cell.cell_type == "code" and cell.outputs and "reveal" in nbtool.tags(cell):
+                cell.outputs.insert(0, new_output("display_data", {"text/plain": INVITATION}))
+        lost = [c.id for c in notebook.cells if c.cell_type == "code" and c.source and c.execution_count is None]
         return nbtool.clean(notebook, name), lost
 
     def stale(self, name: str, version: str) -> list[str]:
@@ -246,19 +261,47 @@ class Course:
         notebook, lost = self.generated(name, version)
         if holds(path, notebook):
             return []
-        if path.exists() and not force and edited(nbformat.read(path, 4)):
+        sides = read_sides(path)  # two in a merge, which the master settles
+        if len(sides) == 1 and not force and edited(sides[0]):
             here = self.relative(path)
             raise CourseError(
                 f'{here} has been edited. To carry the edits into its master: make course ARGS="--from {here}". '
                 f'To throw them away: make course ARGS="--force {here}".'
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        nbtool.store(notebook, path)
+        nbtool.store(notebook, make_room(path))
         said = [f"{self.relative(path)}: generated"]
         if lost:
             what = f"{len(lost)} cells have" if len(lost) > 1 else f"cell {lost[0]} has"
             said.append(f"{self.relative(path)}: {what} no output any more; make notebooks ARGS={self.relative(path)} runs it")
         return said
+
+    # -- to a class
+
+    def edition(self, version: str, folder: Path) -> list[str]:
+        """Write a folder for a class: notebooks/ and the pictures and pages that they link to."""
+        if folder.exists() and any(folder.iterdir()):
+            raise CourseError(f"{folder} is not empty: name a new folder.")
+        links: set[str] = set()
+        for name in self.names():
+            notebook = self.for_class(name, version)
+            nbtool.store(notebook, make_room(folder / "notebooks" / f"{name}.ipynb"))
+            links.update(target for cell in notebook.cells for target in TAKEN.findall(cell.source))
+        pages = {link for link in links if link.endswith(".md")}
+        links.update(target for page in pages for target in TAKEN.findall((self.root / page).read_text(encoding="utf-8")))
+        for link in sorted(links):
+            if link.split("/")[0] in TAKEN_ALONG and (self.root / link).is_file():
+                shutil.copy(self.root / link, make_room(folder / link))
+        return [f"{folder}: {len(self.names())} notebooks, {version} edition"]
+
+    def for_class(self, name: str, version: str) -> NotebookNode:
+        """A notebook of an edition, with the outputs that are stored for its cells and that may be seen."""
+        notebook = self.build(name, version)
+        for each in PUBLISHED:
+            with_outputs(notebook, self.notebook(name, each))
+        for cell in notebook.cells:
+            if version == "student" and cell.cell_type == "code" and "reveal" in nbtool.tags(cell):
+                cell.outputs, cell.execution_count = [], None
+        return nbtool.clean(notebook, name)
 
     # -- from a notebook
 
@@ -304,6 +347,37 @@ class Course:
                 raise CourseError(f"{word}: no such file")
             paths += here
         return paths
+
+
+def with_outputs(notebook: NotebookNode, path: Path) -> None:
+    """Give the cells the outputs that are stored in a file for cells of the same id and source."""
+    stored = {cell.id: cell for side in read_sides(path) for cell in side.cells if cell.cell_type == "code"}
+    for cell in notebook.cells:
+        old = stored.get(cell.id)
+        if old is not None and old.source == cell.get("source") and old.execution_count is not None:
+            cell.outputs, cell.execution_count = without_invitation(old.outputs), old.execution_count
+
+
+def read_sides(path: Path) -> list[NotebookNode]:
+    """The notebook in a file; both sides of it if git has left a conflict there; nothing if there is no file."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    sides = sorted({CONFLICT.sub(rf"\g<{side}>", text) for side in ("theirs", "ours")})
+    return [nbformat.reads(side, 4) for side in sides if side]
+
+
+def without_invitation(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    return [output for output in outputs if output.get("data", {}).get("text/plain") != INVITATION]
+
+
+def make_room(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def inside(text: str) -> str:
+    """A text of a folder that holds neither solutions nor the project: links that lead out of it become plain text."""
+    text = SOLUTIONS_LINK.sub("", text)
+    return LINK.sub(lambda link: link[0] if link[2].split("/")[1] in TAKEN_ALONG else link[1], text)
 
 
 def holds(path: Path, notebook: NotebookNode) -> bool:
@@ -362,6 +436,7 @@ def is_generated(cell: NotebookNode | None) -> bool:
 
 def added(cell: NotebookNode, version: str) -> NotebookNode:
     cell = copy.deepcopy(cell)
+    cell.metadata = unfolded(cell.metadata)
     if version == "solutions":
         cell.metadata["tags"] = sorted({*nbtool.tags(cell), "solution"})
     return cell
@@ -371,7 +446,7 @@ def changed(cell: NotebookNode, shown: NotebookNode, edited: NotebookNode, versi
     """A master's cell, with what differs between how it is shown and how it was edited."""
     cell, edited = copy.deepcopy(cell), copy.deepcopy(edited)
     if version != "solutions":
-        cell.metadata = edited.metadata
+        cell.metadata = unfolded(edited.metadata)
     if edited.source == shown.source and edited.cell_type == shown.cell_type:
         return cell
     if QUIZ.search(cell.source) and cell.cell_type == edited.cell_type == "markdown":
@@ -388,6 +463,13 @@ def changed(cell: NotebookNode, shown: NotebookNode, edited: NotebookNode, versi
     cell = edited
     cell.metadata = metadata
     return cell
+
+
+def unfolded(metadata: NotebookNode) -> NotebookNode:
+    """Without what JupyterLab notes of an output that is folded: the tag `reveal` says which are."""
+    jupyter = {key: value for key, value in metadata.get("jupyter", {}).items() if key != "outputs_hidden"}
+    rest = {key: value for key, value in metadata.items() if key not in FOLDED}
+    return nbformat.from_dict({**rest, **({"jupyter": jupyter} if jupyter else {})})
 
 
 def with_hidden(
@@ -419,11 +501,17 @@ def main() -> int:
     parser.add_argument("files", nargs="*", help="masters or notebooks (default: all)")
     parser.add_argument("--check", action="store_true", help="change nothing; fail if a notebook is not what its master says")
     parser.add_argument("--from", dest="back", action="store_true", help="carry what was edited in notebooks into their masters")
+    parser.add_argument("--edition", choices=EDITIONS, help="write a folder for a class")
+    parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="with --edition: a new folder")
     parser.add_argument("--force", action="store_true", help="overwrite notebooks that were edited")
     arguments = parser.parse_args()
     course, bad = Course(), False
     try:
-        if arguments.back:
+        if arguments.edition:
+            if arguments.output is None:
+                raise CourseError("--edition needs -o FOLDER.")
+            jobs = [partial(course.edition, arguments.edition, arguments.output)]
+        elif arguments.back:
             everything = [course.notebook(name, version) for name in course.names() for version in PUBLISHED]
             jobs = [partial(course.carry, path) for path in course.found(arguments.files) or everything]
         else:

@@ -49,7 +49,7 @@ MAX_CELLS = 70  # more is two lessons
 MAX_LINES = 20  # of code in a cell, imports and blank ones aside: what is seen at once
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
-KEPT_METADATA = {"tags", "slideshow", "jupyter", "cellView"}  # of a cell
+KEPT_METADATA = {"tags", "slideshow", "jupyter", "collapsed", "cellView"}  # of a cell
 RAISES = {"raises-exception", "nbval-raises-exception"}
 QUIZ = re.compile(r"(?<=^## Quiz)(?=\n|\Z)(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)  # the section below its heading
 MARKDOWN_IMAGE = re.compile(r"!\[([^\]]*)\]\(\s*([^)\s]+)[^)]*\)")
@@ -337,8 +337,8 @@ def each(command: str, path: Path, timeout: int, cost: bool) -> list[str]:
     try:
         course = generate(path)
         print(f"{path.name}: {run(path, timeout, cost)}", flush=True)
-        if course and cost:
-            course.carry(path)
+        if course:
+            course.carry(path)  # the cost, if it was asked for; and what is put before an answer
         return []
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         without_colors = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()

@@ -227,3 +227,19 @@ def test_notebook_14_is_a_playground(open_notebook, keep, tmp_path):
     keep.picture(latents, "latent_explorer_mask")
 
     assert_no_errors(page)
+
+
+def test_what_answers_a_prediction_is_folded_until_it_is_asked_for(open_notebook, keep):
+    page = open_notebook("05_clip.ipynb")
+    pairs, merges = cell(page, "def count_pairs"), cell(page, "def merge_pair")
+    for folded in (pairs, merges):
+        expect(folded.locator(".jp-OutputPlaceholder, .jp-Placeholder").last).to_contain_text("Your prediction first.")
+        expect(folded.locator(".jp-OutputArea-output")).to_have_count(0)
+    keep.picture(pairs, "folded_output")
+    merges.get_by_text("Your prediction first.").click()
+    expect(merges.locator(".jp-OutputArea-output").last).to_contain_text("a + t</w>, 5 times")
+    expect(pairs.locator(".jp-OutputArea-output")).to_have_count(0)
+    pairs.locator(".jp-InputArea-editor").click()
+    page.keyboard.press("Shift+Enter")
+    expect(pairs.locator(".jp-OutputArea-output").first).to_contain_text("5 times a t</w>")
+    assert_no_errors(page)

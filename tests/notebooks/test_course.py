@@ -268,6 +268,19 @@ def test_outputs_stay_with_what_has_not_changed(course):
     assert any("never run" in problem for problem in nbtool.problems(course.notebook(NAME)))
 
 
+def test_a_conflict_is_settled_by_the_master_and_outputs_of_both_sides_are_kept(course):
+    ran(course)
+    path = course.notebook(NAME)
+    ours = path.read_text(encoding="utf-8")
+    lines = ours.split("\n")
+    at = next(i for i, line in enumerate(lines) if "output of build" in line)
+    theirs = [line.replace("All of it.", "All.") for line in lines[at:]]
+    conflict = ["<<<<<<< HEAD", *lines[at:-1], "=======", *theirs[:-1], ">>>>>>> a branch", ""]
+    path.write_text("\n".join([*lines[:at], *conflict]), encoding="utf-8")
+    assert course.generate(NAME, "notebooks") == [f"notebooks/{NAME}.ipynb: generated"]
+    assert path.read_text(encoding="utf-8") == ours
+
+
 def test_what_is_as_its_master_says_is_not_written(course):
     before = course.notebook(NAME).stat().st_mtime_ns
     assert course.generate(NAME, "notebooks") == []
