@@ -1,5 +1,6 @@
 """tools/course.py: both versions come from one master, edits find their way back, and nothing is lost or let through."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ kernelspec: {display_name: Python 3 (ipykernel), language: python, name: python3
 # 04 · Attention
 
 With $a_i$, `code` and **bold**.
+ · [solutions](solutions/04_attention.ipynb) · [license](../LICENSE)
 
 ```{code-cell} ipython3
 :id: boot
@@ -30,6 +32,8 @@ With $a_i$, `code` and **bold**.
 ```
 
 +++ {"id": "task"}
+
+The check helps. Answers: [solutions/04_attention.ipynb](solutions/04_attention.ipynb). Skip what you like.
 
 **1 · Warm-up.** Double it.
 
@@ -69,8 +73,13 @@ check("04.1", double)
 print(double(2))
 ```
 
++++ {"id": "question", "tags": ["predict"]}
+
+**Predict first:** what is x? ([the code](../ldm_tutorial/x.py), [symbols](../docs/notation.md))
+
 ```{code-cell} ipython3
 :id: build
+:tags: [reveal]
 
 %time x = 1
 print("```")
@@ -150,6 +159,7 @@ def ran(course, version="notebooks"):
     for i, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
         cell.execution_count, cell.outputs = i + 1, [new_output("stream", text=f"output of {cell.id}\n")]
     nbtool.store(nbtool.clean(notebook, NAME), path)
+    course.generate(NAME, version)
 
 
 # ---- what is committed
@@ -186,7 +196,7 @@ def test_a_master_survives_being_read_and_written(name, tmp_path):
 
 def test_the_student_gets_stubs_and_no_solutions(course):
     notebook = stored(course)
-    assert ids(notebook) == ["title", "boot", "task", "exercise", "build", "recap"]
+    assert ids(notebook) == ["title", "boot", "task", "exercise", "question", "build", "recap"]
     assert cell_of(notebook, "exercise").source == 'def double(x):\n    # x is a number\n    ...\n\n\ncheck("04.1", double)'
     assert cell_of(notebook, "boot").source == "%pip install it"
     assert cell_of(notebook, "build").source == '%time x = 1\nprint("```")'
@@ -296,7 +306,7 @@ def test_running_generates_first(course, monkeypatch, capsys):
     path.write_text(text, encoding="utf-8")
     (course.folder / "bootstrap.ipy").write_text("import os\n", encoding="utf-8")
     assert nbtool.each("run", course.notebook(NAME), 60, False) == []
-    assert cell_of(stored(course), "build").outputs[0].text == "7\n"
+    assert cell_of(stored(course), "build").outputs[-1].text == "7\n"
     assert course.stale(NAME, "notebooks") == []
 
 
@@ -306,7 +316,7 @@ def test_running_generates_first(course, monkeypatch, capsys):
 def test_edits_go_back_into_the_master(course):
     def change(cells):
         cells[0].source += "\n\nMore."
-        cells[4].source = "y = 1"
+        cells[5].source = "y = 1"
         cells.insert(3, new_markdown_cell("Before the exercise."))
         cells.append(new_code_cell("print(3)", execution_count=9, outputs=[new_output("stream", text="3\n")]))
 
@@ -318,8 +328,9 @@ def test_edits_go_back_into_the_master(course):
     cells = read_master(course.master(NAME)).cells
     new = [cell.id for cell in cells if cell.source == "Before the exercise."]
     last = cells[-1]
-    assert [c.id for c in cells] == ["title", "boot", "task", *new, "why", "exercise", "proof", "build", "recap", last.id]
-    assert cells[0].source.endswith("bold**.\n\nMore.")
+    after = ["why", "exercise", "proof", "question", "build", "recap", last.id]
+    assert [c.id for c in cells] == ["title", "boot", "task", *new, *after]
+    assert cells[0].source.endswith("(../LICENSE)\n\nMore.")
     assert cell_of(stored(course), last.id).outputs[0].text == "3\n"
     assert cells[5].source.startswith("# solution\nimport math")
     for version in course_tool.PUBLISHED:
@@ -328,11 +339,11 @@ def test_edits_go_back_into_the_master(course):
 
 def test_cells_moved_and_deleted_in_a_notebook(course):
     def change(cells):
-        cells.insert(1, cells.pop(4))  # build
+        cells.insert(1, cells.pop(5))  # build
         del cells[3]  # task
 
     course.carry(edit(course, change))
-    assert ids(read_master(course.master(NAME))) == ["title", "build", "boot", "why", "exercise", "proof", "recap"]
+    assert ids(read_master(course.master(NAME))) == ["title", "build", "boot", "why", "exercise", "proof", "question", "recap"]
 
 
 def test_edits_in_the_solutions_go_back_too(course):
@@ -344,7 +355,7 @@ def test_edits_in_the_solutions_go_back_too(course):
     cells = read_master(course.master(NAME)).cells
     [new] = [cell for cell in cells if cell.source == "See:"]
     assert nbtool.tags(new) == {"solution"}
-    assert [c.id for c in cells] == ["title", "boot", "task", "why", "exercise", new.id, "proof", "build", "recap"]
+    assert [c.id for c in cells] == ["title", "boot", "task", "why", "exercise", new.id, "proof", "question", "build", "recap"]
     assert cells[3].source == "Two times."
 
 
@@ -365,7 +376,7 @@ def test_a_cell_with_a_quiz_keeps_its_questions(course):
         ("notebooks", lambda cells: cells[3].update(source="def double(x):\n    return 2 * x"), "exercise is an exercise"),
         ("solutions", lambda cells: cells[3].update(source="pass"), "exercise is an exercise"),
         ("notebooks", lambda cells: cells[1].update(source="import os"), "boot is the bootstrap cell"),
-        ("notebooks", lambda cells: cells[5].update(source="## Quiz\n\n**1. Who?**"), "recap holds the quiz"),
+        ("notebooks", lambda cells: cells[6].update(source="## Quiz\n\n**1. Who?**"), "recap holds the quiz"),
         ("solutions", lambda cells: cells[0].update(source="# Answers"), "solutions-title is generated"),
         ("notebooks", lambda cells: cells.pop(3), "exercise was deleted; it is generated"),
         (
@@ -409,6 +420,94 @@ def test_a_quiz_in_a_master_is_refused(course):
     path.write_text(MASTER.replace("## Quiz\n", "## Quiz\n\n**1. Why?**\n"), encoding="utf-8")
     with pytest.raises(CourseError, match="the quiz comes from course/questions.yml"):
         course.generate(NAME, "notebooks")
+
+
+# ---- predictions and editions
+
+
+@pytest.mark.parametrize("name", Course().names())
+def test_each_prediction_is_tagged_and_answered(name):
+    cells = Course().cells(name)
+    asked = [i for i, cell in enumerate(cells) if cell.cell_type == "markdown" and re.search(r"(?i)\*\*predict", cell.source)]
+    answers = [i for i, cell in enumerate(cells) if "reveal" in nbtool.tags(cell)]
+    assert asked == [i for i, cell in enumerate(cells) if "predict" in nbtool.tags(cell)]
+    for i in asked:
+        assert "<summary>Answer</summary>" in cells[i].source or any(i <= j <= i + 26 for j in answers), cells[i].id
+    for j in answers:
+        assert any(i <= j for i in asked), cells[j].id
+
+
+def test_what_answers_a_prediction_is_folded_behind_an_invitation(course):
+    ran(course)
+    cell = cell_of(stored(course), "build")
+    assert (cell.metadata["collapsed"], cell.metadata["jupyter"]) == (True, {"outputs_hidden": True})
+    assert [o.get("text") or o.data["text/plain"] for o in cell.outputs] == [course_tool.INVITATION, "output of build\n"]
+    assert course_tool.without_invitation(cell.outputs) == cell.outputs[1:]
+    assert len(cell_of(stored(course), "exercise").outputs) == 1
+    path = edit(course, lambda cells: (cells[5].metadata.pop("collapsed"), cells[5].metadata.pop("jupyter")))  # it was opened
+    course.carry(path)
+    assert course.master(NAME).read_text(encoding="utf-8") == MASTER
+    assert course.generate(NAME, "notebooks") == []
+
+
+@pytest.fixture
+def editions(course, tmp_path):
+    for version in course_tool.PUBLISHED:
+        ran(course, version)
+    for place in ("LICENSE", "docs/notation.md", "ldm_tutorial/x.py"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_text("here", encoding="utf-8")
+    for version in course_tool.EDITIONS:
+        course.edition(version, tmp_path / version)
+    return {version: nbformat.read(tmp_path / version / "notebooks" / f"{NAME}.ipynb", 4) for version in course_tool.EDITIONS}
+
+
+def test_the_student_edition_gives_no_answer_away(editions):
+    notebook = editions["student"]
+    assert ids(notebook) == ["title", "boot", "task", "exercise", "question", "build", "recap"]
+    assert (cell_of(notebook, "build").outputs, cell_of(notebook, "build").execution_count) == ([], None)
+    assert cell_of(notebook, "exercise").outputs[0].text == "output of exercise\n"
+    assert "    ...\n" in cell_of(notebook, "exercise").source
+    assert "Answer</summary>" not in cell_of(notebook, "recap").source
+    assert "\n- A) " in cell_of(notebook, "recap").source
+
+
+def test_the_instructor_edition_has_solutions_and_answers_in_their_places(editions):
+    notebook = editions["instructor"]
+    assert ids(notebook) == ["title", "boot", "task", "why", "exercise", "proof", "question", "build", "recap"]
+    assert [cell.outputs[0].text for cell in notebook.cells if cell.cell_type == "code"] == [
+        f"output of {name}\n" for name in ("boot", "exercise", "proof", "build")
+    ]
+    assert "return 2 * x" in cell_of(notebook, "exercise").source
+    assert "<summary>Answer</summary>" in cell_of(notebook, "recap").source
+
+
+def test_an_edition_is_a_folder_for_itself(editions, course, tmp_path):
+    for version, notebook in editions.items():
+        folder = tmp_path / version
+        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        assert names == ["LICENSE", "docs/notation.md", f"notebooks/{NAME}.ipynb"]
+        assert cell_of(notebook, "title").source.endswith("**bold**.\n · [license](../LICENSE)")
+        assert "The check helps. Skip what you like." in cell_of(notebook, "task").source
+        assert "(the code, [symbols](../docs/notation.md))" in cell_of(notebook, "question").source
+    with pytest.raises(CourseError, match="is not empty"):
+        course.edition("student", tmp_path / "student")
+
+
+@pytest.mark.parametrize("version", course_tool.EDITIONS)
+def test_the_editions_of_the_course_lead_nowhere_else(version, tmp_path):
+    Course().edition(version, tmp_path / version)
+    for path in (tmp_path / version / "notebooks").glob("*.ipynb"):
+        notebook = nbformat.read(path, 4)
+        for cell in notebook.cells:
+            assert "solutions/" not in cell.source, cell.id
+            if cell.cell_type == "markdown":
+                assert list(nbtool.text_problems(cell.source, path.parent)) == [], cell.id
+        code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+        if version == "student":  # so that they run because the notebooks do
+            assert code == [c.source for c in nbformat.read(Course().notebook(path.stem), 4).cells if c.cell_type == "code"]
+            shown = "".join(cell.source for cell in notebook.cells)
+            assert not re.search(r"^ *# (end of )?solution$|^\*\*[A-D]\*\*$", shown, re.M)
 
 
 # ---- the command
