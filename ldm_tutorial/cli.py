@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "ldm-tutorial"
 FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
+BENCHMARKS = ("pictures", "training", "imports", "unet", "opening")
 PARTS_TO_TRAIN = {  # its module, and what it trains
     "clip": ("training.clip", "the text encoder, and the image tower that it is trained with"),
     "autoencoder": ("training.autoencoder", "the autoencoder, from pictures to latents and back"),
@@ -165,6 +166,15 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     command.add_argument("--device", help="cuda, mps or cpu (default: the first of these that is there)")
     command.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32)")
     command.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+
+    command = add_command(commands, "benchmark", "measure how fast this machine draws and trains, also beside diffusers")
+    command.set_defaults(command=benchmark)
+    command.add_argument("--against", choices=["diffusers"], help="measure it on equal work, in turn")
+    command.add_argument("--full", action="store_true", help="v1.5's sizes, too: some 20 minutes, 8 GB of memory, 5 GB of disk")
+    command.add_argument("--only", nargs="+", choices=BENCHMARKS, metavar="WORK", help=f"of {', '.join(BENCHMARKS)}")
+    command.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each (default: 5)")
+    command.add_argument("--device", help="cuda, mps or cpu (default: the first of these that is there)")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write all measured numbers there")
 
     command = add_command(commands, "export", "write a model as ONNX files, for the page in web/ and for other runtimes")
     command.set_defaults(command=export)
@@ -309,6 +319,13 @@ def compare(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     """`ldm-tutorial evaluate`: all figures of the model card."""
     from .evaluation.evaluate import main
+
+    main(args)
+
+
+def benchmark(args: argparse.Namespace) -> None:
+    """`ldm-tutorial benchmark`: seconds, and ratios to diffusers."""
+    from .evaluation.benchmark import main
 
     main(args)
 
