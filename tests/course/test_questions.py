@@ -269,3 +269,15 @@ def test_arithmetic_is_computed(expression, value):
 def test_anything_else_is_refused(expression):
     with pytest.raises(ValueError, match="derive: "):
         evaluate(expression, {"a": 9})
+
+
+# ---- words
+
+
+def test_questions_use_the_terms_of_the_field():
+    """No private words for noise, predictions, text embeddings, network evaluations or a classifier."""
+    private = r"\b(dice|hears?|heard|listens?|told|anew|price|verdicts?|judges?|looks? at the network|states of the words)\b"
+    for question in QUESTIONS:
+        for text in (question.question, *(part for option in question.options for part in (option.text, option.because))):
+            found = re.search(private, text, re.IGNORECASE)
+            assert not found, (question.id, text)
