@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DIST = ROOT / "dist"
 # What a bundle lays beside the environment, so that the notebooks' links lead somewhere; what is the instructor's lies apart.
 COURSE = ("notebooks", "images", "docs", "README.md", "CONTRIBUTING.md", "LICENSE", "CITATION.cff")
-BUILT = ("site", "slides")  # folders of dist/
+BUILT = ("site", "slides")  # what `make site` and `make slides` have written
 INSTRUCTOR = {"solutions": "notebooks/solutions", "guide": "docs/instructor"}
 NOT_COURSE = shutil.ignore_patterns(".ipynb_checkpoints", *(Path(place).name for place in INSTRUCTOR.values()))
 # Names of a system -> (as uv calls it, as pip calls it: the oldest first, platform.system(), the machine)
@@ -147,8 +147,8 @@ def copy_course(folder: Path) -> None:
         if (ROOT / place).is_dir():
             shutil.copytree(ROOT / place, folder / "instructor" / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     for name in BUILT:
-        if (DIST / name).is_dir():
-            shutil.copytree(DIST / name, folder / name)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name)
 
 
 def write_sums(folder: Path) -> None:
@@ -208,7 +208,7 @@ def make(targets: list[Target], places: list[str], cuda: bool, zipped: bool) -> 
             pythons=" or ".join(sorted({f"Python {t.python}" for t in targets})),
             gb=8 if cuda else install.NEEDED_GB,
             targets="\n".join(f"    Python {t.python} on {t.system} ({t.machine})" for t in targets),
-            built="".join(f"{name + '/':13}open index.html\n" for name in BUILT if (DIST / name).is_dir()),
+            built="".join(f"{name + '/':13}open index.html\n" for name in BUILT if (ROOT / name).is_dir()),
         )
         (unfinished / "README.txt").write_text(text, encoding="utf-8", newline="\n")
         write_sums(unfinished)

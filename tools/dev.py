@@ -123,6 +123,12 @@ def site(arguments: list[str]) -> int:
     return run([environment("docs"), "tools/build_site.py", *links, *arguments])
 
 
+def slides(arguments: list[str]) -> int:
+    """build a reveal.js deck from each notebook into slides/; `make site` then includes them"""
+    needs_npm("fetch reveal.js")
+    return run([environment("docs"), "tools/build_slides.py", *arguments])
+
+
 def needs_npm(to: str) -> str:
     npm = shutil.which("npm")
     if not npm:
@@ -223,6 +229,7 @@ COMMANDS = {
         lesson,
         web,
         site,
+        slides,
         wheel,
         bundle,
         bundle_check,

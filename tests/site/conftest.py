@@ -81,11 +81,11 @@ def open_page(browser):
 
 @pytest.fixture
 def violations(axe):
-    """A function: a page -> a line for each thing on it that axe calls a barrier."""
+    """A function: a page, a part of it -> a line for each thing there that axe calls a barrier."""
 
-    def found(page):
+    def found(page, part="html"):
         page.evaluate(axe)
-        results = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
+        results = page.evaluate("(part) => axe.run(part, { resultTypes: ['violations'] })", part)
         nodes = [(v["id"], node) for v in results["violations"] for node in v["nodes"]]
         return [f"{rule}: {node['html'][:160]} {node['failureSummary'][:200]!r}" for rule, node in nodes]
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 LESSONS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 CHECKED = ["index.html", *(f"notebooks/{LESSONS[i]}.html" for i in (0, 4, 8)), "api/vae.html", "search.html?q=latent"]
 WIDTHS = (390, 768, 1440)
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")]  # Sphinx' own
 
 
 @pytest.fixture(scope="module")
