@@ -430,16 +430,13 @@ def trial_page() -> str:
 
 
 def section_table(number: str) -> str:
-    """The sections of a notebook: cells, words, minutes of reading."""
+    """The sections of a notebook: cells, and minutes of reading (whole ones, so that a mended sentence changes no table)."""
     import timing
 
-    rows = ["| section | cells | words | lines of code | read, min |", "| --- | --- | --- | --- | --- |"]
+    rows = ["| section | cells | read, min |", "| --- | --- | --- |"]
     for part in sections(number):
         name = part.title or "(top of the page)"
-        rows.append(
-            f"| {name} | {ranges([cell.number for cell in part.code])} | {timing.words(part.cells)} | {timing.lines(part.cells)} "
-            f"| {timing.reading(part.cells):.0f} |"
-        )
+        rows.append(f"| {name} | {ranges([cell.number for cell in part.code])} | {timing.reading(part.cells):.0f} |")
     return "\n".join(rows)
 
 
