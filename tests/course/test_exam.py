@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import dev
 import exam
 import pytest
 from questions import read, render
@@ -194,3 +195,13 @@ def test_the_command_writes_test_key_and_json(tmp_path):
 def test_a_wrong_argument_is_refused_and_nothing_is_written(tmp_path, arguments, says):
     code, said = command(*arguments, f"--folder={tmp_path / 'none'}")
     assert code == 2 and says in said and not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(("seed", "words"), [("7", ["--seed=7", "--count=5"]), (None, ["--count=5"])])
+def test_make_exam_hands_seed_and_arguments_on(monkeypatch, seed, words):
+    monkeypatch.setattr(dev, "environment", lambda *extras: "python")
+    monkeypatch.setattr(dev, "run", lambda command: command)
+    monkeypatch.delenv("SEED", raising=False)
+    if seed:
+        monkeypatch.setenv("SEED", seed)
+    assert dev.exam(["--count=5"]) == ["python", "tools/exam.py", *words]
