@@ -125,7 +125,9 @@ def sheet(entries: list[EmojiEntry], results: dict[str, Result], columns: int = 
     """A row for each interval: the first seed of some prompts, evenly from all of them."""
     chosen = range(0, len(entries), max(1, len(entries) // columns))[:columns]
     labels = [textwrap.fill(entries[i].label, 13) for i in chosen]
-    return picture_grid([[result.pictures[i][0] for i in chosen] for result in results.values()], labels, list(results), shown=128)
+    return picture_grid(
+        [[result.pictures[i][0] for i in chosen] for result in results.values()], labels, list(results), shown=128
+    )
 
 
 def main() -> None:
