@@ -129,7 +129,11 @@ def gather(links: Links, slides: bool, live: bool) -> None:
     license_text = (ROOT / "LICENSE").read_text(encoding="utf-8")
     (SOURCE / "license.md").write_text(f"# License\n\n```text\n{license_text}```\n", encoding="utf-8")
     index = (SOURCE / "index.md").read_text(encoding="utf-8")
-    for mark, text in {"notebooks": table_of("notebooks"), "paths": reading_paths(), "live": LIVE if live else ""}.items():
+    marks = {"notebooks": table_of("notebooks"), "paths": reading_paths(), "live": LIVE if live else ""}
+    marks["others"] = "\n".join(
+        name for path in sorted((ROOT / "docs").glob("*.md")) if (name := f"docs/{path.stem}") not in index
+    )
+    for mark, text in marks.items():
         index = index.replace(f"<!-- {mark} -->", text)
     (SOURCE / "index.md").write_text(index, encoding="utf-8")
     write_solutions_page([path.stem for path in solutions])
