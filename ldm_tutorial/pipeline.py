@@ -262,8 +262,7 @@ class DenoisingLoop(Parts):
         """The loop itself, over a run that `start` made."""
         x, scheduler = run.latents, run.inputs.scheduler
         for index, t in enumerate(run.inputs.timesteps):
-            with sharing():  # the processor, with other programs
-                noise_pred = self._predict_noise(run, x, t)  # (b, 4, h, w)
+            noise_pred = self._predict_noise(run, x, t)  # (b, 4, h, w)
             x, denoised = scheduler.step(noise_pred, t, x, generator=run.generators)
             x = keep_known(run, x, index)
             yield DenoisingStep(index, t.item(), scheduler.sigma_at(t).item(), x, denoised, noise_pred)
@@ -409,6 +408,10 @@ class StableDiffusion(DenoisingLoop):
         """Step by step: from noise, from an image, or inside a mask. `decode(step.denoised)` shows the picture so far."""
         how = (scheduler, scheduler_options, steps, guidance_scale, guidance_rescale, seed, num_images, height, width, latents)
         return self.denoise(self.start(self.prepare(prompt, Options(negative_prompt, *how), image, mask, strength)))
+
+    def _predict_noise(self, run: Run, x: Tensor, t: Tensor) -> Tensor:
+        with sharing():  # the processor, with other programs
+            return super()._predict_noise(run, x, t)
 
 
 def load_pipeline(
