@@ -1,7 +1,7 @@
 # The work is done by tools/dev.py, which also runs without make. `make help` lists the commands.
 #   make lab ARGS=--no-browser      make test ARGS="-k vae"      make lab PYTHON=python3.12
 
-COMMANDS := lab test lint course notebooks exam translate lesson web site slides wheel bundle bundle-check lock clean distclean
+COMMANDS := lab test lint course notebooks exam translate lesson web site slides wheel badges bundle bundle-check lock clean distclean
 .PHONY: help $(COMMANDS)
 .DEFAULT_GOAL := help
 
@@ -14,4 +14,4 @@ endif
 help $(COMMANDS):
 	@test -n "$(PYTHON)" || { echo "Python 3.10 or newer is needed, and none was found ($$(python3 --version 2>&1 | head -n 1))."; \
 	  echo "Install one from python.org or with your system's packages, or name it: make $@ PYTHON=/path/to/python3.12"; exit 1; } >&2
-	@"$(PYTHON)" tools/dev.py $@ $(ARGS)
+	@"$(PYTHON)" tools/dev.py $@ $(if $(filter badges,$@),$(if $(filter undefined,$(origin REPO)),,"$(REPO)")) $(ARGS)

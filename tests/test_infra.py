@@ -469,6 +469,13 @@ def test_the_pages_links_lead_to_the_clones_origin(dev, monkeypatch, origin, url
     assert dev.repository() == url
 
 
+def test_the_pages_links_lead_to_the_repository_that_make_badges_has_set(dev):
+    project = dev.ROOT / "pyproject.toml"
+    urls = '[project.urls]\nRepository = "https://github.com/ada/engine"\n\n[project.scripts]'
+    project.write_text(project.read_text().replace("[project.scripts]", urls))
+    assert dev.repository() == "https://github.com/ada/engine/blob/HEAD"
+
+
 def test_ci_installs_what_is_missing_and_runs_the_tests_and_nothing_else(tmp_path):
     """.ci/run with every program but bash and dirname replaced by one that writes down how it was called."""
     bash = shutil.which("bash")

@@ -15,9 +15,10 @@ In a master
                         is `...` for the student inside a function, and nothing outside of one. Comments right above it are
                         hints: the solution goes without them
     tag `solution`      a cell that only the solutions have
-    tag `bootstrap`     an empty cell; it is filled with course/bootstrap.ipy
+    tag `bootstrap`     an empty cell; it is filled with course/bootstrap.ipy, and course/install.ipy before it for Colab
     tag `predict`       a question to think about before the outputs of the cells with the tag `reveal` are seen, which answer it:
                         in the notebooks they are folded behind an invitation, in the student edition they are left out
+    ORG/REPO            the repository's name; lines that need it are left out until it has one (tools/repository.py)
     a section `## Quiz` is empty; it is filled with the notebook's questions of course/questions.yml
 """
 
@@ -39,6 +40,7 @@ import jupytext
 import nbformat
 import nbtool
 import questions
+import repository
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_notebook, new_output
 from nbtool import QUIZ
@@ -212,7 +214,7 @@ class Course:
         """A cell of a master as it is in a version."""
         cell, words = copy.deepcopy(cell), nbtool.tags(cell)
         if "bootstrap" in words:
-            cell.source = (self.folder / "bootstrap.ipy").read_text(encoding="utf-8").strip("\n")
+            cell.source = self.bootstrap()
         if "exercise" in words:
             cell.source = stub(cell.source) if version in ("notebooks", "student") else solved(cell.source)
         if cell.cell_type == "markdown" and (section := QUIZ.search(cell.source)):
@@ -224,9 +226,15 @@ class Course:
             cell.metadata.update(FOLDED)
         if version in EDITIONS:
             cell.source = inside(cell.source) if cell.cell_type == "markdown" else cell.source
+        cell.source = repository.named(cell.source, repository.read(self.root))
         if version == "solutions":
             cell.metadata["tags"] = sorted(words - {"exercise", "solution"})
         return cell
+
+    def bootstrap(self) -> str:
+        """The first code cell of every notebook; with the lines that install in Colab once there is a place to install from."""
+        parts = ["install.ipy", "bootstrap.ipy"] if repository.read(self.root) else ["bootstrap.ipy"]
+        return "\n\n".join((self.folder / part).read_text(encoding="utf-8").strip("\n") for part in parts)
 
     def solutions_title(self, name: str) -> NotebookNode:
         titles = (re.search(r"^# (.+)$", cell.source, re.M) for cell in self.cells(name) if cell.cell_type == "markdown")
@@ -313,7 +321,9 @@ class Course:
         notebook = nbformat.read(path, 4)
         nbtool.clean(notebook, name)
         before = self.cells(name)
-        cells = merged(before, self.build(name, version).cells, notebook.cells, version, self.relative(self.master(name)))
+        cells = merged(
+            before, self.build(name, version).cells, notebook.cells, version, self.relative(self.master(name)), self.root
+        )
         said = []
         if [content(cell) for cell in before] != [content(cell) for cell in cells]:
             write_master(cells, self.master(name))
@@ -354,7 +364,11 @@ def with_outputs(notebook: NotebookNode, path: Path) -> None:
     stored = {cell.id: cell for side in read_sides(path) for cell in side.cells if cell.cell_type == "code"}
     for cell in notebook.cells:
         old = stored.get(cell.id)
-        if old is not None and old.source == cell.get("source") and old.execution_count is not None:
+        if (
+            old is not None
+            and repository.printing(old.source) == repository.printing(cell.source)
+            and old.execution_count is not None
+        ):
             cell.outputs, cell.execution_count = without_invitation(old.outputs), old.execution_count
 
 
@@ -403,7 +417,7 @@ def edited(notebook: NotebookNode) -> bool:
 
 
 def merged(
-    master: list[NotebookNode], view: list[NotebookNode], edited: list[NotebookNode], version: str, path: str
+    master: list[NotebookNode], view: list[NotebookNode], edited: list[NotebookNode], version: str, path: str, root: Path
 ) -> list[NotebookNode]:
     """The master's cells with what was edited in a version of them. Refuses, in a sentence each, what is not the version's."""
     cells, shown, there = ({cell.id: cell for cell in part} for part in (master, view, edited))
@@ -421,7 +435,7 @@ def merged(
                 refused.append(f"cell {cell.id} is generated and was changed")
             continue
         try:
-            new.append(changed(cells[cell.id], shown[cell.id], cell, version))
+            new.append(changed(cells[cell.id], shown[cell.id], cell, version, root))
         except CourseError as error:
             refused.append(f"cell {cell.id} {error}: edit it in {path}")
     if refused:
@@ -442,7 +456,7 @@ def added(cell: NotebookNode, version: str) -> NotebookNode:
     return cell
 
 
-def changed(cell: NotebookNode, shown: NotebookNode, edited: NotebookNode, version: str) -> NotebookNode:
+def changed(cell: NotebookNode, shown: NotebookNode, edited: NotebookNode, version: str, root: Path) -> NotebookNode:
     """A master's cell, with what differs between how it is shown and how it was edited."""
     cell, edited = copy.deepcopy(cell), copy.deepcopy(edited)
     if version != "solutions":
@@ -459,6 +473,7 @@ def changed(cell: NotebookNode, shown: NotebookNode, edited: NotebookNode, versi
         raise CourseError("is an exercise, of which this notebook has one version only")
     if "bootstrap" in nbtool.tags(cell):
         raise CourseError("is the bootstrap cell, which is the same everywhere (course/bootstrap.ipy)")
+    edited.source = repository.unnamed(edited.source, cell.source, repository.read(root))
     metadata = cell.metadata
     cell = edited
     cell.metadata = metadata

@@ -137,7 +137,10 @@ def needs_npm(to: str) -> str:
 
 
 def repository() -> str:
-    """Where the page's links to notebooks and code lead: to GitHub if this is a clone from there, else two folders up."""
+    """Where the page's links to notebooks and code lead: to GitHub if `make badges` or the clone names it, or two folders up."""
+    named = re.search(r'^Repository = "(https://github\.com/[^"]+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    if named:
+        return f"{named[1]}/blob/HEAD"
     asked = ["git", "-C", str(ROOT), "remote", "get-url", "origin"]
     origin = subprocess.run(asked, capture_output=True, text=True).stdout.strip() if shutil.which("git") else ""
     found = re.fullmatch(r"(?:https://|git@|ssh://git@)github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?", origin)
@@ -154,6 +157,11 @@ def exam(arguments: list[str]) -> int:
 def wheel(arguments: list[str]) -> int:
     """build the wheel and the source archive into dist/"""
     return run([environment("notebooks", "train", "web", "test"), "-m", "hatchling", "build", "-d", "dist", *arguments])
+
+
+def badges(arguments: list[str]) -> int:
+    """say where the repository is, on every page that needs it: REPO=owner/name; REPO= (nothing) takes it back"""
+    return run([environment("notebooks", "train", "web", "test"), "tools/repository.py", *arguments])
 
 
 def bundle(arguments: list[str]) -> int:
@@ -231,6 +239,7 @@ COMMANDS = {
         site,
         slides,
         wheel,
+        badges,
         bundle,
         bundle_check,
         lock,

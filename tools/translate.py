@@ -21,6 +21,7 @@ from pathlib import Path
 
 import nbtool
 import questions
+import repository
 import yaml
 from nbformat import NotebookNode
 
@@ -82,6 +83,7 @@ class Translation:
         for cell in notebook.cells:
             if cell.id in valid:
                 cell.source = course.QUIZ.sub(lambda section: self.quiz(name) + section[0], valid[cell.id], count=1)
+            cell.source = repository.named(cell.source, repository.read(self.root))
             if cell.cell_type == "markdown":
                 cell.source = RELATIVE.sub(FROM_BUILT, cell.source).replace(f"]({FROM_BUILT}../", "](../../../")
         notebook.metadata.pop("course", None)

@@ -543,6 +543,7 @@ def test_nbval_fails_for_a_notebook_that_differs(tmp_path):
         "tools/course.py",
         "tools/nbtool.py",
         "tools/questions.py",
+        "tools/repository.py",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(nbtool.ROOT / name, tmp_path / name)
