@@ -10,7 +10,7 @@ for one that has no core, and a picture takes ten to twenty times as long. Two r
 - A denoising step leaves out the cores that are busy with other programs (`sharing`). One thread has nobody to wait for.
 
 Whoever sets OMP_NUM_THREADS, GOMP_SPINCOUNT or OMP_WAIT_POLICY, or calls `torch.set_num_threads`, has decided for themselves.
-tools/time_threads.py measures all of it; docs/running.md has the figures. Needs nothing but the standard library.
+tools/time_threads.py measures all of it. Needs nothing but the standard library.
 """
 
 from __future__ import annotations
