@@ -1,7 +1,8 @@
-"""Notebook 04: the memory of the weights, a word that is not heard, attention in blocks of keys."""
+"""Notebook 04: the memory of the weights, attention without one word, attention in blocks of keys."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,12 +10,16 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from . import call, cases, close, exercise, shape_of
+from . import alone_and_in_pairs, call, cases, close, exercise, shape_of, unknown
 
 # ---- 1. Memory
 
 
-@exercise("04.1", hint="each head has one weight for every pair of positions; how many positions are there?")
+@exercise(
+    "04.1",
+    nudge="How many positions has the feature map, and how many pairs of them are there?",
+    solution="each head has one weight for every pair of positions; how many positions are there?",
+)
 def weights_memory(answer: Callable) -> str | None:
     """04.1: the bytes of all attention weights, from height, width, heads and the bytes of a number."""
     for height, width, heads, size in cases(((5, 7, 3, 2), (64, 64, 8, 4))):
@@ -37,21 +42,39 @@ def weights_memory(answer: Callable) -> str | None:
             return f"{asked} is {found}: a map of {height} x {width} has {n} positions, not {height + width}"
         if found == 8 * right:
             return f"{asked} is {found}: those are bits"
-        return f"{asked} should be {right}, and yours is {found}"
+        for factor, unit in ((2**10, "KiB"), (2**20, "MiB"), (2**30, "GiB"), (1000, "kB"), (10**6, "MB"), (10**9, "GB")):
+            if math.isclose(found * factor, right, rel_tol=1e-3):
+                return f"{asked} is {found}, in {unit}: the answer is in bytes"
+        if found == heads * n * (n + 1) // 2 * size or found == heads * n * (n - 1) // 2 * size:
+            return f"{asked} is {found}: you count each pair once; a weight from i to j is another than from j to i"
+        if found == heads * (n**2) ** 2 * size or found == (heads * n) ** 2 * size:
+            return f"{asked} is {found}: too many are squared; heads x positions x positions, times the bytes of one"
+        if found == heads * n * 77 * size:
+            return (
+                f"{asked} is {found}, that of attention to 77 words; in self-attention each position attends to all {n} positions"
+            )
+        return unknown(found, right, f"{asked} should be {right}, and yours is {found}")
     return None
 
 
-# ---- 2. A word that is not heard
+# ---- 2. Attention without one word
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, silent: int | None, how: str = "dropped", scaled: bool = True, dim: int = -1
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    silent: int | None,
+    how: str = "dropped",
+    scaled: bool = True,
+    dim: int = -1,
+    by: float = 0.5,
 ) -> Tensor:
     """Attention of q (n, d) to k (m, d) and v (m, e) with one word left out; the ways to do it wrong are for the check."""
     if silent is not None and how == "dropped":
         others = [j for j in range(len(k)) if j != silent]
         k, v = k[others], v[others]
-    scores = q @ k.T / (q.shape[-1] ** 0.5 if scaled else 1)  # (n, m)
+    scores = q @ k.T / (q.shape[-1] ** by if scaled else 1)  # (n, m)
     if silent is not None and how == "zero score":
         scores[:, silent] = 0
     weights = scores.softmax(dim)  # (n, m)
@@ -60,7 +83,11 @@ def attend(
     return weights @ v
 
 
-@exercise("04.2", hint="exp of what is 0? Give the word that score, before the softmax. Or leave it out of k and v altogether")
+@exercise(
+    "04.2",
+    nudge="Print the sum of each row of your weights: what must it be, with one word less?",
+    solution="exp of what is 0? Give the word that score, before the softmax. Or leave it out of k and v altogether",
+)
 def without_word(answer: Callable) -> str | None:
     """04.2: attention in which nothing comes from one word, for q, k, v and its place."""
     n, m, d, e, silent = 5, 7, 4, 3, 2
@@ -81,26 +108,50 @@ def without_word(answer: Callable) -> str | None:
     if not found.isfinite().all():
         return "not finite: some softmax saw nothing but -inf. Only one column should be -inf; the softmax runs over the words"
     if close(found, attend(q, k, v, None)):
-        return "the word is still heard: this is attention to all of them"
+        return "the word still counts: this is attention to all of them"
     if close(found, attend(q, k, v, silent, "zero weight")):
-        return "its weight is gone and nobody got it: the rows now sum to less than 1. Silence the word *before* the softmax"
+        return "its weight is gone: the rows now sum to less than 1. Leave the word out *before* the softmax"
     if close(found, attend(q, k, v, silent, "zero score")):
-        return "a score of 0 is not silence: e^0 = 1, so the word still gets a share"
+        return "a score of 0 still counts: e^0 = 1, so the word gets a share"
     if close(found, attend(q, k, v, silent, scaled=False)):
-        return "the word is silent, but the scores are not divided by sqrt(d)"
+        return "the word is left out, but the scores are not divided by sqrt(d)"
     if close(found, attend(q, k, v, silent, dim=0)):
         return "your softmax runs over the pixels: for each pixel, the weights of the *words* must sum to 1"
     for other in range(m):
         if close(found, attend(q, k, v, other)):
-            return f"you silenced word {other}; asked was word {silent}, counted from 0"
-    return "these are other numbers. Compare with attention_weights(q, k without row j) @ (v without row j)"
+            return f"you left out word {other}; asked was word {silent}, counted from 0"
+    for power, what in ((1.0, "divided by d; divide by its root"), (-0.5, "multiplied by sqrt(d); divide by it")):
+        if close(found, attend(q, k, v, silent, by=power)):
+            return f"the word is left out, but the scores are {what}"
+    for how, what in (("zero weight", "its weight is set to 0 after the softmax"), ("zero score", "its score is 0, and e^0 = 1")):
+        if close(found, attend(q, k, v, silent, how, scaled=False)):
+            return f"two mistakes: {what}; and the scores are not divided by sqrt(d)"
+    if close(found, (v.sum(0) - v[silent]).expand(n, e) / (m - 1)) or close(found, v.mean(0).expand(n, e)):
+        return "all words have the same weight: the scores are not used"
+    only = v[silent].expand(n, e)
+    if close(found, only):
+        return "only this word is left: it should be the one that is left out"
+    said = "these are other numbers. Compare with attention_weights(q, k without row j) @ (v without row j)"
+    return unknown(found, attend(q, k, v, silent), said)
 
 
 # ---- 3. In blocks of keys
 
 
 def in_blocks(
-    q: Tensor, k: Tensor, v: Tensor, size: int, rescaled: bool = True, last: bool = True, scaled: bool = True, safe: bool = True
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    size: int,
+    rescaled: bool = True,
+    last: bool = True,
+    scaled: bool = True,
+    safe: bool = True,
+    total_rescaled: bool = True,
+    out_rescaled: bool = True,
+    turned: bool = False,
+    divided: bool = True,
+    added: bool = True,
 ) -> Tensor:
     """Attention that sees `size` keys at a time (Milakov & Gimelshein 2018; Dao et al. 2022); switches make mistakes."""
     top = torch.full((len(q), 1), -torch.inf if safe else 0.0)  # the largest score so far
@@ -108,11 +159,13 @@ def in_blocks(
     for start in range(0, len(k) if last else len(k) - len(k) % size, size):
         scores = q @ k[start : start + size].T / (q.shape[-1] ** 0.5 if scaled else 1)  # (n, size)
         higher = torch.maximum(top, scores.amax(-1, keepdim=True)) if safe else top
-        shrink = (top - higher).exp() if rescaled else 1.0
+        shrink = (higher - top if turned and start else top - higher).exp() if rescaled else torch.ones(())
         share = (scores - higher).exp()
-        total, out = total * shrink + share.sum(-1, keepdim=True), out * shrink + share @ v[start : start + size]
+        before, so_far = (total, out) if added else (0 * total, 0 * out)
+        total = before * (shrink if total_rescaled else 1) + share.sum(-1, keepdim=True)
+        out = so_far * (shrink if out_rescaled else 1) + share @ v[start : start + size]
         top = higher
-    return out / total
+    return out / total if divided else out
 
 
 class Watch(TorchFunctionMode):
@@ -131,7 +184,8 @@ class Watch(TorchFunctionMode):
 
 @exercise(
     "04.3",
-    hint="keep, for each query, the largest score so far, the sum of exp(score - largest), and the sum of those times v. "
+    nudge="What has to be corrected in the old sums when a later block holds a larger score?",
+    solution="keep, for each query, the largest score so far, the sum of exp(score - largest), and the sum of those times v. "
     "When a new block has a larger score, multiply the two old sums by exp(old largest - new largest)",
 )
 def attention_in_blocks(answer: Callable) -> str | None:
@@ -162,6 +216,18 @@ def attention_in_blocks(answer: Callable) -> str | None:
         return f"the last block is missing: {m} keys are 2 blocks of {size}, and 3 more"
     if close(found, in_blocks(q, k, v, size, rescaled=False)):
         return "the old sums are not rescaled: they were made with another largest score. Multiply them by exp(old - new)"
-    if close(found, in_blocks(q, k, v, size, scaled=False)):
-        return "the scores are not divided by sqrt(d)"
-    return "these are other numbers; with one block of all the keys, do you get attention_weights(q, k) @ v?"
+    for mistake, switches in alone_and_in_pairs(
+        {
+            "the scores are not divided by sqrt(d)": {"scaled": False},
+            "the sum of the weights is not rescaled when the largest score changes": {"total_rescaled": False},
+            "the sum of weights times v is not rescaled when the largest score changes": {"out_rescaled": False},
+            "the rescaling is upside down: exp(old largest - new largest), at most 1": {"turned": True},
+            "the result is not divided by the sum of all weights": {"divided": False},
+            "each block replaces the sums of those before it: add to them": {"added": False},
+            "the last block is missing": {"last": False},
+        }
+    ):
+        if close(found, in_blocks(q, k, v, size, **switches)):
+            return mistake
+    said = "these are other numbers; with one block of all the keys, do you get attention_weights(q, k) @ v?"
+    return unknown(found, right, said)

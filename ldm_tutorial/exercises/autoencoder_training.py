@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,20 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import call, cases, close, exercise, shape_of
+from . import alone_and_in_pairs, call, cases, close, exercise, shape_of, unknown
 
 # ---- 1. How many pixels has a number seen?
 
 
-def field(layers: list[tuple[int, int]], start: int = 1, late: bool = True, overlap: int = 1) -> int:
+def field(
+    layers: list[tuple[int, int]], start: int = 1, late: bool = True, overlap: int = 1, summed: bool = False, half: bool = False
+) -> int:
     """Of layers (kernel, stride), first layer first. The switches make mistakes."""
     seen, apart = start, 1
     for kernel, stride in layers:
-        if not late:
-            apart *= stride
-        seen += (kernel - overlap) * apart
-        if late:
-            apart *= stride
+        further = apart + stride - 1 if summed else apart * stride
+        seen += ((kernel - overlap) // (2 if half else 1)) * (apart if late else further)
+        apart = further
     return seen
 
 
@@ -36,7 +37,11 @@ STACKS = (
 )
 
 
-@exercise("03.1", hint="a layer adds (kernel - 1) * apart, where apart is the product of the strides of the layers *before* it")
+@exercise(
+    "03.1",
+    nudge="Two neighbors in the map of a layer: how many pixels of the picture are they apart?",
+    solution="a layer adds (kernel - 1) * apart, where apart is the product of the strides of the layers *before* it",
+)
 def receptive_field(answer: Callable) -> str | None:
     """03.1: how many pixels along a side a number has seen, from the (kernel, stride) of each layer."""
     for layers in cases(STACKS):
@@ -55,11 +60,22 @@ def receptive_field(answer: Callable) -> str | None:
             (field(layers, late=False), "a layer's own stride moves only the layers after it: widen first, then multiply"),
             (field(layers[::-1]), "you go through the layers backward, with the rule for going forward"),
             (field(layers, overlap=0), "a kernel of 3 reaches *two* further: kernel - 1"),
+            (field(layers, half=True), "a kernel reaches to both sides: kernel - 1 pixels in all, not half of them"),
+            (field(layers, summed=True), "strides multiply: after two layers of stride 2, neighbors are four pixels apart"),
+            (field(layers, overlap=2), "a kernel of 3 reaches *two* further: kernel - 1"),
+            (
+                math.prod(kernel for kernel, _ in layers),
+                "the product of the kernels: windows of neighbors overlap, so they add up",
+            ),
+            (
+                max(kernel for kernel, _ in layers),
+                "the largest kernel alone: each layer adds what its own kernel reaches further",
+            ),
             (sum(kernel for kernel, _ in layers), "the sum of the kernels: windows of neighbors overlap, and strides count"),
         ):
             if found == wrong:
                 return f"{mistake}. {asked[0].upper()}{asked[1:]}"
-        return asked
+        return unknown(found, right, asked)
     return None
 
 
@@ -77,6 +93,7 @@ def lpips_distance(
     channels: str = "sum",
     levels: str = "sum",
     used: bool = True,
+    rooted: bool = False,
 ) -> Tensor:
     """Zhang et al. 2018, equation 1, with heads as the package lpips has them. The switches make mistakes."""
     each = []
@@ -84,13 +101,18 @@ def lpips_distance(
         if length is not None:
             fx, fy = F.normalize(fx, dim=length), F.normalize(fy, dim=length)
         head = head[:, None, None] if used else torch.ones(len(head), 1, 1)
+        head = head.sqrt() if rooted else head
         difference = (head * (fx - fy)).abs() ** power if inside else head * (fx - fy).abs() ** power
         summed = getattr(difference, channels)(1)  # (b, h, w)
         each.append(getattr(summed, positions)((1, 2)))
     return getattr(torch.stack(each), levels)(0)
 
 
-@exercise("03.2", hint="each level: F.normalize(dim=1), difference, square, times head, sum over channels, mean over positions")
+@exercise(
+    "03.2",
+    nudge="Write down the shape after each operation: which dimension is the feature vector, and which are the positions?",
+    solution="each level: F.normalize(dim=1), difference, square, times head, sum over channels, mean over positions",
+)
 def perceptual_distance(answer: Callable) -> str | None:
     """03.2: the perceptual distance, (b,), from the features of two batches and the head of each level."""
     generator = torch.Generator().manual_seed(0)
@@ -115,7 +137,8 @@ def perceptual_distance(answer: Callable) -> str | None:
         "you average over the channels; the distance of two vectors is a sum": {"channels": "mean"},
         "you average over the levels; equation 1 sums them": {"levels": "mean"},
     }
-    for mistake, switches in mistakes.items():
+    mistakes["the heads weigh the squares as they are: no root of them"] = {"rooted": True}
+    for mistake, switches in alone_and_in_pairs(mistakes):
         if close(found, lpips_distance(xs, ys, heads, **switches)):
             return mistake
     for i in range(len(xs)):
@@ -123,7 +146,7 @@ def perceptual_distance(answer: Callable) -> str | None:
             return f"that is level {i} alone: add up all levels"
     if close(found, right.sqrt()):
         return "no root: equation 1 is a sum of *squared* distances"
-    return f"these are other numbers: {right[0]:.4f} for the first picture, and yours is {found[0]:.4f}"
+    return unknown(found, right, f"these are other numbers: {right[0]:.4f} for the first picture, and yours is {found[0]:.4f}")
 
 
 # ---- 3. A GAN's two gradients
@@ -151,7 +174,11 @@ def left(module: nn.Module) -> Tensor | None:
     return torch.cat(found) if len(found) == len(parameters) else None
 
 
-@exercise("03.3", hint="the generator's loss first, backward; then discriminator.zero_grad(); then the hinge, on fake.detach()")
+@exercise(
+    "03.3",
+    nudge="After each backward(), print which of the two networks has gradients, and ask whether it should.",
+    solution="the generator's loss first, backward; then discriminator.zero_grad(); then the hinge, on fake.detach()",
+)
 def two_gradients(answer: Callable) -> str | None:
     """03.3: after one call, the gradients of the generator's and of the discriminator's loss, each where it belongs."""
     made, judge, noise, real = networks()
@@ -182,16 +209,38 @@ def two_gradients(answer: Callable) -> str | None:
         (leaked, "the generator has the discriminator's gradients: it would help to be caught"),
         (-leaked, "the generator's loss is not the negative hinge: no margin, no real pictures, -discriminator(fake).mean()"),
         (0 * wanted, "the generator's gradients are all zero"),
+        (
+            gradients(-torch.sigmoid(judge(fake)).log().mean(), made),
+            "that is the loss with a sigmoid; with the hinge it is -discriminator(fake).mean()",
+        ),
+        (gradients(F.relu(1 - judge(fake)).mean(), made), "the generator's loss has no margin: -discriminator(fake).mean()"),
+        (gradients(-judge(fake).sum(), made), "that is the sum over the verdicts: take their mean"),
     ):
         if close(ours, found) and not close(ours, wanted):
             return mistake
     if not close(ours, wanted):
-        return "the generator's gradients are not those of -discriminator(fake).mean()"
+        return unknown(ours, wanted, "the generator's gradients are not those of -discriminator(fake).mean()")
     for found, mistake in (
         (judged + fooled, "the generator's step leaves gradients in the discriminator: zero its gradients before its own step"),
         (fooled, "the discriminator has the gradients of the generator's loss: it would learn to be fooled"),
         (2 * judged, "the hinge is the *mean* of its two parts: half of their sum"),
         (-judged, "the discriminator's sign is wrong: it minimizes the hinge"),
+        (
+            gradients((F.relu(-judge(real)).mean() + F.relu(judge(fake)).mean()) / 2, judge),
+            "the margin of 1 is missing: relu(1 - verdict) for the real ones, relu(1 + verdict) for the fake ones",
+        ),
+        (
+            gradients((F.relu(1 + judge(real)).mean() + F.relu(1 - judge(fake)).mean()) / 2, judge),
+            "real and fake are swapped: verdicts on real pictures should be above 1",
+        ),
+        (
+            gradients((-judge(real).mean() + judge(fake).mean()) / 2, judge),
+            "that is the loss without its hinge: relu(1 - verdict), relu(1 + verdict)",
+        ),
+        (
+            gradients((F.softplus(-judge(real)).mean() + F.softplus(judge(fake)).mean()) / 2, judge),
+            "that is the cross-entropy; asked is the hinge",
+        ),
         (half["on_real"], "the discriminator has not learned from the fake ones"),
         (half["on_fake"], "the discriminator has not learned from the real ones"),
         (half["on_real"] - gradients(F.relu(1 - judge(fake)).mean(), judge) / 2, "for the fakes, the hinge is relu(1 + verdict)"),
@@ -199,5 +248,5 @@ def two_gradients(answer: Callable) -> str | None:
         if close(theirs, found) and not close(theirs, judged):
             return mistake
     if not close(theirs, judged):
-        return "the discriminator's gradients are not those of the hinge loss"
+        return unknown(theirs, judged, "the discriminator's gradients are not those of the hinge loss")
     return None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import call, cases, exercise
+from . import Unnamed, call, cases, exercise, unknown
 
 # ---- 1. A row of tokens
 
@@ -19,23 +19,39 @@ def token_row(tokens: Sequence[int], start: int, end: int, length: int) -> list[
     return [start, *kept, *[end] * (length - 1 - len(kept))]
 
 
-@exercise("05.1", hint="keep at most length - 2 tokens; then the start before, one end behind, and more ends up to the length")
+@exercise(
+    "05.1",
+    nudge="How many places are left for the prompt, when start and end have theirs?",
+    solution="keep at most length - 2 tokens; then the start before, one end behind, and more ends up to the length",
+)
 def row_of_tokens(answer: Callable) -> str | None:
     """05.1: a row of fixed length from the tokens of a prompt."""
     start, end, length = 98, 99, 7
     for n in cases((3, 5, 6, 12, 0)):  # some, all that fit, one too many, far too many, none
         tokens = list(range(11, 11 + n))
-        found = call(answer, list(tokens), start, end, length)
+        given = list(tokens)
+        found = call(answer, given, start, end, length)
         if isinstance(found, Tensor):
             found = found.tolist()
         if not isinstance(found, (list, tuple)):
             return f"the answer must be a list of numbers; yours is {type(found).__name__}"
         found, right = list(found), token_row(tokens, start, end, length)
+        if given != tokens:
+            return "your function changes the list that it is given: append, insert and += write into it; make a new list"
         asked = f"for {n} token{'s' * (n != 1)} and length {length}"
         if found == right:
             continue
         if found == right[: n + 2]:
             return f"{asked}: the padding is missing; the row must have {length} entries, yours has {len(found)}"
+        begin, filled = right[: min(n + 2, length)], length - n - 2
+        if filled > 0 and found == [*[end] * filled, *begin]:
+            return f"{asked}: the padding stands on the left; it belongs behind the end of the prompt"
+        if filled > 0 and found == [start, *[end] * filled, *begin[1:]]:
+            return f"{asked}: the padding stands before the prompt; it belongs behind its end"
+        if filled > 0 and found == [*begin, *[start] * filled]:
+            return f"{asked}: padded with the start token. In Stable Diffusion v1 padding is the end token"
+        if found[:1] == [end] and start in found:
+            return f"{asked}: start and end are swapped"
         if found[:1] != [start]:
             return f"{asked}: the row must begin with the start token"
         if end not in found and n + 2 > length:
@@ -51,7 +67,13 @@ def row_of_tokens(answer: Callable) -> str | None:
             return f"{asked}: the row must have {length} entries, yours has {len(found)}"
         if n > length - 2 and found == [start, *tokens[-(length - 2) :], end]:
             return f"{asked}: the beginning of the prompt is cut; keep the beginning and cut its end"
-        return f"{asked} the row should be {right}; yours is {found}"
+        if sorted(found) == sorted(right):
+            return f"{asked}: the right entries in another order; the row should be {right}, and yours is {found}"
+        if len(found) == length and found[: len(found) - 1] == right[:-1]:
+            return f"{asked}: the last entry should be the end token; yours is {found[-1]}"
+        if n >= length - 2 and found[1 : length - 2] == right[1 : length - 2]:
+            return f"{asked}: one token too few or too many is kept: {length - 2} fit, between start and end; yours is {found}"
+        return Unnamed(f"{asked} the row should be {right}; yours is {found}")
     return None
 
 
@@ -120,7 +142,11 @@ def longest_first(word: str, merges: Sequence[tuple[str, str]]) -> list[str]:
     return out
 
 
-@exercise("05.2", hint="letters, </w> on the last; then for each pair of merges, in that order, make one of every occurrence")
+@exercise(
+    "05.2",
+    nudge="Do a word of four letters by hand, with two merges. What is the word before the first merge?",
+    solution="letters, </w> on the last; then for each pair of merges, in that order, make one of every occurrence",
+)
 def word_in_pieces(answer: Callable) -> str | None:
     """05.2: the pieces of a word, from the merges in the order in which they were learned."""
     for word in cases(_WORDS):
@@ -135,6 +161,8 @@ def word_in_pieces(answer: Callable) -> str | None:
             return f"{asked}: the last letter of a word carries </w>, and merges know it with that"
         if "".join(map(str, found)) == f"{word}</w>" and found[-1] == "</w>":
             return f"{asked}: </w> is no letter of its own; it belongs to the last one"
+        if found[::-1] == right:
+            return f"{asked}: the pieces are in the opposite order"
         if "".join(map(str, found)) != f"{word}</w>":
             return f"{asked}: letters were lost or added; together the pieces must be the word and </w>"
         if found == [*word[:-1], f"{word[-1]}</w>"]:
@@ -147,7 +175,16 @@ def word_in_pieces(answer: Callable) -> str | None:
             return f"{asked}: a merge takes every occurrence of its pair, not the first only"
         if found == pieces(word, MERGES[::-1]):
             return f"{asked}: you go through the merges backward"
-        return asked
+        for count in range(1, len(MERGES)):
+            if found == pieces(word, MERGES[:count]):
+                return f"{asked}: you stop after {count} of {len(MERGES)} merges: go on to the end of the list"
+        if found == [word + "</w>"]:
+            return f"{asked}: all became one piece: a pair is made one only if it stands in the merges"
+        if found == pieces(word, sorted(MERGES, key=lambda pair: -len("".join(pair)))):
+            return f"{asked}: you take the longest pairs first; the pair that was learned first goes first"
+        if found == pieces(word, sorted(MERGES)):
+            return f"{asked}: you sort the merges: their order is that in which they were learned"
+        return Unnamed(asked)
     return None
 
 
@@ -196,10 +233,44 @@ def mistaken_losses(logits: Tensor, same: Tensor) -> dict[str, Tensor]:
         ),
         "the softmax is taken over the whole table; each picture has its own choice": whole,
         "the sum over the batch; asked is the mean": len(logits) * (rows + columns) / 2,
+        "for the captions, `same` has to be turned as well: same.T goes with logits.T": (rows + one_way(logits.T, same).mean())
+        / 2,
+        "for the captions, the logits have to be turned as well: logits.T goes with same.T": (
+            rows + one_way(logits, same.T).mean()
+        )
+        / 2,
+        "the softmax runs along the wrong dimension: each row is a choice, so dim=1": (
+            -(target * logits.log_softmax(0)).sum(1).mean()
+            - (same.T / same.T.sum(1, keepdim=True) * logits.T.log_softmax(0)).sum(1).mean()
+        )
+        / 2,
+        "the logarithm is missing: a cross-entropy is the mean of -log(probability)": (
+            -(target * logits.softmax(1)).sum(1).mean()
+            - (same.T / same.T.sum(1, keepdim=True) * logits.T.softmax(1)).sum(1).mean()
+        )
+        / 2,
+        "the softmax is missing: logits are no logarithms of probabilities": (
+            -(target * logits).sum(1).mean() - (same.T / same.T.sum(1, keepdim=True) * logits.T).sum(1).mean()
+        )
+        / 2,
+        "that is a yes or no for each pair by itself; asked is a choice among all captions, and among all pictures": (
+            F.binary_cross_entropy_with_logits(logits, same)
+        ),
+        "the softmax comes twice: cross_entropy and log_softmax take the logits themselves": (
+            one_way(logits.softmax(1), same).mean() + one_way(logits.T.softmax(1), same.T).mean()
+        )
+        / 2,
+        "you average over all places of the table: sum over the right answers of a row, then average over the rows": (
+            (rows + columns) / 2 / len(logits)
+        ),
     }
 
 
-@exercise("05.3", hint="target = same / same.sum(1, keepdim=True); -(target * logits.log_softmax(1)).sum(1).mean(); then for .T")
+@exercise(
+    "05.3",
+    nudge="Look at one row: which probabilities does its picture have to give, if two captions are right? Then at one column.",
+    solution="target = same / same.sum(1, keepdim=True); -(target * logits.log_softmax(1)).sum(1).mean(); then for .T",
+)
 def doubles(answer: Callable) -> str | None:
     """05.3: the contrastive loss where some captions of a batch are the same, from logits and `same`, (b, b) both."""
     generator = torch.Generator().manual_seed(0)
@@ -217,7 +288,7 @@ def doubles(answer: Callable) -> str | None:
         for mistake, value in mistaken_losses(logits, same).items():
             if losses_agree(found, value):
                 return mistake
-        return f"the loss should be {right:.4f}, and yours is {found.item():.4f}"
+        return unknown(found.item(), right.item(), f"the loss should be {right:.4f}, and yours is {found.item():.4f}")
     large = call(answer, 100 * logits, same)
     if not torch.isfinite(large).all():
         return "for large logits the result is not finite: log_softmax in place of the logarithm of a softmax"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..lessons.toy import GaussianMixture
 from ..schedulers import DDIMScheduler
-from . import call, cases, close, exercise, shape_of
+from . import call, cases, close, exercise, shape_of, unknown
 
 # ---- 1. The new noise
 
@@ -25,10 +26,14 @@ def is_root_of(found: float, variance: float, alpha_bar_prev: float) -> bool:
     return any(abs(found - v**0.5) < 1e-6 for v in (variance, min(variance, 1 - alpha_bar_prev)))
 
 
-@exercise("09.1", hint="first the variance of eq. 16, then min with 1 - alpha_bar_prev, then the root")
+@exercise(
+    "09.1",
+    nudge="Print the variance first. What may it not exceed at the level where the step arrives?",
+    solution="first the variance of eq. 16, then min with 1 - alpha_bar_prev, then the root",
+)
 def new_noise(answer: Callable) -> str | None:
     """09.1: σ of 2010.02502, eq. 16, for ᾱ, ᾱ_prev and η."""
-    for a, prev, eta in cases(((0.36, 0.64, 0.5), (0.2, 0.9, 0.8), (0.36, 0.64, 0.0), (0.36, 0.64, 3.0))):
+    for a, prev, eta in cases(((0.36, 0.7, 0.5), (0.2, 0.9, 0.8), (0.36, 0.7, 0.0), (0.36, 0.7, 3.0))):
         right, uncapped = sigma(a, prev, eta), sigma(a, prev, 1.0) * eta
         found = call(answer, a, prev, eta)
         asked = f"at ᾱ = {a}, ᾱ_prev = {prev}, η = {eta:g}"
@@ -49,7 +54,26 @@ def new_noise(answer: Callable) -> str | None:
             return f"{asked} the first factor is missing: that is β_t, DDPM's other choice (fixed_large)"
         if is_root_of(found, eta**2 * (1 - a) / (1 - prev) * (1 - a / prev), prev):
             return f"{asked} the first fraction is upside down: (1 - ᾱ_prev) belongs above"
-        return f"{asked} σ should be {right:.3f}, and yours is {found:.3f}"
+        below = (1 - prev) / (1 - a)
+        for wrong, mistake in (
+            (eta**2 * below, "the second factor is missing: 1 - ᾱ / ᾱ_prev"),
+            (
+                eta**2 * below * (1 - a) / prev,
+                "the second factor is 1 - ᾱ / ᾱ_prev, not (1 - ᾱ) / ᾱ_prev: the brackets are missing",
+            ),
+            (eta**2 * below * a / prev, "the second factor is 1 - ᾱ / ᾱ_prev; you leave out the 1 -"),
+            (below * (1 - a / prev), "η is not used"),
+            (eta**2 * prev / a * (1 - a / prev), "the first factor is (1 - ᾱ_prev) / (1 - ᾱ)"),
+            (eta**2 * below**0.5 * (1 - a / prev), "there is a root too much on the first factor"),
+            (eta**2 * (1 - prev), "that is η² times all the noise at ᾱ_prev: the two fractions of eq. 16 are missing"),
+        ):
+            if is_root_of(found, wrong, prev):
+                return f"{asked} {mistake}"
+            if abs(found - wrong) < 1e-6:
+                return f"{asked} {mistake}; and asked is σ, the root"
+        if found != found:
+            return f"{asked} yours is no number (NaN): the root of a negative number, since ᾱ_prev is the larger of the two"
+        return unknown(found, right, f"{asked} σ should be {right:.3f}, and yours is {found:.3f}")
     return None
 
 
@@ -64,7 +88,11 @@ def slerp_pairs(a: Tensor, b: Tensor, fraction: float) -> Tensor:
     return (torch.sin((1 - fraction) * angle) * a + torch.sin(fraction * angle) * b) / torch.sin(angle)
 
 
-@exercise("09.2", hint="one angle per pair: (a * b).sum((1, 2, 3), keepdim=True), over the product of the two norms, then acos")
+@exercise(
+    "09.2",
+    nudge="How many angles does a batch of three pairs have, and what shape must they have to multiply a and b?",
+    solution="one angle per pair: (a * b).sum((1, 2, 3), keepdim=True), over the product of the two norms, then acos",
+)
 def sphere(answer: Callable) -> str | None:
     """09.2: spherical interpolation, a pair of the batch at a time."""
     generator = torch.Generator().manual_seed(0)
@@ -94,7 +122,25 @@ def sphere(answer: Callable) -> str | None:
             return "you use the cosine as if it were the angle: torch.acos is missing"
         if close(found, slerp_pairs(a, b, fraction) * torch.sin(angle)):
             return "divide by sin(angle): at fraction 0 the result must be a itself"
-        return f"at fraction {fraction:g} the numbers are not those of eq. 67"
+        if not found.isfinite().all():
+            return "not finite: acos takes numbers from -1 to 1, so divide a · b by both norms"
+        linear = (1 - fraction) * a + fraction * b
+        if close(found, linear / norm(linear) * ((1 - fraction) * norm(a) + fraction * norm(b))) or close(
+            found, linear / norm(linear)
+        ):
+            return "that is the straight line brought to a length: its points are not where those of the arc are"
+        each = (a * b).sum((2, 3), keepdim=True) / ((a**2).sum((2, 3), keepdim=True) * (b**2).sum((2, 3), keepdim=True)).sqrt()
+        angles = torch.acos(each)
+        if close(found, (torch.sin((1 - fraction) * angles) * a + torch.sin(fraction * angles) * b) / torch.sin(angles)):
+            return "one angle for each channel: a pair has one, so sum over (1, 2, 3)"
+        if close(found, (torch.cos((1 - fraction) * angle) * a + torch.cos(fraction * angle) * b) / torch.sin(angle)):
+            return "the weights are sines, not cosines"
+        if close(found, torch.cos(fraction * angle) * a + torch.sin(fraction * angle) * b):
+            return "cos and sin are right for a right angle only: eq. 67 has sin((1 - fraction) angle) / sin(angle) before a"
+        unit = (torch.sin((1 - fraction) * angle) * a / norm(a) + torch.sin(fraction * angle) * b / norm(b)) / torch.sin(angle)
+        if close(found, unit):
+            return "a and b are brought to length 1: the norms are for the angle only"
+        return unknown(found, slerp_pairs(a, b, fraction), f"at fraction {fraction:g} the numbers are not those of eq. 67")
     return None
 
 
@@ -117,20 +163,28 @@ def inversion(
     from_trial: bool = False,
     level_of_trial: bool = True,
     average: bool = False,
+    turns: int = 1,
+    there_first: bool = False,
 ) -> Tensor:
     """Each step taken twice from the same x, the second time with ε from where the first led. Each switch makes a mistake."""
     for here, there in zip(levels, levels[1:]):
-        eps = model(x, here)
+        eps = model(x, there if there_first else here)
         trial = ddim_step(x, eps, here, there)
         if corrected:
             new = model(trial, there if level_of_trial else here)
+            for _ in range(turns - 1):
+                new = model(ddim_step(x, new, here, there), there)
             x = ddim_step(trial if from_trial else x, (eps + new) / 2 if average else new, here, there)
         else:
             x = trial
     return x
 
 
-@exercise("09.3", hint="trial = step(x, model(x, here)); then x = step(x, model(trial, there)): the same start, the better ε")
+@exercise(
+    "09.3",
+    nudge="Draw the step: where does it start, and at which level must the prediction be taken?",
+    solution="trial = step(x, model(x, here)); then x = step(x, model(trial, there)): the same start, the better ε",
+)
 def inverted(answer: Callable) -> str | None:
     """09.3: from a picture to its noise, each step taken twice."""
     scheduler = DDIMScheduler()
@@ -142,19 +196,39 @@ def inverted(answer: Callable) -> str | None:
         return f"return the noise alone, a tensor {tuple(x.shape)}; yours is {shape_of(found)}"
     if close(found, inversion(CLOUDS.epsilon, x, levels)):
         return None
-    for mistake, switches in {
+    mistakes: dict[str, dict[str, Any]] = {
         "that is the inversion of the text: ε from the wrong end. Ask again at the trial": {"corrected": False},
         "the second step starts from the trial: start again from the same x, only with the new ε": {"from_trial": True},
         "the trial is at the level `there`, but you tell the model `here`": {"level_of_trial": False},
         "you average both ε. That is Heun's method, and good; but sampling asks at `there` only": {"average": True},
-    }.items():
+        "you correct twice; once is asked for": {"turns": 2},
+        "you correct three times; once is asked for": {"turns": 3},
+        "the first prediction is at x, so its level is `here`": {"there_first": True},
+        "that is the inversion of the text, with the level of the other end: ask again at the trial": {
+            "corrected": False,
+            "there_first": True,
+        },
+    }
+    for mistake, switches in mistakes.items():
         if close(found, inversion(CLOUDS.epsilon, x, levels, **switches)):
             return mistake
     if close(found, inversion(CLOUDS.epsilon, x, levels[::-1])):
         return "you go through the levels backward: that is sampling; the first level is the clean one"
     if close(found, inversion(CLOUDS.epsilon, x, levels[:-1])):
         return "you stop one level early: zip(levels, levels[1:]) has every step"
-    return "these are other points. Print x.std() in the loop: it should end near 1"
+    for wrong, mistake in (
+        (x, "x is returned as it was given: each step must begin where the last one ended"),
+        (
+            ddim_step(x, CLOUDS.epsilon(x, levels[0]), levels[0], levels[1]),
+            "you return after the first step: `return` is in the loop",
+        ),
+        (inversion(CLOUDS.epsilon, x, levels[:2]), "you return after the first step: `return` is in the loop"),
+        (inversion(CLOUDS.epsilon, x, levels[1:]), "you begin with the second level: zip(levels, levels[1:]) has every step"),
+    ):
+        if close(found, wrong):
+            return mistake
+    right = inversion(CLOUDS.epsilon, x, levels)
+    return unknown(found, right, "these are other points. Print x.std() in the loop: it should end near 1")
 
 
 def norm(x: Tensor) -> Tensor:

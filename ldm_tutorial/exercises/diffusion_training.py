@@ -8,12 +8,16 @@ import torch
 from torch import Tensor
 
 from ..schedulers import DDPMScheduler
-from . import call, cases, exercise, shape_of
+from . import call, cases, exercise, shape_of, unknown
 
 # ---- 1. Captions that are dropped
 
 
-@exercise("07.1", hint="clone chosen; then write 0 wherever torch.rand(len(chosen), generator=generator) < p")
+@exercise(
+    "07.1",
+    nudge="How many random numbers does a batch of 12 captions need?",
+    solution="clone chosen; then write 0 wherever torch.rand(len(chosen), generator=generator) < p",
+)
 def dropped(answer: Callable) -> str | None:
     """07.1: captions replaced by the empty one, each with probability p; the input stays as it was."""
     p, chosen = 0.2, torch.arange(5, 17)  # (12,): numbers of captions; 0 is the empty one
@@ -44,7 +48,12 @@ def dropped(answer: Callable) -> str | None:
     if len(set(counts)) == 1:
         return f"each time exactly {counts[0]} are dropped: every caption has its own chance, so the number must vary"
     if abs(share - p) > 0.04:
-        return f"20 % of the captions should be dropped, and yours are {share:.0%}"
+        for wrong, mistake in ((p**2, "p is used twice"), (p / 2, "half of p"), (0.1, "your p is always 0.1; it is an argument")):
+            if abs(share - wrong) < 0.02:
+                return f"20 % of the captions should be dropped, and yours are {share:.0%}: {mistake}"
+        return (
+            f"20 % of the captions should be dropped, and yours are {share:.0%}: compare numbers from 0 to 1 (torch.rand) with p"
+        )
     return None
 
 
@@ -57,7 +66,11 @@ def weight(alpha_bar: Tensor, gamma: float, prediction: str) -> Tensor:
     return snr.clamp(max=gamma) / {"sample": torch.ones(()), "epsilon": snr, "v_prediction": snr + 1}[prediction]
 
 
-@exercise("07.2", hint="min(SNR, gamma), divided by 1 for sample, by SNR for epsilon, by SNR + 1 for v_prediction")
+@exercise(
+    "07.2",
+    nudge="Ask for each prediction how many times as large as the error of x0 its squared error is. What undoes that?",
+    solution="min(SNR, gamma), divided by 1 for sample, by SNR for epsilon, by SNR + 1 for v_prediction",
+)
 def weighted(answer: Callable) -> str | None:
     """07.2: the weight of min-SNR, (b,), for each kind of prediction."""
     alpha_bar = torch.tensor([0.998, 0.9, 0.8, 0.5, 0.1, 0.005])  # SNR of about 499, 9, 4, 1, 0.1 and 0.005
@@ -87,12 +100,28 @@ def weighted(answer: Callable) -> str | None:
             / {"sample": torch.ones(()), "epsilon": alpha_bar, "v_prediction": alpha_bar + 1}[prediction],
             "nothing is capped: min(SNR, γ)": snr / divisor,
             "your γ is always 5; it is an argument": weight(alpha_bar, 5.0, prediction),
+            "you cap SNR + 1: cap the SNR, and add the 1 only where you divide": (snr + 1).clamp(max=gamma) / divisor,
+            "the error of ε is SNR times as large: divide by SNR once": per_x0 / snr**2,
+            "the SNR of the divisor is capped as well: only the one above is": per_x0 / divided_by(per_x0, prediction),
+            "you return the divisor: the weight is min(SNR, γ) over it": divided_by(snr, prediction),
+            "the weight is not min(SNR, γ) / (1 - ᾱ): divide by 1, SNR or SNR + 1": per_x0 / (1 - alpha_bar),
+            "the weight is that of the amplitude: no root of it": right.sqrt(),
+            "min-SNR weighs, it does not normalize: leave out the division by the sum or mean": right / right.mean(),
+            "the weights are divided by their sum: leave that out": right / right.sum(),
+            "γ is missing: divide the capped SNR, min(SNR, γ), not the SNR divided by γ": snr / gamma / divisor,
+            "you subtract the 1: an error of v is SNR + 1 times that of x0": per_x0 / (snr - 1).where(snr != 1, torch.ones(())),
         }.items():
             if each_close(found, wrong):
                 return f"{asked}: {mistake}"
         i = int((found - right).abs().argmax())
-        return f"{asked}, where the SNR is {snr[i]:.3g}, the weight should be {right[i]:.3g}, and yours is {found[i]:.3g}"
+        said = f"{asked}, where the SNR is {snr[i]:.3g}, the weight should be {right[i]:.3g}, and yours is {found[i]:.3g}"
+        return unknown(found, right, said)
     return None
+
+
+def divided_by(snr: Tensor, prediction: str) -> Tensor:
+    """How many times as large as that of x0 the squared error of a prediction is, (b,)."""
+    return {"sample": torch.ones_like(snr), "epsilon": snr, "v_prediction": snr + 1}[prediction]
 
 
 # ---- 3. The loss of velocity
@@ -109,6 +138,10 @@ def noisy_and_target(
         "no roots": alpha_bar * x0 + (1 - alpha_bar) * noise,
         "swapped": signal * noise + spread * x0,
         "clean": x0,
+        "unweighted": x0 + noise,
+        "whole noise": signal * x0 + noise,
+        "minus": signal * x0 - spread * noise,
+        "pure noise": noise,
     }[forward]
     wanted = {
         "v": signal * noise - spread * x0,
@@ -118,6 +151,10 @@ def noisy_and_target(
         "plus": signal * noise + spread * x0,
         "swapped": spread * noise - signal * x0,
         "no roots": alpha_bar * noise - (1 - alpha_bar) * x0,
+        "noisy": signal * noise - spread * noisy,
+        "one root": signal * noise - (1 - alpha_bar) * x0,
+        "unweighted": noise - x0,
+        "the input": noisy,
     }[target]
     return noisy, wanted
 
@@ -127,6 +164,10 @@ FORWARD = {
     "no root": "the noise in x_t has lost its root: sqrt(1 - ᾱ), for variances add",
     "no roots": "ᾱ and 1 - ᾱ are variances: x_t takes their roots",
     "swapped": "signal and noise are swapped in x_t: sqrt(ᾱ) belongs to the latents",
+    "unweighted": "what the network gets is not weighted: sqrt(ᾱ) for the latents, sqrt(1 - ᾱ) for the noise",
+    "whole noise": "the noise in x_t is not weighted: sqrt(1 - ᾱ)",
+    "minus": "the noise is subtracted in x_t: add it",
+    "pure noise": "the network gets the noise alone: x_t holds the latents, too",
 }
 TARGET = {
     "epsilon": "the target is still ε; v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x0",
@@ -135,10 +176,18 @@ TARGET = {
     "plus": "v is a difference: with a plus it would be x_t itself where ᾱ = 1/2, and nothing to guess",
     "swapped": "the two roots are swapped in v: sqrt(ᾱ) stands before ε",
     "no roots": "v takes the roots of ᾱ and 1 - ᾱ",
+    "noisy": "you subtract the noisy latents: v takes the clean ones, x0",
+    "one root": "the root of 1 - ᾱ is missing in v",
+    "unweighted": "ε - x0 is the velocity of flow matching; here v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x0",
+    "the input": "the target is the network's own input, x_t; v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x0",
 }
 
 
-@exercise("07.3", hint="x_t as always; v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x0, with ᾱ as (b, 1, 1, 1); mean over (1, 2, 3)")
+@exercise(
+    "07.3",
+    nudge="Check v at both ends: what is it at ᾱ = 1, and at ᾱ = 0?",
+    solution="x_t as always; v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x0, with ᾱ as (b, 1, 1, 1); mean over (1, 2, 3)",
+)
 def velocity_loss(answer: Callable) -> str | None:
     """07.3: the loss of v-prediction for each picture, (b,)."""
     generator = torch.Generator().manual_seed(0)
@@ -155,18 +204,18 @@ def velocity_loss(answer: Callable) -> str | None:
 
     found = call(answer, unet, latents.clone(), noise.clone(), timesteps, context, alphas_cumprod)
     if not asked:
-        return "the network was never asked: unet(noisy, timesteps, context)"
+        return "the network was never called: unet(noisy, timesteps, context)"
     x, t, words = asked[0]
     right, target = noisy_and_target(latents, noise, alpha_bar)
     if not torch.equal(t.flatten(), timesteps):
-        return "the network must be told the timesteps as they are"
+        return "give the network the timesteps as they are"
     if words is not context and not torch.equal(words, context):
-        return "the network must hear the context as it is"
+        return "give the network the context as it is"
     if not each_close(x, right):
         for name, mistake in FORWARD.items():
             if each_close(x, noisy_and_target(latents, noise, alpha_bar, forward=name)[0]):
                 return mistake
-        return "what the network gets is not sqrt(ᾱ) x0 + sqrt(1 - ᾱ) ε"
+        return unknown(x, right, "what the network gets is not sqrt(ᾱ) x0 + sqrt(1 - ᾱ) ε")
     if not isinstance(found, Tensor):
         return f"the loss must be a tensor (3,), one number for each latent; yours is {type(found).__name__}"
     error = (guess - target) ** 2
@@ -184,7 +233,14 @@ def velocity_loss(answer: Callable) -> str | None:
         wrong = noisy_and_target(latents, noise, alpha_bar, target=name)[1]
         if each_close(found, ((guess - wrong) ** 2).mean((1, 2, 3))):
             return mistake
-    return f"the loss of the first latent should be {error.mean((1, 2, 3))[0]:.3f}, and yours is {float(found[0]):.3f}"
+    if each_close(found, ((guess - target) ** 2).sum((1, 2, 3)).sqrt()) or each_close(found, error.mean((1, 2, 3)).sqrt()):
+        return "there is a root too much: the loss is the mean of the squares"
+    if each_close(found, ((guess + target) ** 2).mean((1, 2, 3))):
+        return "the error is the difference of prediction and target, and you add them"
+    if each_close(found, alpha_bar.flatten() / (1 - alpha_bar.flatten()) * error.mean((1, 2, 3))):
+        return "you weigh by the SNR: the weight comes later; here it is the plain squared error"
+    said = f"the loss of the first latent should be {error.mean((1, 2, 3))[0]:.3f}, and yours is {float(found[0]):.3f}"
+    return unknown(found, error.mean((1, 2, 3)), said)
 
 
 def each_close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:

@@ -13,12 +13,16 @@ from ..attention import attention_weights
 from ..checkpoints.tensors import write_tensors
 from ..lessons.first_difference import first_difference, results
 from ..lessons.memory import peak_bytes, whole_maps
-from . import NotDone, call, cases, close, exercise
+from . import NotDone, call, cases, close, exercise, unknown
 
 # ---- 1. The header
 
 
-@exercise("13.1", hint="length = int.from_bytes(raw[:8], 'little'), then json.loads(raw[8 : 8 + length])")
+@exercise(
+    "13.1",
+    nudge="Print the first 40 bytes: where does the JSON begin?",
+    solution="length = int.from_bytes(raw[:8], 'little'), then json.loads(raw[8 : 8 + length])",
+)
 def header(answer: Callable) -> str | None:
     """13.1: the header of a safetensors file, from its bytes."""
     tensors = {"a.weight": torch.zeros(3, 5), "a.bias": torch.zeros(300, dtype=torch.float16), "scale": torch.zeros(())}
@@ -65,7 +69,11 @@ def sliced_wrongly(q: Tensor, k: Tensor, v: Tensor, slices: int) -> Tensor:
     return torch.stack([attention_weights(q, some) @ values for some, values in parts]).sum(0)
 
 
-@exercise("13.2", hint="for each slice of rows: out[:, :, start:stop] = attention_weights(q[:, :, start:stop], k) @ v")
+@exercise(
+    "13.2",
+    nudge="What does one row of the result need: which rows of q, of k and of v?",
+    solution="for each slice of rows: out[:, :, start:stop] = attention_weights(q[:, :, start:stop], k) @ v",
+)
 def sliced_attention(answer: Callable) -> str | None:
     """13.2: attention some rows at a time."""
     generator = torch.Generator().manual_seed(0)
@@ -92,7 +100,7 @@ def sliced_attention(answer: Callable) -> str | None:
         rows = [bool((found[:, :, i] - right[:, :, i]).abs().max() < 1e-4) for i in range(n)]
         if any(rows):
             return f"{asked}: row {rows.index(False)} is wrong, others are right: does each row of q come in one slice?"
-        return f"{asked}: these are other numbers than those of attention_weights(q, k) @ v"
+        return unknown(found, right, f"{asked}: these are other numbers than those of attention_weights(q, k) @ v")
 
     q, k, v = (torch.randn(1, 2, 512, 4, generator=generator) for _ in range(3))
     found, all_at_once = peak_bytes(answer, q, k, v, 16), peak_bytes(whole_maps, q, k, v)
@@ -128,7 +136,8 @@ class Nested(nn.Module):
 
 @exercise(
     "13.3",
-    hint="a forward hook on every module of both, which appends (name, output) to a list: parts are finished before the whole. "
+    nudge="Which modules finish first, the parts or the whole? Print the names as the hooks are called.",
+    solution="a forward hook on every module of both, which appends (name, output) to a list: parts finish before the whole. "
     "Then walk through the two lists together, and remove the hooks",
 )
 def first_layer(answer: Callable) -> str | None:

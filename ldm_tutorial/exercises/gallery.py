@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import call, cases, exercise
+from . import Unnamed, call, cases, exercise, unknown
 
 # ---- 1. The same number of network calls
 
@@ -35,7 +35,11 @@ BUDGETS = (
 )
 
 
-@exercise("15.1", hint="first the looks that the budget pays for, half with guidance; then the largest n with 2 n - 1 <= looks")
+@exercise(
+    "15.1",
+    nudge="What does a budget of 10 calls pay for, step by step, with and without guidance?",
+    solution="first the looks that the budget pays for, half with guidance; then the largest n with 2 n - 1 <= looks",
+)
 def steps_for(answer: Callable) -> str | None:
     """15.1: the steps that a budget of network calls pays for."""
     for budget, method, guided in cases(BUDGETS):
@@ -84,7 +88,11 @@ def scores_of_two() -> tuple[Tensor, Tensor]:
     return base + gain, base
 
 
-@exercise("15.2", hint="d = a - b, (n,); rows of n numbers 0 ... n - 1 by torch.randint; d[rows].mean(1), then its quantiles")
+@exercise(
+    "15.2",
+    nudge="What is resampled: the scores, or the differences? Print the interval's width.",
+    solution="d = a - b, (n,); rows of n numbers 0 ... n - 1 by torch.randint; d[rows].mean(1), then its quantiles",
+)
 def paired_interval(answer: Callable) -> str | None:
     """15.2: the 95 % interval of a mean difference, pairs kept together."""
     a, b = scores_of_two()
@@ -104,6 +112,8 @@ def paired_interval(answer: Callable) -> str | None:
         return "the sign: asked is a - b, positive where a is better"
     if width < 1e-6:
         return "your interval has no width: draw with replacement. A permutation has the same mean each time"
+    if near((low / len(d), high / len(d)), right, 0.05 * wanted):
+        return "those are sums of the differences: take their mean"
     unpaired = central(means_of(a, seed=2) - means_of(b, seed=3))
     if width > 0.6 * (unpaired[1] - unpaired[0]):
         return f"yours is {width:.1f} wide: you draw a and b apart from each other, and that throws the pairs away"
@@ -116,7 +126,7 @@ def paired_interval(answer: Callable) -> str | None:
         return "mean plus and minus one standard error holds the truth in 68 % of all cases; for 95 % it takes 1.96 of them"
     if abs((low + high) / 2 - d.median().item()) < 0.5 * abs((low + high) / 2 - d.mean().item()):
         return "your interval is that of the median; asked is the mean of the differences"
-    return f"the interval should be about ({right[0]:.2f}, {right[1]:.2f}), and yours is ({low:.2f}, {high:.2f})"
+    return Unnamed(f"the interval should be about ({right[0]:.2f}, {right[1]:.2f}), and yours is ({low:.2f}, {high:.2f})")
 
 
 def as_pair(found: Any) -> tuple[float, float] | None:
@@ -150,7 +160,11 @@ def with_replacement(scores: Sequence[float], k: int) -> float:
 SCORES = [0.3, 0.8, 0.1, 0.4, 0.9, 0.2, 0.75]
 
 
-@exercise("15.3", hint="sort rising; with i from 0, the i-th is the best in math.comb(i, k - 1) of all math.comb(n, k) choices")
+@exercise(
+    "15.3",
+    nudge="Try three scores and k = 2: write down the three choices and the best of each.",
+    solution="sort rising; with i from 0, the i-th is the best in math.comb(i, k - 1) of all math.comb(n, k) choices",
+)
 def best_of(answer: Callable) -> str | None:
     """15.3: the expected best score of k, exactly."""
     for k in cases((3, 1, 7, 2)):
@@ -178,5 +192,5 @@ def best_of(answer: Callable) -> str | None:
                 return f"{asked}: {mistake}"
         if abs(found - right) < 0.02:
             return f"{asked}: close to {right:.4f}, but not it. Do you draw at random? The sum is exact, and as short"
-        return f"{asked} the mean of the best should be {right:.4f}, and yours is {found:.4f}"
+        return unknown(found, right, f"{asked} the mean of the best should be {right:.4f}, and yours is {found:.4f}")
     return None

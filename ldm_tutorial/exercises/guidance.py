@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..checks import whole_part
 from ..schedulers import DDIMScheduler
-from . import call, cases, close, exercise, shape_of
+from . import alone_and_in_pairs, call, cases, close, exercise, shape_of, unknown
 from .ddim import CLOUDS, ddim_step
 
 # ---- 1. What it costs
@@ -17,35 +19,45 @@ from .ddim import CLOUDS, ddim_step
 
 def evaluations(steps: int, strength: float, guidance_scale: float) -> int:
     """Noisy pictures that the U-Net is shown for one result."""
-    return int(steps * strength) * (1 if guidance_scale == 1 else 2)
+    return whole_part(steps, strength) * (1 if guidance_scale == 1 else 2)
 
 
-@exercise("12.1", hint="the steps that are taken, int(steps * strength), times 1 at scale 1 and times 2 at every other")
+@exercise(
+    "12.1",
+    nudge="Count for one step how often the U-Net is asked; then count the steps that are taken.",
+    solution="steps * strength, rounded to 6 digits, then down (0.7 of 90 is 63); times 1 at scale 1, times 2 at every other",
+)
 def evaluations_of_run(answer: Callable) -> str | None:
     """12.1: how many noisy pictures the U-Net is shown for one result of image-to-image."""
     for steps, strength, scale in cases(
-        ((25, 1.0, 7.5), (25, 0.6, 7.5), (25, 1.0, 1.0), (25, 0.7, 3.0), (10, 0.05, 2.0), (10, 1.0, 0.5)),
+        ((25, 1.0, 7.5), (25, 0.6, 7.5), (25, 1.0, 1.0), (25, 0.7, 3.0), (10, 0.05, 2.0), (10, 1.0, 0.5), (90, 0.7, 7.5)),
     ):
         right, found = evaluations(steps, strength, scale), call(answer, steps, strength, scale)
         asked = f"for {steps} steps, strength {strength:g} and scale {scale:g}"
         if not isinstance(found, (int, float)):
             return f"the answer must be a number; yours is {type(found).__name__}"
-        if found == right and isinstance(found, int):
+        if found == right:
             continue
         taken = steps * strength
+        if (steps, strength) == (90, 0.7) and found in (int(taken), 2 * int(taken)):
+            return f"{asked} it should be {right}: in binary fractions 90 * 0.7 is a little less than 63; round to 6 digits first"
         if scale == 1 and found == 2 * right:
             return f"{asked} it should be {right}: at scale 1 the answer without words is multiplied by 0, so nobody asks for it"
         if found == int(taken) and scale < 1:
             return f"{asked} it should be {right}: below 1, too, both answers count; only at 1 one is enough"
         if found == int(taken):
             return f"{asked} it should be {right}: each step needs two answers, without and with the words"
-        if found in (2 * round(taken), 2 * taken) or found == right:
-            return f"{asked} it should be {right}: half a step is not taken, int(steps * strength) cuts it off"
+        if found == 2 * max(1, int(taken)):
+            return f"{asked} it should be {right}: less than one step is none"
+        if found in (2 * round(taken), 2 * taken, 2 * math.ceil(taken), int(2 * taken)):
+            return f"{asked} it should be {right}: half a step is not taken, round down"
+        if found == right + 1 or found == right + 2:
+            return f"{asked} it should be {right}: there is no further step at the end"
         if found == 2 * int(steps * (1 - strength)) or found == 2 * (steps - int(taken)):
             return f"{asked} it should be {right}: strength is the share of the steps that *are* taken, the last ones"
         if found == evaluations(steps, 1.0, scale):
             return f"{asked} it should be {right}: with strength {strength:g} only the last steps are taken"
-        return f"{asked} it should be {right}, and yours is {found:g}"
+        return unknown(found, right, f"{asked} it should be {right}, and yours is {found:g}")
     return None
 
 
@@ -64,16 +76,29 @@ def guided_by_picture(
     turned: bool = False,
     upside_down: bool = False,
     back: bool = True,
+    variance: bool = False,
+    from_cond: bool = False,
+    swapped: bool = False,
+    mixed_with: str = "guided",
+    weak: bool = False,
+    weak_back: bool = False,
+    own_eps: bool = False,
 ) -> Tensor:
     """Guidance and 2305.08891, eqs. 14 to 16, on the predicted pictures, and back to ε. Each switch makes a mistake."""
     signal, noise = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
-    without, asked = ((x - noise * eps) / signal for eps in (uncond, cond))  # predicted pictures, (b, c, h, w)
-    guided = without + scale * (asked - without)
+    if swapped:
+        uncond, cond = cond, uncond
+    shrunk = 1.0 if weak else signal
+    without, asked = ((x - noise * eps) / shrunk for eps in (uncond, cond))  # predicted pictures, (b, c, h, w)
+    guided = (asked if from_cond else without) + scale * (asked - without)
     stds = [p.std(dim=axes, keepdim=True) for p in ({"cond": asked, "uncond": without}[model], guided)]
     ratio = stds[1] / stds[0] if upside_down else stds[0] / stds[1]
+    ratio = ratio**2 if variance else ratio
     share = 1 - rescale if turned else rescale
-    guided = share * guided * ratio + (1 - share) * guided
-    return (x - signal * guided) / noise if back else guided
+    guided = share * guided * ratio + (1 - share) * (asked if mixed_with == "cond" else guided)
+    if own_eps:
+        return (x - guided) / noise
+    return (x - signal * guided) / (noise**2 if weak_back else noise) if back else guided
 
 
 def guided_by_noise(uncond: Tensor, cond: Tensor, scale: float, rescale: float) -> Tensor:
@@ -85,7 +110,8 @@ def guided_by_noise(uncond: Tensor, cond: Tensor, scale: float, rescale: float) 
 
 @exercise(
     "12.2",
-    hint="x0 = (x - sqrt(1 - ᾱ) ε) / sqrt(ᾱ) for both answers; guide and rescale x0; then ε = (x - sqrt(ᾱ) x0) / sqrt(1 - ᾱ)",
+    nudge="Print the standard deviation of each picture before guidance, after it, and after rescaling.",
+    solution="x0 = (x - sqrt(1 - ᾱ) ε) / sqrt(ᾱ) for both answers; guide and rescale x0; then ε = (x - sqrt(ᾱ) x0) / sqrt(1 - ᾱ)",
 )
 def rescaled(answer: Callable) -> str | None:
     """12.2: guidance rescaled as in 2305.08891, section 3.4."""
@@ -110,11 +136,35 @@ def rescaled(answer: Callable) -> str | None:
             (guided_by_picture(*asked, turned=True), "rescale and 1 - rescale are swapped: 0 must change nothing"),
             (guided_by_picture(*asked, upside_down=True), "the ratio is upside down: the contrast grows instead of shrinking"),
             (guided_by_picture(*asked[:-1], 1.0), "you rescale all the way: mix with the guided picture, eq. 16"),
+            (
+                guided_by_picture(*asked[:4], 1.0, 0.0),
+                "there is no guidance: without + scale * (with - without), of the pictures",
+            ),
+            (cond, "that is the prediction with the words alone"),
         ]
         for wrong, mistake in mistakes:
             if close(found, wrong):
                 return mistake
-        return f"at ᾱ = {alpha_bar:g}, scale {scale:g} and rescale {rescale:g} these are other numbers"
+        switches_by_mistake: dict[str, dict[str, Any]] = {
+            "one standard deviation for the batch: each picture has its own": {"axes": (0, 1, 2, 3)},
+            "one for each channel changes the colors: take all of (1, 2, 3)": {"axes": (2, 3)},
+            "bring it back to the standard deviation of the prediction *with* the words": {"model": "uncond"},
+            "rescale and 1 - rescale are swapped: 0 must change nothing": {"turned": True},
+            "the ratio is upside down: the contrast grows instead of shrinking": {"upside_down": True},
+            "the ratio is one of standard deviations, not of variances": {"variance": True},
+            "guidance starts at the prediction without the words: without + scale * (with - without)": {"from_cond": True},
+            "with and without words are swapped": {"swapped": True},
+            "eq. 16 mixes with the guided picture, not with the prediction with the words": {"mixed_with": "cond"},
+            "the predicted picture is (x - sqrt(1 - ᾱ) ε) / sqrt(ᾱ): the division is missing": {"weak": True},
+            "going back, divide by sqrt(1 - ᾱ), not by 1 - ᾱ": {"weak_back": True},
+            "going back, the picture has the weight sqrt(ᾱ): ε = (x - sqrt(ᾱ) x0) / sqrt(1 - ᾱ)": {"own_eps": True},
+            "you return the guided picture; the scheduler wants the noise: go back to ε": {"back": False},
+        }
+        for mistake, switches in alone_and_in_pairs(switches_by_mistake):
+            if close(found, guided_by_picture(*asked, **switches)):
+                return mistake
+        said = f"at ᾱ = {alpha_bar:g}, scale {scale:g} and rescale {rescale:g} these are other numbers"
+        return unknown(found, right, said)
     return None
 
 
@@ -134,25 +184,34 @@ def repainted(
     back: str = "right",
     last: bool = False,
     fresh: bool = False,
+    kept_part: bool = True,
+    weight: str = "right",
+    masked_last: bool = False,
+    level_of_model: str = "here",
+    unshrunk: bool = False,
 ) -> Tensor:
     """2201.09865, algorithm 1, with DDIM's step. Each switch makes a mistake."""
     x = draw()
     for here, there in zip(levels, levels[1:]):
         for turn in range(turns):
-            x = ddim_step(x, model(x, here), here, there, draw() if fresh else None)
+            eps = model(x, there if level_of_model == "there" else here)
+            x = ddim_step(x, eps, here, there, draw() if fresh else None)
             level, noise = here if early else there, draw()
-            outside = known if clean else level**0.5 * known + (1 - level) ** 0.5 * noise
-            x = mask * outside + (1 - mask) * x if swapped else (1 - mask) * outside + mask * x
+            spread = (1 - level) ** (1.0 if weight == "variance" else 0.5)
+            outside = known if clean else (1.0 if weight == "whole" else level**0.5) * known + spread * noise
+            if kept_part:
+                x = mask * outside + (1 - mask) * x if swapped else (1 - mask) * outside + mask * x
             if turn < turns - 1 or last:
                 kept = here if back == "all" else here / there
                 new = 1 - kept if back == "variance" else (1 - kept) ** 0.5
-                x = x if back == "none" else kept**0.5 * x + new * draw()
-    return x
+                x = x if back == "none" else (1.0 if unshrunk else kept**0.5) * x + new * draw()
+    return (1 - mask) * known + mask * x if masked_last else x
 
 
 @exercise(
     "12.3",
-    hint="step; put the known part back at `there`; unless it was the last turn: sqrt(r) x + sqrt(1 - r) z, r = here / there",
+    nudge="Print the noise level of x after each line: at the end of a turn it must be `there`, at the beginning of one `here`.",
+    solution="step; put the known part back at `there`; unless it was the last turn: sqrt(r) x + sqrt(1 - r) z, r = here / there",
 )
 def looks_twice(answer: Callable) -> str | None:
     """12.3: inpainting that takes each step several times, after RePaint (2201.09865)."""
@@ -175,7 +234,19 @@ def looks_twice(answer: Callable) -> str | None:
             return f"return x, a tensor {tuple(known.shape)}; yours is {shape_of(found)}"
         if close(found, run(repainted, turns)):
             continue
-        names: dict[str, Any] = {"swapped": False, "clean": False, "early": False, "back": "right", "last": False, "fresh": False}
+        names: dict[str, Any] = {
+            "swapped": False,
+            "clean": False,
+            "early": False,
+            "back": "right",
+            "last": False,
+            "fresh": False,
+            "kept_part": True,
+            "weight": "right",
+            "masked_last": False,
+            "level_of_model": "here",
+            "unshrunk": False,
+        }  # in the order of `repainted`
         mistakes: list[tuple[dict[str, Any], str]] = [
             ({"swapped": True}, "you keep what should be painted: mask is 1 where x may change"),
             ({"clean": True}, "the known part goes back without noise: x is at the level `there`, and so must it be"),
@@ -185,11 +256,19 @@ def looks_twice(answer: Callable) -> str | None:
             ({"back": "none"}, "you take the step again without going back: from `there` to `here`, noise must be added"),
             ({"back": "all"}, "going back, x holds the noise of `there` already: add only what is missing, with here / there"),
             ({"back": "variance"}, "1 - here / there is a variance: the noise needs its root"),
+            ({"kept_part": False}, "the known part is never put back: (1 - mask) * known part + mask * x, after each step"),
+            ({"weight": "variance"}, "1 - there is a variance: the noise of the known part needs its root"),
+            ({"weight": "whole"}, "the known part must shrink to sqrt(there), as x has"),
+            ({"level_of_model": "there"}, "before the step, x is at the level `here`: give the model that"),
+            ({"unshrunk": True}, "going back, x must shrink by sqrt(here / there), before noise is added"),
         ]
-        for switches, mistake in mistakes:
+        for mistake, switches in alone_and_in_pairs({mistake: switches for switches, mistake in mistakes}):
             if close(found, run(repainted, turns, **(names | switches))):
                 return mistake
         if turns > 1 and close(found, run(repainted, 1)):
             return "each level is visited once, whatever `turns` says"
-        return f"with turns={turns} these are other points; draw() is called in the order of the comment"
+        if turns > 1 and any(close(found, run(repainted, other)) for other in (turns - 1, turns + 1)):
+            return "each level is visited once too often or once too few: `turns` times"
+        said = f"with turns={turns} these are other points; draw() is called in the order of the comment"
+        return unknown(found, run(repainted, turns), said)
     return None

@@ -8,12 +8,16 @@ import torch
 from torch import Tensor
 
 from ..schedulers.noise_schedule import linear_betas, scaled_linear_betas
-from . import call, cases, close, exercise, shape_of
+from . import call, cases, close, exercise, shape_of, unknown
 
 # ---- 1. Noise for a batch
 
 
-@exercise("01.1", hint="alpha_bar.view(-1, 1, 1, 1); then alpha_bar.sqrt() weighs the picture, (1 - alpha_bar).sqrt() the noise")
+@exercise(
+    "01.1",
+    nudge="Which of the two, picture or noise, is left at alpha_bar = 1? And what must the squares of the two weights sum to?",
+    solution="alpha_bar.view(-1, 1, 1, 1); then alpha_bar.sqrt() weighs the picture, (1 - alpha_bar).sqrt() the noise",
+)
 def noisy_batch(answer: Callable) -> str | None:
     """01.1: pictures of a batch, each at its own noise level."""
     generator = torch.Generator().manual_seed(0)
@@ -34,6 +38,12 @@ def noisy_batch(answer: Callable) -> str | None:
             "the picture is weighted by alpha_bar, a variance: its square root is missing": a * x0 + (1 - a).sqrt() * noise,
             "the weights are swapped: alpha_bar near 1 must give the picture": (1 - a).sqrt() * x0 + a.sqrt() * noise,
             "the picture is not shrunk: multiply it by alpha_bar.sqrt()": x0 + (1 - a).sqrt() * noise,
+            "the noise is subtracted: add it": a.sqrt() * x0 - (1 - a).sqrt() * noise,
+            "nothing is weighted: alpha_bar says how much of each there is": x0 + noise,
+            "the noise is not weighted: multiply it by (1 - alpha_bar).sqrt()": a.sqrt() * x0 + noise,
+            "only the noise is weighted, and by a variance": x0 + (1 - a) * noise,
+            "alpha_bar is the product over the steps already: no cumprod": mixed_at(alpha_bar.cumprod(0), x0, noise),
+            "you square alpha_bar: take its root": a**2 * x0 + (1 - a**2) * noise,
             "1 - alpha_bar.sqrt() is not (1 - alpha_bar).sqrt(): variances sum to 1, roots do not": a.sqrt() * x0
             + (1 - a.sqrt()) * noise,
         }
@@ -43,14 +53,25 @@ def noisy_batch(answer: Callable) -> str | None:
         one = alpha_bar[0]
         if close(found, one.sqrt() * x0 + (1 - one).sqrt() * noise, 1e-5):
             return "all pictures get the noise of the first: alpha_bar has one number for each"
-        return "these are not alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise, with picture i at alpha_bar[i]"
+        said = "these are not alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise, with picture i at alpha_bar[i]"
+        return unknown(found, a.sqrt() * x0 + (1 - a).sqrt() * noise, said)
     return None
+
+
+def mixed_at(alpha_bar: Tensor, x0: Tensor, noise: Tensor) -> Tensor:
+    """Picture i at alpha_bar[i]."""
+    a = alpha_bar.view(-1, 1, 1, 1)
+    return a.sqrt() * x0 + (1 - a).sqrt() * noise
 
 
 # ---- 2. A jump from the middle
 
 
-@exercise("01.2", hint="alpha = (1 - betas[s + 1 : t + 1]).prod(), or the ratio of two ᾱ; then as equation 4")
+@exercise(
+    "01.2",
+    nudge="x_s has its own noise already. Which steps are still to come, and how much of the picture does each of them keep?",
+    solution="alpha = (1 - betas[s + 1 : t + 1]).prod(), or the ratio of two ᾱ; then as equation 4",
+)
 def jump(answer: Callable) -> str | None:
     """01.2: from x_s to the noisier x_t in one go."""
     generator = torch.Generator().manual_seed(1)
@@ -76,6 +97,16 @@ def jump(answer: Callable) -> str | None:
                 alpha * (1 - betas[s]) / (1 - betas[t])
             ),
             "the noise must have the variance 1 - ᾱ_t / ᾱ_s, not 1 - ᾱ_t": alpha.sqrt() * x_s + (1 - alpha_bar[t]).sqrt() * noise,
+            "x_s is returned as it was given": x_s,
+            "x_s is not shrunk: multiply it by sqrt(α)": x_s + (1 - alpha).sqrt() * noise,
+            "the noise is not weighted: multiply it by sqrt(1 - α)": alpha.sqrt() * x_s + noise,
+            "the noise has the variance ᾱ_s - ᾱ_t; what is added to sqrt(α) x_s has 1 - ᾱ_t / ᾱ_s": (
+                alpha.sqrt() * x_s + (alpha_bar[s] - alpha_bar[t]).sqrt() * noise
+            ),
+            "that is one step, from t - 1 to t: take all steps from s + 1 to t together": mixed(1 - betas[t]),
+            "that is the step from s to s + 1: take all steps up to t together": mixed(1 - betas[s + 1]),
+            "the noise is subtracted: add it": alpha.sqrt() * x_s - (1 - alpha).sqrt() * noise,
+            "the weights are swapped: sqrt(α) belongs to x_s": (1 - alpha).sqrt() * x_s + alpha.sqrt() * noise,
             "the square roots are missing: α and 1 - α are variances": alpha * x_s + (1 - alpha) * noise,
             "the noise is weighted by a variance: its square root is missing": alpha.sqrt() * x_s + (1 - alpha) * noise,
             "you multiply the betas: what is left after a step is 1 - β": mixed(1 - betas[s + 1 : t + 1].prod()),
@@ -86,14 +117,21 @@ def jump(answer: Callable) -> str | None:
         for mistake, wrong in mistakes.items():
             if close(found, wrong, 1e-4):
                 return mistake
-        return f"from s = {s} to t = {t}, these are not sqrt(α) x_s + sqrt(1 - α) noise with α = ᾱ_t / ᾱ_s"
+        if found.isnan().any():
+            return "the root of a negative number: ᾱ falls with t, so α = ᾱ_t / ᾱ_s, the smaller one above"
+        said = f"from s = {s} to t = {t}, these are not sqrt(α) x_s + sqrt(1 - α) noise with α = ᾱ_t / ᾱ_s"
+        return unknown(found, mixed(alpha), said)
     return None
 
 
 # ---- 3. A schedule for larger pictures
 
 
-@exercise("01.3", hint="ᾱ = (1 - betas).cumprod(0); snr = ᾱ / (1 - ᾱ) / k**2; ᾱ' = snr / (1 + snr); β = 1 - ᾱ'_t / ᾱ'_{t-1}")
+@exercise(
+    "01.3",
+    nudge="There are three conversions: betas to ᾱ, ᾱ to SNR, and both back. Print the SNR of your betas at one timestep.",
+    solution="ᾱ = (1 - betas).cumprod(0); snr = ᾱ / (1 - ᾱ) / k**2; ᾱ' = snr / (1 + snr); β = 1 - ᾱ'_t / ᾱ'_{t-1}",
+)
 def betas_for_larger_pictures(answer: Callable) -> str | None:
     """01.3: a schedule whose signal-to-noise ratio is k² times smaller everywhere."""
     for betas, k in cases(((scaled_linear_betas(50, 0.01, 0.2), 3.0), (scaled_linear_betas(1000, 0.00085, 0.012), 8.0))):
@@ -121,9 +159,21 @@ def betas_for_larger_pictures(answer: Callable) -> str | None:
                 return mistake
         if close(found[1:], to_betas(shifted)[1:], 1e-3):
             return f"the first beta is {float(found[0]):.3g}: what stands before the first ᾱ is 1, so it must be 1 - ᾱ'_0"
-        if close(found, betas * k**2, 1e-3) or close(found, (betas * k**2).clamp(max=0.999), 1e-3):
+        if close(found, betas / k**2, 1e-3) or close(found, betas / k, 1e-3):
+            return "you make the betas smaller: that is less noise, and it does not scale the SNR, which comes from their product"
+        if close(found, betas, 1e-3):
+            return "the betas are unchanged: k is not used"
+        if (
+            close(found, betas * k, 1e-3)
+            or close(found, betas * k**2, 1e-3)
+            or close(found, (betas * k**2).clamp(max=0.999), 1e-3)
+        ):
             return "you scale the betas: that does not scale the SNR, which comes from their product"
-        return f"with k = {k:g}, the SNR of your betas is not 1/{k * k:g} of what it was at each timestep"
+        if close(found, 1 - shifted, 1e-3):
+            return "that is 1 - ᾱ, the variance of all noise so far: β is that of one step, 1 - ᾱ_t / ᾱ_{t-1}"
+        if close(found, 1 - to_betas(shifted), 1e-3):
+            return "those are α = 1 - β: return the β"
+        return unknown(found, to_betas(shifted), f"with k = {k:g}, the SNR of your betas is not 1/{k * k:g} of what it was")
     return None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..pipeline import StableDiffusion
-from . import NotDone, call, cases, exercise, shipped_model
+from . import NotDone, Unnamed, call, cases, exercise, shipped_model
 
 # ---- 1. What differs between the columns of a comparison
 
@@ -24,7 +24,11 @@ COLUMNS: list[tuple[list[dict[str, Any]], set[str]]] = [
 ]
 
 
-@exercise("14.1", hint="for each name in columns[0]: are the values of this name in all columns the same?")
+@exercise(
+    "14.1",
+    nudge="For one setting, collect its values in all columns. When are they all the same?",
+    solution="for each name in columns[0]: are the values of this name in all columns the same?",
+)
 def what_differs(answer: Callable) -> str | None:
     """14.1: the names of the settings that are not the same in all columns."""
     for columns, right in cases(COLUMNS):
@@ -38,6 +42,8 @@ def what_differs(answer: Callable) -> str | None:
             return f"the result holds {found - BASE.keys()}, which are no names of settings: return the names, not the values"
         if not right:
             return f"the columns are all equal, so that nothing differs: the empty set, and yours is {found}"
+        if found == BASE.keys() and len(right) < len(BASE):
+            return f"you return all names: in {shown}, some are the same in all columns"
         if found == BASE.keys() - right:
             return "you return what is equal: the others are asked for"
         if len(columns) > 2 and not found:
@@ -46,7 +52,7 @@ def what_differs(answer: Callable) -> str | None:
             return f"two settings differ here, and you find only {found}: such a comparison shows nothing, and nobody notices"
         if right - found and any(column[name] == 0 for column in columns for name in right):
             return f"in {shown}: 0 is a value like any other; do not test `if value`"
-        return f"in {shown} the result should be {right}, and yours is {found}"
+        return Unnamed(f"in {shown} the result should be {right}, and yours is {found}")
     return None
 
 
@@ -69,7 +75,11 @@ def pictures_of(answer: Callable, pipe: StableDiffusion, every: int) -> list[Ima
     return list(made)
 
 
-@exercise("14.2", hint="preview when (step.index + 1) % every == 0; after the loop, decode the step.latents of the last step")
+@exercise(
+    "14.2",
+    nudge="Count on your fingers: after which steps does every = 3 show something, and what comes at the end?",
+    solution="preview when (step.index + 1) % every == 0; after the loop, decode the step.latents of the last step",
+)
 def previews(answer: Callable) -> str | None:
     """14.2: a generator of a preview every so many steps, and of the result."""
     pipe = shipped_model()
@@ -98,7 +108,7 @@ def previews(answer: Callable) -> str | None:
             return "the result itself is missing: after the loop, yield the picture of the last latents"
         if len(found) in (len(steps), len(steps) + 1):
             return f"you show every step: every={every} asks for one in {every}, and the result"
-        return f"for 7 steps and every={every}, {len(right)} pictures should come; yours are {len(found)}, or others"
+        return Unnamed(f"for 7 steps and every={every}, {len(right)} pictures should come; yours are {len(found)}, or others")
     return None
 
 
@@ -132,7 +142,11 @@ GRAY = {2: 160, 4: 130, 8: 104, 16: 108, 32: 101, 64: 100}
 CANDIDATES = (2, 4, 8, 16, 32)
 
 
-@exercise("14.3", hint="64 steps once; then 2, 4, 8, 16, 32, each compared by np.abs(np.float32(a) - np.float32(b)).mean()")
+@exercise(
+    "14.3",
+    nudge="Print the mean difference for each number of steps, and its type before the subtraction.",
+    solution="64 steps once; then 2, 4, 8, 16, 32, each compared by np.abs(np.float32(a) - np.float32(b)).mean()",
+)
 def enough_steps(answer: Callable) -> str | None:
     """14.3: the smallest number of steps whose picture is near enough to that of 64."""
     recorder = Recorder(GRAY)
@@ -163,5 +177,5 @@ def enough_steps(answer: Callable) -> str | None:
             return "pictures are unsigned bytes: 100 - 130 wraps around to 226. Make them np.float32 first"
         if found == next((n for n in reversed(CANDIDATES) if np.abs(apart[n]).mean() <= tolerance), None):
             return "you return the largest number of steps that is close enough; the smallest is asked for"
-        return f"with tolerance {tolerance:g} the smallest number of steps is {right}; yours is {found!r}"
+        return Unnamed(f"with tolerance {tolerance:g} the smallest number of steps is {right}; yours is {found!r}")
     return None

@@ -11,12 +11,16 @@ from torch import Tensor
 from ..config import EMOJI, SD15
 from ..pipeline import StableDiffusion, guide
 from ..schedulers import EulerDiscreteScheduler, randn
-from . import call, cases, close, exercise, shape_of, shipped_model
+from . import Unnamed, call, cases, close, exercise, shape_of, shipped_model, unknown
 
 # ---- 1. The shape of latents
 
 
-@exercise("00.1", hint="config.vae.downsampling pixels share one latent along each side; see config.vae.latent_channels, too")
+@exercise(
+    "00.1",
+    nudge="Which number of the configuration says how many pixels share one latent along a side?",
+    solution="config.vae.downsampling pixels share one latent along each side; see config.vae.latent_channels, too",
+)
 def latent_shape(answer: Callable) -> str | None:
     """00.1: the shape of the latents, from the configuration and the size of the pictures."""
     for name, config, height, width in cases((("SD15", SD15, 512, 768), ("EMOJI", EMOJI, 64, 96))):
@@ -44,14 +48,20 @@ def latent_shape(answer: Callable) -> str | None:
         wrong_f = next((g for g in (4, 8) if g != f and found[1:] == (height // g, width // g)), None)
         if wrong_f:
             return f"{asked} is {found}: you divide by {wrong_f}, which is another model's factor"
-        return f"{asked} should be {right}, and yours is {found}"
+        if found == (*right[1:], right[0]):
+            return f"{asked}: channels come first, then height and width; yours is {found}"
+        return Unnamed(f"{asked} should be {right}, and yours is {found}")
     return None
 
 
 # ---- 2. Guidance
 
 
-@exercise("00.2", hint="start at uncond, and walk `scale` times the way from uncond to cond")
+@exercise(
+    "00.2",
+    nudge="What must come out at scale 0, and at scale 1?",
+    solution="start at uncond, and walk `scale` times the way from uncond to cond",
+)
 def guidance(answer: Callable) -> str | None:
     """00.2: classifier-free guidance."""
     generator = torch.Generator().manual_seed(0)
@@ -76,7 +86,13 @@ def guidance(answer: Callable) -> str | None:
             return "the direction is right, but you do not start anywhere: add uncond"
         if close(found, scale * cond):
             return "making cond longer is not guidance: go on in the direction from uncond to cond"
-        return f"at scale {scale:g} the numbers are not uncond + scale * (cond - uncond)"
+        if close(found, uncond + scale * cond):
+            return "you add cond itself: go on in the direction from uncond to cond, which is their difference"
+        if close(found, uncond + cond * scale - uncond * scale**2) or close(found, (uncond + cond) / 2):
+            return "weigh the difference of the two, once: at scale 0 the result must be uncond, at scale 1 cond"
+        if close(found, (1 + scale) * uncond + scale * cond) or close(found, uncond + scale * (cond + uncond)):
+            return "you add the two: the direction is their difference, cond - uncond"
+        return unknown(found, guide(uncond, cond, scale), f"at scale {scale:g} these are not uncond + scale * (cond - uncond)")
     return None
 
 
@@ -133,7 +149,11 @@ _MISTAKES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@exercise("00.3", hint="before the loop: words, noise, set_timesteps(steps). In it: scale, ask the U-Net, step(...).prev_sample")
+@exercise(
+    "00.3",
+    nudge="Compare your loop with that of the text: what is done to x before the loop, before the U-Net, and after it?",
+    solution="before the loop: words, noise, set_timesteps(steps). In it: scale, ask the U-Net, step(...).prev_sample",
+)
 def loop(answer: Callable) -> str | None:
     """00.3: the whole denoising loop; the answer returns the latents."""
     pipe = shipped_model()
@@ -154,4 +174,6 @@ def loop(answer: Callable) -> str | None:
     for seed in (0, SEED + 1):
         if close(found, latents_by_step(pipe, PROMPT, seed, STEPS)[-1], 1e-3):
             return f"that is the picture of seed {seed}; torch.Generator().manual_seed(seed) should give that of seed {SEED}"
-    return "these are other latents. Print x.std() in the loop: it should fall from about 14.6 to about 1"
+    return unknown(
+        found, visited[-1], "these are other latents. Print x.std() in the loop: it should fall from about 14.6 to about 1"
+    )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..config import EMOJI, SD15, UNetConfig
-from ..unet import channel_plan
-from . import call, cases, close, exercise
+from ..unet import UNet, channel_plan
+from . import Unnamed, alone_and_in_pairs, call, cases, close, exercise, unknown
 
 # ---- 1. The stack
 
@@ -21,7 +23,11 @@ def stack_of(config: UNetConfig) -> list[int]:
     return [channels[0]] + [c for i, c in enumerate(channels) for _ in range(layers + (i < last))]
 
 
-@exercise("06.1", hint="conv_in's result comes first; then, level by level, one a block, and one for the downsampling, if any")
+@exercise(
+    "06.1",
+    nudge="Follow the U-Net of the text downward, and write down the channels each time something is put on the stack.",
+    solution="conv_in's result comes first; then, level by level, one a block, and one for the downsampling, if any",
+)
 def skip_channels(answer: Callable) -> str | None:
     """06.1: the channels of all skip connections, in the order in which they are pushed."""
     three = UNetConfig(block_out_channels=(96, 160, 224), attention_levels=(True, True, False), layers_per_block=3)
@@ -44,9 +50,19 @@ def skip_channels(answer: Callable) -> str | None:
             return f"{asked}: the results of the downsamplings are missing: they are kept as well"
         if found == [channels[0]] + [c for i, c in enumerate(channels) for c in [c] * layers + list(channels[i + 1 : i + 2])]:
             return f"{asked}: a downsampling keeps the channels of its level; only the next block changes them"
+        if found == list(channels):
+            return f"{asked}: one a level is too few: each block and each downsampling puts its result on the stack"
+        if found == [channels[0]] + [c for c in channels for _ in range(layers + 1)]:
+            return f"{asked}: one too many at the end: the last level does not downsample"
+        if found == [c for i, c in enumerate(channels) for _ in range(layers + (i < len(channels) - 1))]:
+            return f"{asked}: the first is missing, the result of conv_in"
+        if sorted(found) == sorted(right):
+            return f"{asked}: the right numbers in another order; the stack should be {right}, and yours is {found}"
+        if layers != 2 and found == stack_of(replace(config, layers_per_block=2)):
+            return f"{asked}: you always count two blocks a level; config.layers_per_block says how many"
         if len(found) != len(right):
             return f"{asked} there are {len(right)} feature maps on the stack; yours has {len(found)}"
-        return f"{asked} the stack should be {right}; yours is {found}"
+        return Unnamed(f"{asked} the stack should be {right}; yours is {found}")
     return None
 
 
@@ -63,15 +79,20 @@ def u_shaped(
     same: bool = False,
     smooth: bool = False,
     turned: bool = True,
+    through: bool = True,
+    largest: bool = False,
+    strict: bool = False,
+    late: bool = False,
 ) -> Tensor:
     """Down, middle, up, with a stack between; the switches make the mistakes that the check names."""
     stack = []
     for down, _ in levels:
-        x = down(x)
-        pooled = F.avg_pool2d(x, 2, ceil_mode=True)
-        stack.append(pooled if too_late else x)
+        before, x = x, down(x)
+        pool = F.max_pool2d if largest else F.avg_pool2d
+        pooled = pool(x, 2, ceil_mode=not strict)
+        stack.append(pooled if too_late else before if late else x)
         x = pooled
-    x = middle(x)
+    x = middle(x) if through else x
     for _, up in reversed(levels) if turned else levels:
         skip = stack.pop(0 if first_in_first_out else -1)
         x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear" if smooth else "nearest")
@@ -80,7 +101,11 @@ def u_shaped(
     return x
 
 
-@exercise("06.2", hint="down: x = down(x), push x, pool. Up, last level first: pop, interpolate to its size, join, up")
+@exercise(
+    "06.2",
+    nudge="Print the shapes on the way down; on the way up they must come in the opposite order.",
+    solution="down: x = down(x), push x, pool. Up, last level first: pop, interpolate to its size, join, up",
+)
 def u_shape(answer: Callable) -> str | None:
     """06.2: down and up again, with the skip connections joined."""
     generator = torch.Generator().manual_seed(0)
@@ -113,13 +138,21 @@ def u_shape(answer: Callable) -> str | None:
             ({"too_late": True}, "you push after halving: the details that the way up needs are gone by then"),
             ({"same": True}, "you join x to itself: the skip is not used"),
             ({"smooth": True}, 'you interpolate bilinearly; asked is mode="nearest"'),
+            ({"through": False}, "the middle is missing: x = middle(x), between the way down and the way up"),
+            ({"largest": True}, "you take the largest of four pixels: asked is their mean, avg_pool2d"),
+            ({"strict": True}, "an odd size is halved downward: ceil_mode=True keeps the last row and column"),
+            ({"late": True}, "you push what goes into `down`: the skip is its result"),
         ]
-        for switches, mistake in mistakes:
-            if close(found, u_shaped(x, levels, middle, **switches)):
+        for mistake, switches in alone_and_in_pairs({mistake: switches for switches, mistake in mistakes}):
+            try:
+                wrong = u_shaped(x, levels, middle, **switches)
+            except RuntimeError:  # two mistakes together need not fit
+                continue
+            if close(found, wrong):
                 return mistake
         if found.shape != right.shape:
             return f"for an input {tuple(x.shape)} the result must have that shape again; yours is {tuple(found.shape)}"
-        return f"these are other numbers, for an input of {height} x {width}"
+        return unknown(found, right, f"these are other numbers, for an input of {height} x {width}")
     return None
 
 
@@ -142,8 +175,9 @@ def resnet_parameters(
 
 @exercise(
     "06.3",
-    hint="channel_plan says what each block receives. A block has 2 norms, 2 convolutions, the time's Linear, and a 1x1 shortcut "
-    "where in != out",
+    nudge="Count one block by hand and compare with sum(p.numel() for p in block.parameters()).",
+    solution="channel_plan says what each block receives. A block has 2 norms, 2 convolutions, the time's Linear, and a 1x1 "
+    "shortcut where in != out",
 )
 def count_resnets(answer: Callable) -> str | None:
     """06.3: the parameters of all residual blocks, from the configuration alone."""
@@ -159,18 +193,32 @@ def count_resnets(answer: Callable) -> str | None:
             ({"biases": False}, "the biases of the convolutions and Linears are missing"),
             ({"temb": False}, "the Linear that takes the time is missing"),
         ]
-        for switches, mistake in mistakes:
+        parts = {mistake: switches for switches, mistake in mistakes}
+        parts |= {
+            "the two blocks in the middle are missing": {"middle": False},
+            "on the way up each block also receives what comes off the stack: look at channel_plan": {"skips": False},
+        }
+        for mistake, switches in alone_and_in_pairs(parts):
             if found == total(config, **switches):
                 return f"for {name}: {mistake}"
-        if found == total(config, middle=False):
-            return f"for {name}: the two blocks in the middle are missing"
         if found == total(config, up=False):
             return f"for {name}: the way up is missing"
-        if found == total(config, skips=False):
-            return f"for {name}: on the way up each block also receives what comes off the stack: look at channel_plan"
+        if found == total(config) - resnet_parameters(
+            last := config.block_out_channels[-1], last, 4 * config.block_out_channels[0]
+        ):
+            return f"for {name}: there are two blocks in the middle, and you count one"
+        if found == sum(p.numel() for p in networks_of(config)):
+            return f"for {name}: that is the whole U-Net; asked are its residual blocks"
         off = found / total(config) - 1
-        return f"for {name} it should be {total(config):,}; yours is {found:,}, {100 * off:+.1f} %"
+        return unknown(found, total(config), f"for {name} it should be {total(config):,}; yours is {found:,}, {100 * off:+.1f} %")
     return None
+
+
+@lru_cache(maxsize=2)
+def networks_of(config: UNetConfig) -> tuple[Tensor, ...]:
+    """The parameters of the whole U-Net, on PyTorch's `meta` device: shapes without memory."""
+    with torch.device("meta"):
+        return tuple(UNet(config).parameters())
 
 
 def total(config: UNetConfig, middle: bool = True, up: bool = True, skips: bool = True, **switches: bool) -> int:

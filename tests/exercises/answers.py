@@ -5,11 +5,12 @@ A wrong answer is the solution with one piece changed, as a learner would have g
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import nbformat
 
-from ldm_tutorial.exercises import CHECK_MODULES, verdict
+from ldm_tutorial.exercises import CHECK_MODULES, Outcome, outcome, verdict
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 SOLUTIONS = NOTEBOOKS / "solutions"
@@ -67,4 +68,16 @@ def assert_told(exercise: str, wrong, mistake: str) -> None:
     said = verdict(exercise, wrong)
     assert said.startswith(f"[{exercise}] not yet: ")
     assert mistake in said
-    assert "\n  hint: " in said
+    assert "\n" not in said  # the nudge comes with the second wrong answer
+
+
+@cache
+def told(exercise: str, old: str, new: str) -> Outcome:
+    """What the check says of the solution with `new` in place of `old`; asked once in a process."""
+    return outcome(exercise, answer(exercise, (old, new)))
+
+
+def assert_named(exercise: str, old: str, new: str, mistake: str) -> None:
+    found = told(exercise, old, new)
+    assert found.state == "wrong"
+    assert mistake in found.said

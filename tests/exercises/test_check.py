@@ -1,5 +1,7 @@
 """`check`: every solution is correct, every stub is not done yet, and whatever an answer does, it only prints."""
 
+from collections import Counter
+
 import pytest
 
 from ldm_tutorial import exercises
@@ -27,7 +29,7 @@ def test_check_only_prints(capsys):
         raise RuntimeError("no")
 
     assert check("00.1", broken) is None
-    assert capsys.readouterr().out.startswith("[00.1] not yet: your code raised RuntimeError: no\n  hint: ")
+    assert capsys.readouterr().out == "[00.1] not yet: your code raised RuntimeError: no\n"
     check("00.1", 3)
     assert "must be a function; it is int" in capsys.readouterr().out
 
@@ -50,3 +52,38 @@ def test_what_torch_has_not_implemented_is_an_error_and_no_stub():
         raise NotImplementedError("'nextafter' is not implemented for complex tensors")
 
     assert verdict("00.1", unsupported).startswith("[00.1] not yet: your code raised NotImplementedError: 'nextafter'")
+
+
+def test_the_second_mistake_gets_a_nudge_and_the_third_the_solution(capsys, monkeypatch):
+    monkeypatch.setattr(exercises, "_tries", Counter())
+    mistake, nudge, solution = "not yet: the answer must be", "\n  nudge: ", "\n  solution: "
+    said = []
+    for _ in range(3):
+        check("08.1", 3)
+        said.append(capsys.readouterr().out)
+    assert [mistake in text or "must be a function" in text for text in said] == [True, True, True]
+    assert [nudge in text for text in said] == [False, True, True]
+    assert [solution in text for text in said] == [False, False, True]
+    check("08.2", 3)  # each exercise has its own count
+    assert nudge not in capsys.readouterr().out
+
+
+def test_what_is_correct_or_not_done_is_not_counted(capsys, monkeypatch):
+    monkeypatch.setattr(exercises, "_tries", Counter())
+    for _ in range(3):
+        check("08.1", answer("08.1"))
+        check("08.1", ...)
+    check("08.1", 3)
+    assert "nudge" not in capsys.readouterr().out
+
+
+def test_the_solution_is_told_on_request(capsys):
+    check("08.1", solution=True)
+    assert "[08.1] not done yet" in (out := capsys.readouterr().out) and "\n  solution: take the noise out" in out
+
+
+@pytest.mark.parametrize("exercise", ALL)
+def test_a_nudge_is_not_the_solution(exercise):
+    verdict(exercise, None)
+    found = exercises.EXERCISES[exercise]
+    assert found.nudge and found.solution and found.nudge != found.solution

@@ -3,7 +3,7 @@
 import pytest
 
 from ldm_tutorial.exercises import verdict
-from tests.exercises.answers import answer, assert_told
+from tests.exercises.answers import assert_named
 
 BYTES = "return heads * n * n * bytes_per_number"
 SCORES, SILENT = "scores = q @ k.T / q.shape[-1] ** 0.5", "scores[:, j] = -torch.inf"
@@ -23,10 +23,10 @@ HIGHER = "higher = torch.maximum(largest, scores.max(dim=-1, keepdim=True).value
         ("04.1", "height * width", "height + width", "has 35 positions, not 12"),
         ("04.1", BYTES, "return 7", "should be 7350, and yours is 7"),
         ("04.1", BYTES, "return f'{heads} GiB'", "must be a number"),
-        ("04.2", SILENT, "pass", "still heard"),
-        ("04.2", SILENT, "scores[:, j] = 0", "a score of 0 is not silence"),
+        ("04.2", SILENT, "pass", "still counts"),
+        ("04.2", SILENT, "scores[:, j] = 0", "a score of 0 still counts"),
         ("04.2", SILENT, "k[j] = 0", "changes its inputs"),
-        ("04.2", SILENT, "scores[:, j + 1] = -torch.inf", "silenced word 3; asked was word 2"),
+        ("04.2", SILENT, "scores[:, j + 1] = -torch.inf", "you left out word 3; asked was word 2"),
         ("04.2", SILENT, "scores[j] = -torch.inf", "not finite"),
         ("04.2", SILENT, "q = q[[0, 1, 3, 4]]; scores = scores[[0, 1, 3, 4]]", "not a word"),
         ("04.2", SOFTMAX, "w = scores.softmax(dim=-1); w[:, j] = 0; return w", "must have shape (5, 3)"),
@@ -39,13 +39,13 @@ HIGHER = "higher = torch.maximum(largest, scores.max(dim=-1, keepdim=True).value
         ("04.3", "/ q.shape[-1] ** 0.5", "", "not divided by sqrt(d)"),
         ("04.3", "    largest = torch.full", "    size = len(k)\n    largest = torch.full", "not in blocks"),
         ("04.3", "    largest = torch", READY_MADE, "not in blocks"),
-        ("04.3", "return out / total", "return out", "other numbers"),
+        ("04.3", "return out / total", "return out", "not divided by the sum of all weights"),
         ("04.3", "return out / total", "return total", "must be a tensor (5, 3)"),
         ("04.3", "largest = torch.full((len(q), 1), -torch.inf)", "largest = torch.full((len(q), 1), torch.inf)", "not finite"),
     ],
 )
 def test_a_wrong_answer_is_told_its_mistake(exercise, old, new, mistake):
-    assert_told(exercise, answer(exercise, (old, new)), mistake)
+    assert_named(exercise, old, new, mistake)
 
 
 def test_leaving_the_word_out_of_keys_and_values_is_right_too():

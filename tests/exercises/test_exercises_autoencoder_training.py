@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.exercises.answers import answer, assert_told
+from tests.exercises.answers import answer, assert_named, assert_told
 
 WIDEN, STRIDE = "seen += (kernel - 1) * apart", "apart *= stride"
 FORWARD = f"{WIDEN}\n        {STRIDE}"
@@ -59,7 +59,7 @@ HINGE = "(F.relu(1 - on_real).mean() + F.relu(1 + on_fake).mean()) / 2"
         ("03.3", HINGE, "F.relu(1 - on_real).mean() / 2", "not learned from the fake ones"),
         ("03.3", HINGE, "F.relu(1 + on_fake).mean() / 2", "not learned from the real ones"),
         ("03.3", HINGE, "(F.relu(1 - on_real).mean() - F.relu(1 - on_fake).mean()) / 2", "relu(1 + verdict)"),
-        ("03.3", HINGE, "(F.softplus(-on_real).mean() + F.softplus(on_fake).mean()) / 2", "not those of the hinge"),
+        ("03.3", HINGE, "(F.softplus(-on_real).mean() + F.softplus(on_fake).mean()) / 2", "that is the cross-entropy"),
         ("03.3", HINGE, "-on_fake.mean()", "the discriminator has the gradients of the generator's loss"),
         ("03.3", "hinge.backward()", "pass", "the discriminator has no gradients"),
         (
@@ -71,7 +71,7 @@ HINGE = "(F.relu(1 - on_real).mean() + F.relu(1 + on_fake).mean()) / 2"
     ],
 )
 def test_a_wrong_answer_is_told_its_mistake(exercise, old, new, mistake):
-    assert_told(exercise, answer(exercise, (old, new)), mistake)
+    assert_named(exercise, old, new, mistake)
 
 
 def test_a_leak_that_pytorch_lets_pass_is_told():

@@ -5,7 +5,7 @@ import torch
 
 from ldm_tutorial.exercises import verdict
 from ldm_tutorial.exercises.clip import MERGES, leftmost_first, longest_first
-from tests.exercises.answers import answer, assert_told
+from tests.exercises.answers import assert_named, assert_told
 
 ROW = "return [start, *kept, end, *[end] * padding]"
 SPELLED = 'symbols = [*word[:-1], word[-1] + "</w>"]'
@@ -56,7 +56,7 @@ ONE_WAY = "return -(target * logits.log_softmax(dim=1)).sum(dim=1).mean()"
     ],
 )
 def test_a_wrong_answer_is_told_its_mistake(exercise, old, new, mistake):
-    assert_told(exercise, answer(exercise, (old, new)), mistake)
+    assert_named(exercise, old, new, mistake)
 
 
 def test_other_orders_of_merging_are_told_apart():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.exercises.answers import answer, assert_told
+from tests.exercises.answers import answer, assert_named, assert_told
 
 GUESS = "return (x - (1 - alpha_bar) ** 0.5 * eps) / alpha_bar**0.5"
 MEAN = "mean = (x - beta / (1 - alpha_bar) ** 0.5 * eps) / alpha**0.5"
@@ -26,8 +26,8 @@ LOOP_BACKWARDS = "timesteps = timesteps[::-1]\n    for i, t in enumerate(timeste
         ("08.1", GUESS, "return (x - alpha_bar**0.5 * eps) / (1 - alpha_bar) ** 0.5", "swapped"),
         ("08.1", GUESS, "x -= (1 - alpha_bar) ** 0.5 * eps; return x / alpha_bar**0.5", "changes its inputs"),
         ("08.1", GUESS, "return float(x.mean())", "yours is float"),
-        ("08.1", GUESS, "return x", "these are not"),
-        ("08.2", STEP, "return mean", "no dice"),
+        ("08.1", GUESS, "return x", "x itself"),
+        ("08.2", STEP, "return mean", "no new noise"),
         ("08.2", STEP, "return mean + variance * z", "take its square root"),
         ("08.2", STEP, "return mean + beta**0.5 * z", "fixed_large"),
         ("08.2", STEP, "return mean + z", "full size"),
@@ -40,10 +40,10 @@ LOOP_BACKWARDS = "timesteps = timesteps[::-1]\n    for i, t in enumerate(timeste
         ("08.2", STEP, "return mean + variance**0.5 * z + 0.3", "should not be"),
         ("08.2", STEP, "return -mean", "these are not"),
         ("08.2", STEP, "return (mean + variance**0.5 * z)[0]", "yours is (3, 4)"),
-        ("08.3", DICE, "torch.zeros(x.shape)", "no dice"),
+        ("08.3", DICE, "torch.zeros(x.shape)", "no new noise"),
         ("08.3", LAST, "float(alphas_cumprod[0 if last else timesteps[i + 1]])", "you use alphas_cumprod[0]"),
         ("08.3", LAST, "float(alphas_cumprod[t] / (alphas_cumprod[t] / alphas_cumprod[t - 1]))", "one training step"),
-        ("08.3", "model(x, t)", "model(x, timesteps[0])", "told the first timestep"),
+        ("08.3", "model(x, t)", "model(x, timesteps[0])", "the model gets the first timestep"),
         ("08.3", "    return x", "    return model(x, 0)", "these are other points"),
         ("08.3", "        x = ddpm_step", "        if last: return x\n        x = ddpm_step", "after 5 of 6 steps"),
         ("08.3", "for i, t in enumerate(timesteps):", LOOP_BACKWARDS, "rising order"),
@@ -51,7 +51,7 @@ LOOP_BACKWARDS = "timesteps = timesteps[::-1]\n    for i, t in enumerate(timeste
     ],
 )
 def test_a_wrong_answer_is_told_its_mistake(exercise, old, new, mistake):
-    assert_told(exercise, answer(exercise, (old, new)), mistake)
+    assert_named(exercise, old, new, mistake)
 
 
 def test_the_large_variance_is_told_from_the_small():

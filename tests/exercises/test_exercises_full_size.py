@@ -3,7 +3,7 @@
 import pytest
 
 from ldm_tutorial.exercises import verdict
-from tests.exercises.answers import answer, assert_told
+from tests.exercises.answers import answer, assert_named
 
 PAIR = '(entry["dtype"], tuple(entry["shape"]))'
 NAMES = ' for name, entry in entries.items() if name != "__metadata__"}'
@@ -62,7 +62,7 @@ WALK = "    for (name, a), (_, b) in zip(record(ours), record(theirs)):\n"
     ],
 )
 def test_a_wrong_answer_is_told_its_mistake(exercise, old, new, mistake):
-    assert_told(exercise, answer(exercise, (old, new)), mistake)
+    assert_named(exercise, old, new, mistake)
 
 
 def test_finding_only_some_is_no_stub():

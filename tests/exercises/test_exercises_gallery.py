@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.exercises.answers import answer, assert_told
+from tests.exercises.answers import assert_named
 
 LOOKS, HEUN = "budget // 2 if guided else budget", "(looks + 1) // 2"
 CHOSEN = "torch.randint(len(d), (4000, len(d)), generator=torch.Generator().manual_seed(0))"
@@ -48,4 +48,4 @@ REPLACED = "return sum(x * (((i + 1) / n) ** k - (i / n) ** k) for i, x in enume
     ],
 )
 def test_a_wrong_answer_is_told_its_mistake(exercise, old, new, mistake):
-    assert_told(exercise, answer(exercise, (old, new)), mistake)
+    assert_named(exercise, old, new, mistake)

@@ -2,9 +2,10 @@
 
 import pytest
 
-from tests.exercises.answers import answer, assert_told
+from tests.exercises.answers import assert_named
 
-COST = "int(steps * strength) * (1 if guidance_scale == 1 else 2)"
+TAKEN = "int(round(steps * strength, 6))"
+COST = "return taken * (1 if guidance_scale == 1 else 2)"
 GUIDED, BACK = "guide(without, with_words, scale, rescale)", "return (x - signal * picture) / noise"
 BOTH = "without, with_words = (x - noise * uncond) / signal, (x - noise * cond) / signal"
 OUTSIDE = "outside = there**0.5 * known + (1 - there) ** 0.5 * draw()"
@@ -22,15 +23,15 @@ def own(axes: str = "(1, 2, 3)", model: str = "with_words", share: str = "rescal
 @pytest.mark.parametrize(
     ("exercise", "old", "new", "mistake"),
     [
-        ("12.1", COST, "int(steps * strength) * 2", "multiplied by 0"),
-        ("12.1", COST, "int(steps * strength)", "each step needs two answers"),
+        ("12.1", COST, "return taken * 2", "multiplied by 0"),
+        ("12.1", COST, "return taken", "each step needs two answers"),
         ("12.1", "guidance_scale == 1", "guidance_scale <= 1", "below 1, too"),
-        ("12.1", "int(steps * strength)", "round(steps * strength)", "cuts it off"),
-        ("12.1", "int(steps * strength)", "steps * strength", "cuts it off"),
-        ("12.1", "int(steps * strength)", "int(steps * (1 - strength))", "that *are* taken"),
-        ("12.1", "int(steps * strength)", "steps", "only the last steps are taken"),
-        ("12.1", COST, "'50'", "must be a number"),
-        ("12.1", COST, "7", "it should be 50, and yours is 7"),
+        ("12.1", TAKEN, "round(steps * strength)", "round down"),
+        ("12.1", TAKEN, "steps * strength", "round down"),
+        ("12.1", TAKEN, "int(steps * (1 - strength))", "that *are* taken"),
+        ("12.1", TAKEN, "steps", "only the last steps are taken"),
+        ("12.1", COST, "return '50'", "must be a number"),
+        ("12.1", COST, "return 7", "it should be 50, and yours is 7"),
         ("12.2", BACK, "return picture", "go back to ε"),
         ("12.2", BACK, "return guide(uncond, cond, scale, rescale)", "you rescale the noise"),
         ("12.2", GUIDED, "guide(without, with_words, scale)", "nothing is rescaled"),
@@ -40,7 +41,7 @@ def own(axes: str = "(1, 2, 3)", model: str = "with_words", share: str = "rescal
         ("12.2", GUIDED, own(share="1 - rescale"), "are swapped"),
         ("12.2", GUIDED, own(ratio="g / m"), "upside down"),
         ("12.2", GUIDED, "guide(without, with_words, scale, 1.0)", "all the way"),
-        ("12.2", BACK, "return (x - picture) / noise", "other numbers"),
+        ("12.2", BACK, "return (x - picture) / noise", "has the weight sqrt(ᾱ)"),
         ("12.2", BACK, "return picture.mean()", "must be a tensor (3, 4, 5, 6)"),
         ("12.3", KEEP, "x = mask * outside + (1 - mask) * x", "you keep what should be painted"),
         ("12.3", OUTSIDE, "draw(); outside = known", "goes back without noise"),
@@ -56,4 +57,4 @@ def own(axes: str = "(1, 2, 3)", model: str = "with_words", share: str = "rescal
     ],
 )
 def test_a_wrong_answer_is_told_its_mistake(exercise, old, new, mistake):
-    assert_told(exercise, answer(exercise, (old, new)), mistake)
+    assert_named(exercise, old, new, mistake)

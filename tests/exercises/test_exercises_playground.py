@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.exercises.answers import answer, assert_told
+from tests.exercises.answers import assert_named
 
 DIFFERS = "return {name for name in columns[0] if len({column[name] for column in columns}) > 1}"
 ERROR = "np.abs(np.float32(picture) - np.float32(reference)).mean()"
@@ -50,4 +50,4 @@ DRAW = "pipe(prompt, scheduler=scheduler, steps=steps, seed=seed)[0]"
     ],
 )
 def test_a_wrong_answer_is_told_its_mistake(exercise, old, new, mistake):
-    assert_told(exercise, answer(exercise, (old, new)), mistake)
+    assert_named(exercise, old, new, mistake)

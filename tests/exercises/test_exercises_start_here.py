@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.exercises.answers import answer, assert_told
+from tests.exercises.answers import answer, assert_named, assert_told
 
 SHAPE = "return config.vae.latent_channels, height // f, width // f"
 GUIDANCE = "return uncond + scale * (cond - uncond)"
@@ -45,7 +45,7 @@ GUIDANCE = "return uncond + scale * (cond - uncond)"
     ],
 )
 def test_a_wrong_answer_is_told_its_mistake(exercise, old, new, mistake):
-    assert_told(exercise, answer(exercise, (old, new)), mistake)
+    assert_named(exercise, old, new, mistake)
 
 
 def test_both_scalings_forgotten_are_both_named():

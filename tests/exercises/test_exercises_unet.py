@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.exercises.answers import answer, assert_told
+from tests.exercises.answers import answer, assert_named, assert_told
 
 LAST = "if i < len(config.block_out_channels) - 1:"
 UP = "pairs += [(i, out) for inputs, out in zip(up, reversed(channels)) for i in inputs]"
@@ -32,7 +32,7 @@ UP = "pairs += [(i, out) for inputs, out in zip(up, reversed(channels)) for i in
             "push after halving",
         ),
         ("06.2", "torch.cat([x, skip], dim=1)", "x + skip", "raised RuntimeError"),
-        ("06.2", "x = middle(x)", "pass", "other numbers"),
+        ("06.2", "x = middle(x)", "pass", "the middle is missing"),
         ("06.2", "stack = []", "stack = []; x.mul_(2)", "changes its input"),
         ("06.3", "out * (i + 1) if i != out else 0", "0", "1x1 shortcuts are missing"),
         ("06.3", "total += 2 * i + 2 * out", "total += 0", "norms are missing"),
@@ -44,7 +44,7 @@ UP = "pairs += [(i, out) for inputs, out in zip(up, reversed(channels)) for i in
     ],
 )
 def test_a_wrong_answer_is_told_its_mistake(exercise, old, new, mistake):
-    assert_told(exercise, answer(exercise, (old, new)), mistake)
+    assert_named(exercise, old, new, mistake)
 
 
 def test_a_way_up_without_skips_is_told():
