@@ -36,6 +36,7 @@ WIDGET_NOTE = (
 )
 
 
+SLIDES = 'To teach or to repeat: <a href="slides/index.html">a deck of slides for each lesson</a>.'
 LIVE = '**<a href="live/index.html">Try it live</a>**: the same model runs in this browser tab. It is about 60 MB, once.'
 
 
@@ -65,7 +66,7 @@ class Links:
         path, _, anchor = target.partition("#")
         path = posixpath.normpath(posixpath.join(posixpath.dirname(page), path))
         if path in ("README.md", "LICENSE"):
-            place = {"README.md": "index.md", "LICENSE": "license.md"}[path]
+            place = "license.md" if path == "LICENSE" else "api/index.md" if anchor == "the-package" else "index.md"
             return f"[{text}]({posixpath.relpath(place, posixpath.dirname(page) or '.')})"
         if module := module_of(path):
             return f"{{py:mod}}`{text.replace('`', '')} <{module}>`"
@@ -130,6 +131,7 @@ def gather(links: Links, slides: bool, live: bool) -> None:
     (SOURCE / "license.md").write_text(f"# License\n\n```text\n{license_text}```\n", encoding="utf-8")
     index = (SOURCE / "index.md").read_text(encoding="utf-8")
     marks = {"notebooks": table_of("notebooks"), "paths": reading_paths(), "live": LIVE if live else ""}
+    marks["slides"] = SLIDES if slides else ""
     marks["others"] = "\n".join(
         name for path in sorted((ROOT / "docs").glob("*.md")) if (name := f"docs/{path.stem}") not in index
     )
