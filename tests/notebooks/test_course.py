@@ -3,11 +3,13 @@
 import re
 import shutil
 import subprocess
+import symtable
 import sys
 
 import nbformat
 import nbtool
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import course as course_tool
@@ -508,6 +510,33 @@ def test_the_editions_of_the_course_lead_nowhere_else(version, tmp_path):
             assert code == [c.source for c in nbformat.read(Course().notebook(path.stem), 4).cells if c.cell_type == "code"]
             shown = "".join(cell.source for cell in notebook.cells)
             assert not re.search(r"^ *# (end of )?solution$|^\*\*[A-D]\*\*$", shown, re.M)
+
+
+@pytest.mark.parametrize("name", Course().names())
+def test_a_solution_binds_no_name_that_the_rest_of_the_lesson_uses(name):
+    """In the instructor edition it stands in the middle of the lesson, and the widgets above it still draw."""
+    same = {"pipe", "tokenizer"}  # loaded once more, for the solutions stand alone; the same model
+    cells = [cell for cell in Course().build(name, "instructor").cells if cell.cell_type == "code" and cell.source]
+    lesson: set[str] = set()
+    taken: dict[str, str] = {}  # name of the lesson -> the solution that has bound it anew
+    for cell in cells:
+        table = symtable.symtable(TransformerManager().transform_cell(cell.source), cell.id, "exec")
+        bound = nbtool.bound_in(table)
+        if nbtool.tags(cell) & {"exercise", "solution"}:
+            taken.update(dict.fromkeys(bound & lesson - same, cell.id))
+        else:
+            wrong = {word: taken[word] for word in (used_in(table) - bound) & taken.keys()}
+            assert not wrong, f"{cell.id} uses names that solutions before it bind anew: {wrong}"
+            lesson |= bound
+            taken = {word: place for word, place in taken.items() if word not in bound}
+    for problem in nbtool.widget_problems(cells):
+        assert any(f" {word}, " in problem for word in same), problem
+
+
+def used_in(table):
+    top = table.get_type() == "module"
+    own = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced() and (top or symbol.is_global())}
+    return own.union(*map(used_in, table.get_children()))
 
 
 # ---- the command
