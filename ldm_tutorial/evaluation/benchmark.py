@@ -240,7 +240,7 @@ SMALL_WORK = {"pictures": pictures, "training": training, "imports": imports}
 FULL_SIZE_WORK = {"unet": full_unet, "opening": opening}  # take minutes, 8 GB of memory and 5 GB of disk
 
 
-def run(names: Sequence[str], rounds: int, against: str | None, device: torch.device) -> Iterator[Result]:
+def measured(names: Sequence[str], rounds: int, against: str | None, device: torch.device) -> Iterator[Result]:
     """The results of the kinds of work named, as they come. Raises ImportError if there is nothing to measure against."""
     diffusers: Any = None
     if against:
@@ -266,7 +266,7 @@ def main(args: argparse.Namespace) -> None:
     about += f"; torch {torch.__version__}; medians of {args.rounds} rounds, in brackets the smallest and largest ratio"
     print(f"{about}\n\n{heading}", flush=True)
     results = []
-    for result in run(names, args.rounds, args.against, pick_device(args.device)):
+    for result in measured(names, args.rounds, args.against, pick_device(args.device)):
         print(result.row(), flush=True)
         results.append(result)
     if args.json:
