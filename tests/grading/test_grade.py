@@ -57,7 +57,7 @@ IN_ANSWER = {  # a line in the answer of 08.1 -> what is said of that exercise
     "reads the solutions": (f"import json; json.load(open({str(SOLUTIONS / '08_ddpm.ipynb')!r}))", "PermissionError"),
     "changes the check": ("import ldm_tutorial.exercises.ddpm as d; d.close = lambda *_: True; return x", "the answer changed"),
     "changes PyTorch": ("import torch; torch.equal = lambda *_: True; return x", "the answer changed"),
-    "returns what claims to be equal": ("return Liar(x)", "these are not"),
+    "returns what claims to be equal": ("return Liar(x)", "x itself"),
 }
 LIAR = (
     "import torch\nclass Liar(torch.Tensor):\n    @classmethod\n    def __torch_function__(cls, *_, **__):\n"
