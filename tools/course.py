@@ -361,9 +361,14 @@ class Course:
 
 def with_outputs(notebook: NotebookNode, path: Path) -> None:
     """Give the cells the outputs that are stored in a file for cells of the same id and source."""
-    stored = {(cell.id, cell.source): cell for side in read_sides(path) for cell in side.cells if cell.cell_type == "code"}
+    stored = {
+        (cell.id, repository.printing(cell.source)): cell
+        for side in read_sides(path)
+        for cell in side.cells
+        if cell.cell_type == "code"
+    }
     for cell in notebook.cells:
-        old = stored.get((cell.id, cell.get("source")))
+        old = stored.get((cell.id, repository.printing(cell.get("source", ""))))
         if old is not None and old.execution_count is not None:
             cell.outputs, cell.execution_count = without_invitation(old.outputs), old.execution_count
 
