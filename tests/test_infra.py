@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -126,6 +128,58 @@ def test_environment_yml_is_built_after_the_files_are_there():
     finally:
         os.chdir(old)
     assert 0 < dockerfile.index("COPY --chown=1000:1000 src/ ${REPO_DIR}") < dockerfile.index("env update")
+
+
+def test_the_devcontainer_installs_extras_that_exist_with_the_pinned_versions():
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
+    pip, install, *words = shlex.split(container["postCreateCommand"])
+    assert (pip, install) == ("pip", "install")
+    assert (ROOT / words[words.index("-c") + 1]) == ROOT / "constraints.txt"
+    extras = Requirement(words[words.index("-e") + 1].replace(".", "ldm-tutorial", 1)).extras
+    assert extras
+    assert extras <= set(PROJECT["optional-dependencies"])
+    assert container["image"].rpartition(":")[2] in PYTHONS
+    assert 8888 in container["forwardPorts"]  # JupyterLab's own
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda p: p.stem)
+def test_a_workflow_pins_its_actions_and_ends_in_time(path):
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert workflow["permissions"] == {"contents": "read"}
+    for name, job in workflow["jobs"].items():
+        assert "timeout-minutes" in job, name
+        for step in job["steps"]:
+            assert ("uses" in step) != ("run" in step), name
+            assert re.fullmatch(r"actions/[\w-]+@v\d+", step.get("uses", "actions/x@v1")), step
+
+
+def test_workflows_use_one_version_of_an_action_and_pythons_that_are_promised():
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / ".github" / "workflows").glob("*.yml"))
+    actions = set(re.findall(r"uses: (\S+)@(\S+)", text))
+    assert len({name for name, _ in actions}) == len(actions), sorted(actions)
+    named = re.findall(r"python(?:-version)?: (.*)", text)
+    assert {version for line in named for version in re.findall(r'"(3\.\d+)"', line)} <= set(PYTHONS)
+
+
+def test_the_ways_to_install_are_run_with_extras_and_notebooks_that_exist():
+    text = (ROOT / ".github" / "workflows" / "runs.yml").read_text(encoding="utf-8")
+    assert {e for extras in re.findall(r"\.\[([\w,]+)\]", text) for e in extras.split(",")} <= set(
+        PROJECT["optional-dependencies"]
+    )
+    executed = re.findall(r"notebooks/\w+\.ipynb", text)
+    assert executed
+    assert all((ROOT / name).is_file() for name in executed)
+
+
+def test_the_page_on_where_it_runs_names_commands_and_files_that_exist(dev):
+    text = (ROOT / "docs" / "running.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL))
+    named = set(re.findall(r"\bmake ([a-z-]+)", code)) | set(re.findall(r"\bpy tools/dev\.py ([a-z-]+)", code))
+    assert {"lab", "bundle"} <= named <= set(dev.COMMANDS)
+    for name in re.findall(r"\b(?:tools|notebooks)/\w+\.(?:py|ipynb)", text):
+        assert (ROOT / name).is_file(), name
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+        assert (ROOT / "docs" / target).exists(), target
 
 
 # ---- what is shipped
