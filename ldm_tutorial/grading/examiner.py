@@ -211,7 +211,7 @@ def examine_notebook(text: str, number: str, whole: bool, seconds: float, skippe
     seal, answers, examine = Seal(), {}, outcome
     cells, notes = read_cells(text)
 
-    def record(name: Any, answer: Any = ..., **_: Any) -> None:
+    def record(name: str, answer: Any = ..., solution: bool = False) -> None:
         answers[str(name)] = answer
 
     main = sys.modules["__main__"] = types.ModuleType("__main__")  # as in a notebook: classes are __main__.X
@@ -225,10 +225,14 @@ def examine_notebook(text: str, number: str, whole: bool, seconds: float, skippe
         statements = [s for s in cell.statements if not (isinstance(s, ast.ImportFrom) and s.module == "__future__")]
         if len(statements) < len(cell.statements):
             flags = __future__.annotations.compiler_flag
+        there = set(main.__dict__)
         try:
             with _at_most(seconds):
                 exec(compile(ast.Module(statements, []), f"<{step}>", "exec", flags, dont_inherit=True), main.__dict__)
         except BaseException as error:  # SystemExit, too: the next cell is run, as in a notebook
+            if isinstance(error, MemoryError):  # else what filled the memory leaves none for the checks
+                for name in set(main.__dict__) - there:
+                    del main.__dict__[name]
             notes.append(f"{step} {_in_words(error)}")
     exercises.check = original
     tampered = seal.restore()

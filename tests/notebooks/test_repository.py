@@ -1,5 +1,6 @@
 """The repository's name is one setting: until it is set no page shows what needs it; then every page shows the same."""
 
+import os
 import re
 import shutil
 import sys
@@ -130,7 +131,10 @@ def test_make_hands_the_name_over(tmp_path):
 
     def given(*words):
         command = [make, "-s", *words, f"PYTHON={Path(sys.executable)}"]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+        alone = {
+            name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "ARGS")
+        }
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, env=alone).stdout.strip()
 
     assert given("badges") == "['badges']"
     assert given("badges", "REPO=") == "['badges', '']"
