@@ -7,6 +7,7 @@ import operator
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -44,6 +45,22 @@ def real_number(argument: str, value: object, low: float = -math.inf, high: floa
     if not (low <= number <= high) or (finite and math.isinf(number)):
         raise ValueError(f"{argument}={value!r:.60} must be {some}{span}")
     return number
+
+
+def as_path(path: str | Path) -> Path:
+    """The path, with ~ as the user's folder; where there is no such user, as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def exists(path: Path) -> bool:
+    """Whether something is there; not, for a name that no file can have."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long; with a zero byte
+        return False
 
 
 def whole_part(steps: int, share: float) -> int:

@@ -240,7 +240,7 @@ def option(text: str) -> tuple[str, Any]:
     name, _, value = text.partition("=")
     try:
         return name.strip(), json.loads(value.strip())
-    except ValueError:
+    except (ValueError, RecursionError):
         if not value:
             raise argparse.ArgumentTypeError(f"{text!r} must be NAME=VALUE, such as eta=1") from None
         return name.strip(), value.strip()  # a word, such as trailing

@@ -38,6 +38,10 @@ class _JSONConfig:
     # What older files leave out. Nothing else is guessed: a wrong number of heads would fit every weight.
     MAY_BE_MISSING: ClassVar = ("sample_size", "scaling_factor", "projection_dim", "bos_token_id", "eos_token_id")
 
+    # More than any such network has. A damaged file may say 10 to the power of 7, and must be refused before it is built
+    MOST: ClassVar[dict[str, int]] = {"layers_per_block": 100, "num_hidden_layers": 1000, "sample_size": 2**14}
+    MOST_LEVELS: ClassVar[int] = 16
+
     # (a, b): field a divides field b, or each number in it
     DIVIDES: ClassVar[tuple[tuple[str, str], ...]] = ()
 
@@ -45,7 +49,11 @@ class _JSONConfig:
         for f in fields(self):
             value, (allowed, holds) = getattr(self, f.name), _kind_of(f.default)
             if not holds(value):
-                raise ValueError(f"{type(self).__name__}: {f.name}={value!r} must be {allowed}")
+                raise ValueError(f"{type(self).__name__}: {f.name}={value!r:.60} must be {allowed}")
+            if isinstance(value, tuple) and len(value) > self.MOST_LEVELS:
+                raise ValueError(f"{type(self).__name__}: {f.name} has {len(value)} levels, not 1 ... {self.MOST_LEVELS} levels")
+            if f.name in self.MOST and value > self.MOST[f.name]:
+                raise ValueError(f"{type(self).__name__}: {f.name}={value:.3g} must be 1 ... {self.MOST[f.name]}")
         for divisor, dimension in self.DIVIDES:
             number, sizes = getattr(self, divisor), getattr(self, dimension)
             for size in sizes if isinstance(sizes, tuple) else [sizes]:

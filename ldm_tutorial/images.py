@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin
 from torch import Tensor
 
 from .checkpoints.atomic import write_atomically
+from .checks import as_path
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
@@ -65,7 +66,10 @@ def upright(image: Image.Image, argument: str) -> Image.Image:
         raise TypeError(f"{argument} must be a PIL image; got {type(image).__name__}{hint}")
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         raise ValueError(f"{argument} has mode {image.mode!r}, of unknown range; convert it to 8 bits a channel, 'L' or 'RGB'")
-    return ImageOps.exif_transpose(image)
+    if not image.width * image.height:
+        raise ValueError(f"{argument} is {image.width}x{image.height}: it has no pixels")
+    usual = {"LAB": "RGB", "La": "LA"}.get(image.mode)  # Pillow converts these two to hardly any other
+    return ImageOps.exif_transpose(image.convert(usual) if usual else image)
 
 
 def is_transparent(image: Image.Image) -> bool:
@@ -98,14 +102,14 @@ def open_image(path: str | Path, argument: str = "image") -> Image.Image:
         image.load()
     except FileNotFoundError:
         raise ValueError(f"{argument}: there is no file {path}") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # a damaged picture can raise anything
         raise ValueError(f"{argument}: cannot read {path} as a picture: {error}") from error
     return image
 
 
 def check_output(path: str | Path) -> Path:
     """The path, if a picture could be saved there; to be asked before the work is done. Raises ValueError if not."""
-    path = Path(path).expanduser()
+    path = as_path(path)
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"output {path}: the name must end in one of {', '.join(FORMATS)}")
     if not path.parent.is_dir():
@@ -156,6 +160,6 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     settings = {key: str(text[key]) for key in TEXTS if key in text}
     try:
         settings |= {key: json.loads(text[key]) for key in NUMBERS if key in text}
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"path: the settings in {path} are damaged: {error}") from error
     return settings

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Texts = str | Sequence[str]
 Pictures = Image.Image | Sequence[Image.Image]
 MAX_SEED = 2**63 - 1
+MAX_SIDE, MAX_IMAGES = 2**14, 10_000  # pixels along one side; pictures per prompt. More fills the memory before anything is drawn
 
 # A scheduler chosen by name takes these from the model's own: how it was trained, not how to sample.
 TRAINED_WITH = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type", "rescale_betas_zero_snr")
@@ -45,9 +46,9 @@ class Options:
     guidance_rescale   0 ... 1, against the excess contrast of high scales (`pipeline.guide`)
     seed               a number: picture i is drawn with seed + i; a list: one per picture; None: a random number.
                        One seed is the same noise on every device and in every batch
-    num_images         pictures per prompt, next to each other in the result
-    height, width      in pixels, multiples of the autoencoder's factor. None: those of the image or of the latents, else
-                       what the model was trained on. An image is scaled and its edges cut to fit
+    num_images         pictures per prompt, 1 ... 10,000, next to each other in the result
+    height, width      in pixels, multiples of the autoencoder's factor, up to 16,384. None: those of the image or of the
+                       latents, else what the model was trained on. An image is scaled and its edges cut to fit
     latents            noise of unit variance to start from instead of the seed's, (b, 4, height / f, width / f)
     """
 
@@ -67,9 +68,17 @@ class Options:
         whole_number("steps", self.steps, 1)
         real_number("guidance_scale", self.guidance_scale)
         real_number("guidance_rescale", self.guidance_rescale, 0, 1)
-        whole_number("num_images", self.num_images, 1)
-        if self.latents is not None and not (isinstance(self.latents, Tensor) and self.latents.ndim == 4):
-            raise ValueError("latents must be a tensor (b, 4, h, w)")
+        whole_number("num_images", self.num_images, 1, MAX_IMAGES)
+        settings = self.scheduler_options
+        if settings is not None and not (isinstance(settings, Mapping) and all(isinstance(name, str) for name in settings)):
+            raise TypeError(
+                f"scheduler_options={settings!r:.60} must be a dict of settings by their names, such as {{'eta': 1.0}}"
+            )
+        if self.latents is not None:
+            if not (isinstance(self.latents, Tensor) and self.latents.ndim == 4):
+                raise ValueError("latents must be a tensor (b, 4, h, w)")
+            if self.latents.is_complex() or not self.latents.isfinite().all():
+                raise ValueError("latents must be finite real numbers, noise of unit variance")
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +258,7 @@ def size_of(options: Options, image: Image.Image | None, factor: int, sample_siz
 
 def side(argument: str, value: object, factor: int) -> int:
     """A width or height in pixels: a multiple of `factor`, the pixels that share one latent. Raises ValueError if not."""
-    number = whole_number(argument, value, 1)
+    number = whole_number(argument, value, 1, MAX_SIDE)
     if number % factor:
         below, above = number // factor * factor, (number // factor + 1) * factor
         nearest = f"the nearest are {below} and {above}" if below else f"the nearest is {above}"

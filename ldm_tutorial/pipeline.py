@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import __version__
 from .checkpoints import load_checkpoint, load_tokenizer, resolve
-from .checks import as_dtype, check_precision, pick_device
+from .checks import as_dtype, as_path, check_precision, pick_device
 from .clip import CLIPTextModel
 from .config import StableDiffusionConfig
 from .images import to_images, to_tensor
@@ -167,11 +167,16 @@ class Parts:
 
     @torch.no_grad()
     def encode_prompt(self, prompt: Texts, argument: str = "prompt") -> Tensor:
-        """What the U-Net reads: (b, 77, d), in the model's dtype. A prompt that is too long is cut with a UserWarning."""
+        """What the U-Net reads: (b, 77, d), in the model's dtype. A prompt that is too long is cut with a UserWarning.
+
+        Raises FloatingPointError, which says what to try, if the text encoder overflows.
+        """
         prompts = listed(prompt)
         distinct = list(dict.fromkeys(prompts))  # equal prompts are encoded once
         length = self.text_encoder.config.max_position_embeddings
         states = self.text_encoder(tokenize(self.tokenizer, distinct, length, argument).to(self.device))
+        if not states.isfinite().all():
+            raise FloatingPointError(f"the text encoder's output is not finite: {self._remedy(self.text_encoder)}")
         return states[[distinct.index(text) for text in prompts]]
 
     @torch.no_grad()
@@ -206,17 +211,24 @@ class Parts:
                 self._precise_vae = (self.vae, copy.deepcopy(self.vae).float())  # kept: the next picture overflows, too
             out = use(self._precise_vae[1], x.float().to(self.device))
         if not out.isfinite().all():
-            raise FloatingPointError("the autoencoder's output is not finite: its input or its weights are damaged")
+            large = x.abs().max().item()  # about 10 as a rule
+            too_large = f"what it was given goes up to {large:.3g}: take a smaller guidance_scale, or more steps"
+            fix = self._remedy(self.vae) if large < 1000 else too_large
+            raise FloatingPointError(f"the autoencoder's output is not finite: {fix}")
         return out
+
+    def _remedy(self, network: nn.Module) -> str:
+        """What to try if a network's output is not finite, in words."""
+        if next(network.parameters()).dtype == torch.float16:
+            return 'float16 ends at 65504; use pipe.to(dtype="bfloat16") or "float32"'
+        if not all(weight.isfinite().all() for weight in network.parameters()):
+            return "the weights are damaged; load the model again"
+        return "what it was given is too large; take a smaller guidance_scale, or another scheduler"
 
     def _explain_overflow(self, prediction: Tensor, t: float, guidance_scale: float) -> None:
         """Raises FloatingPointError, which says what to try."""
-        if prediction.isfinite().all():
-            fix = f"guidance_scale={guidance_scale:g} is too large"
-        elif self.dtype == torch.float16:
-            fix = 'float16 ends at 65504; use pipe.to(dtype="bfloat16") or "float32"'
-        else:
-            fix = "the weights are damaged, or the latents that it started from"
+        too_large = f"guidance_scale={guidance_scale:g} is too large; 1 to 15 is usual"
+        fix = too_large if prediction.isfinite().all() or abs(guidance_scale) > 1000 else self._remedy(self.unet)
         raise FloatingPointError(f"the predicted noise at timestep {t:g} is not finite: {fix}")
 
 
@@ -410,6 +422,11 @@ class StableDiffusion(DenoisingLoop):
         return self.denoise(self.start(self.prepare(prompt, Options(negative_prompt, *how), image, mask, strength)))
 
     def _predict_noise(self, run: Run, x: Tensor, t: Tensor) -> Tensor:
+        if not x.isfinite().all():
+            step = f"the step of {type(run.inputs.scheduler).__name__} before it"
+            raise FloatingPointError(
+                f"the latents at timestep {t:g} are not finite, after {step}: take more steps, or another scheduler"
+            )
         with sharing():  # the processor, with other programs
             return super()._predict_noise(run, x, t)
 
@@ -438,6 +455,6 @@ def load_pipeline(
     path = resolve(name_or_path, revision)
     parts = load_checkpoint(path, device, dtype, vae)
     tokenizer = parts.tokenizer or load_tokenizer(path, parts.text_encoder.config.vocab_size)  # single files of others hold none
-    name = path.resolve().name if path == Path(name_or_path).expanduser() else str(name_or_path)  # folders are private
+    name = path.resolve().name if path == as_path(name_or_path) else str(name_or_path)  # folders are private
     pipe = StableDiffusion(parts.unet, parts.vae, parts.text_encoder, tokenizer, scheduler or parts.scheduler, name)
     return pipe.to(device, dtype)

@@ -573,13 +573,52 @@ def test_damaged_weights_are_told(make_tiny_pipe):
     pipe = make_tiny_pipe()
     with torch.no_grad():
         pipe.unet.conv_out.weight[0, 0, 0, 0] = math.nan
-    with pytest.raises(FloatingPointError, match="predicted noise at timestep 801 is not finite: the weights are damaged"):
+    with pytest.raises(FloatingPointError, match="predicted noise at timestep 801 is not finite: the weights are damaged; load"):
         pipe("a cat", steps=5)
 
 
 def test_a_guidance_that_overflows_is_told(tiny_pipe):
-    with pytest.raises(FloatingPointError, match=r"guidance_scale=1e\+300 is too large"):
-        tiny_pipe("a cat", steps=2, guidance_scale=1e300)
+    for scale in (1e300, 1e30, -1e30):
+        for steps in (1, 2, 5):
+            with pytest.raises(FloatingPointError, match=r"guidance_scale=-?1e\+\d+ is too large|take a smaller guidance_scale"):
+                tiny_pipe("a cat", steps=steps, guidance_scale=scale)
+
+
+def test_a_number_that_is_not_finite_is_caught_where_it_appears(make_tiny_pipe):
+    """Each network's own weights, and a scheduler's step: the message names the place, and says what to try."""
+    places = {
+        "the text encoder's output": lambda pipe: pipe.text_encoder.text_model["final_layer_norm"].weight,
+        "the predicted noise at timestep 999": lambda pipe: pipe.unet.conv_in.weight,
+        "the autoencoder's output": lambda pipe: pipe.vae.decoder.conv_out.weight,
+    }
+    for place, weight in places.items():
+        pipe = make_tiny_pipe()
+        with torch.no_grad():
+            weight(pipe).view(-1)[0] = math.nan
+        with pytest.raises(FloatingPointError, match=f"{place} is not finite: the weights are damaged; load the model again"):
+            pipe("a cat", steps=1)
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_a_step_that_overflows_is_named(tiny_pipe, index):
+    class Overflowing(DDIMScheduler):
+        def step(self, model_output, t, x, generator=None):
+            step = super().step(model_output, t, x, generator)
+            return step._replace(prev_sample=step.prev_sample / (0 if t == self.timesteps[index] else 1))
+
+    words = (
+        "the latents at timestep .* are not finite, after the step of Overflowing" if index < 2 else "the autoencoder's output"
+    )
+    with pytest.raises(FloatingPointError, match=words + ".*(take|more steps)"):
+        tiny_pipe("a cat", scheduler=Overflowing(), steps=3)
+
+
+def test_an_autoencoder_that_was_given_too_large_numbers_says_so(tiny_pipe):
+    for latents in (torch.full((1, 4, 8, 8), 1e38), torch.full((1, 4, 8, 8), math.inf), torch.full((1, 4, 8, 8), math.nan)):
+        with pytest.raises(
+            FloatingPointError, match=r"autoencoder's output is not finite: what it was given goes up to (1.43e\+38|inf|nan)"
+        ):
+            tiny_pipe.decode(latents)
 
 
 def test_an_autoencoder_that_overflows_in_float16_is_asked_again_in_float32(make_tiny_pipe, tiny_pipe):
@@ -626,14 +665,14 @@ def idle_pipe(make_tiny_pipe, monkeypatch):
         ({"steps": True}, ValueError, r"steps=True must be a whole number"),
         ({"height": 63}, ValueError, r"height=63 must be a multiple of 4; the nearest are 60 and 64"),
         ({"width": 3}, ValueError, r"width=3 must be a multiple of 4; the nearest is 4"),
-        ({"width": 0}, ValueError, r"width=0 must be a whole number, 1 or more"),
-        ({"height": -8}, ValueError, r"height=-8 must be a whole number, 1 or more"),
+        ({"width": 0}, ValueError, r"width=0 must be a whole number, 1 \.\.\. 16384"),
+        ({"height": -8}, ValueError, r"height=-8 must be a whole number, 1 \.\.\. 16384"),
         ({"guidance_scale": math.nan}, ValueError, "guidance_scale=nan must be a finite number"),
         ({"guidance_scale": math.inf}, ValueError, "guidance_scale=inf must be a finite number"),
         ({"guidance_scale": 10**400}, ValueError, "guidance_scale=1000.* must be a finite number"),
         ({"guidance_scale": "7.5"}, TypeError, "guidance_scale='7.5' must be a finite number"),
         ({"guidance_rescale": 1.5}, ValueError, r"guidance_rescale=1.5 must be a number, 0 \.\.\. 1"),
-        ({"num_images": 0}, ValueError, "num_images=0 must be a whole number, 1 or more"),
+        ({"num_images": 0}, ValueError, r"num_images=0 must be a whole number, 1 \.\.\. 10000"),
         ({"seed": -1}, ValueError, r"seed=-1 must be a whole number, 0 \.\.\."),
         ({"seed": 2**64}, ValueError, r"seed=\d+ must be a whole number"),
         ({"seed": 1.0}, TypeError, r"seed=1.0 must be a whole number"),
@@ -643,6 +682,15 @@ def idle_pipe(make_tiny_pipe, monkeypatch):
         ({"negative_prompt": None}, TypeError, "negative_prompt must be a string or a list of strings; got NoneType"),
         ({"latents": torch.zeros(2, 4, 8, 8)}, ValueError, r"shape \(2, 4, 8, 8\); the other arguments need \(1, 4, 8, 8\)"),
         ({"latents": torch.zeros(4, 8, 8)}, ValueError, r"latents must be a tensor \(b, 4, h, w\)"),
+        ({"latents": torch.full((1, 4, 8, 8), math.nan)}, ValueError, "latents must be finite real numbers"),
+        ({"latents": torch.full((1, 4, 8, 8), math.inf)}, ValueError, "latents must be finite real numbers"),
+        ({"latents": torch.zeros(1, 4, 8, 8, dtype=torch.complex64)}, ValueError, "latents must be finite real numbers"),
+        ({"height": 2**20, "width": 2**20}, ValueError, r"height=1048576 must be a whole number, 1 \.\.\. 16384"),
+        ({"width": 2**62}, ValueError, r"width=\d+ must be a whole number, 1 \.\.\. 16384"),
+        ({"num_images": 10**12}, ValueError, r"num_images=\d+ must be a whole number, 1 \.\.\. 10000"),
+        ({"scheduler_options": 3}, TypeError, "scheduler_options=3 must be a dict of settings by their names"),
+        ({"scheduler_options": {3: 4}}, TypeError, r"scheduler_options=\{3: 4\} must be a dict"),
+        ({"scheduler_options": "eta=1"}, TypeError, "scheduler_options='eta=1' must be a dict"),
         ({"step": 25}, TypeError, "unexpected keyword argument 'step'"),
     ],
 )
@@ -693,6 +741,8 @@ def test_lists_of_different_lengths_are_named(idle_pipe):
         ("cat.png", None, 1.0, TypeError, "image must be a PIL image; got str"),
         ([None], None, 0.5, TypeError, "image must be a PIL image; got NoneType"),
         (Image.new("F", (32, 32)), None, 1.0, ValueError, "image has mode 'F'"),
+        (Image.new("RGB", (0, 32)), None, 1.0, ValueError, "image is 0x32: it has no pixels"),
+        (picture(), Image.new("L", (32, 0)), 1.0, ValueError, "mask is 32x0: it has no pixels"),
         (None, left_half(), 1.0, ValueError, "mask needs an image"),
         (None, None, 0.5, ValueError, "strength=0.5 needs an image"),
     ],

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import nn
 
-from ..checks import as_dtype, pick_device
+from ..checks import as_dtype, as_path, exists, pick_device
 from ..clip import CLIPTextModel
 from ..config import AutoencoderConfig, StableDiffusionConfig
 from ..schedulers import DDIMScheduler, Scheduler
@@ -117,8 +117,8 @@ def load_component(folder: str | Path, part: str | None = None, device: Device =
 
 
 def _checked(path: str | Path, device: Device, dtype: DType) -> tuple[Path, torch.device, torch.dtype]:
-    device, dtype, path = pick_device(device or "cpu"), as_dtype(dtype or torch.float32), Path(path).expanduser()
-    if not path.exists():
+    device, dtype, path = pick_device(device or "cpu"), as_dtype(dtype or torch.float32), as_path(path)
+    if not exists(path):
         raise FileNotFoundError(f"there is no file or folder {path}")
     return path, device, dtype
 

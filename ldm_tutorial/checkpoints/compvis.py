@@ -237,7 +237,7 @@ def read_file(
         raise CheckpointError(f"{path} is not a whole model: it has no {missing}{hint}")
     try:
         stated = json.loads(metadata.get(METADATA, "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         stated = None
     if not isinstance(stated, dict) or not all(isinstance(value, dict) for value in stated.values()):
         raise CheckpointError(f"{path}: the metadata {METADATA!r} are not what `save_checkpoint` writes")
@@ -276,9 +276,9 @@ def is_model(path: Path) -> bool:
 def _unpack_tokenizer(source: object, files: Mapping[str, str], vocab_size: int) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         for name, text in files.items():
-            if name != Path(name).name or not name.endswith((".json", ".txt")) or not isinstance(text, str):
+            if not re.fullmatch(r"\w{1,200}\.(json|txt)", name, re.ASCII) or not isinstance(text, str):
                 raise CheckpointError(f"{source}: {name!r} is not a file of a tokenizer")
-            (Path(folder) / name).write_text(text, encoding="utf-8")
+            (Path(folder) / name).write_bytes(text.encode(errors="replace"))
         try:
             return read_tokenizer(Path(folder), vocab_size)
         except (FileNotFoundError, CheckpointError) as error:

@@ -8,6 +8,7 @@ scheduler/ scheduler_config.json.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -42,6 +43,7 @@ PARTS = {
     "vae": Part(AutoencoderKL, AutoencoderConfig, "diffusers", "AutoencoderKL", "diffusion_pytorch_model"),
     "text_encoder": Part(CLIPTextModel, CLIPTextConfig, "transformers", "CLIPTextModel", "model"),
 }
+PIECE = re.compile(r"[\w.-]{1,200}\.safetensors")  # the name of one file of weights beside others
 PIPELINE = "StableDiffusionPipeline"
 OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # the autoencoder's, before 2023
 BAD_CONFIG = (ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError)  # what numbers out of a file can cause
@@ -136,7 +138,7 @@ def find_weights(folder: Path, stem: str) -> list[Path]:
     if chosen[0].suffix == ".safetensors":
         return chosen
     names = read_json(chosen[0]).get("weight_map")
-    if not isinstance(names, dict) or any(not isinstance(n, str) or n != Path(n).name for n in names.values()):
+    if not isinstance(names, dict) or not all(isinstance(n, str) and PIECE.fullmatch(n) for n in names.values()):
         raise CheckpointError(f"{chosen[0]} must hold a 'weight_map' from names of tensors to names of files beside it")
     return [folder / name for name in sorted(set(names.values()))]
 
@@ -147,6 +149,8 @@ def read_json(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"there is no file {path}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise CheckpointError(f"{path} is not JSON: it is nested too deep") from error
     except ValueError as error:
         raise CheckpointError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
@@ -171,7 +175,8 @@ def read_tokenizer(folder: Path, vocab_size: int | None = None) -> CLIPTokenizer
         raise CheckpointError(f"{folder} does not hold a CLIP tokenizer: {error}") from error
     if vocab_size is not None and len(tokenizer) != vocab_size:
         raise CheckpointError(f"the tokenizer in {folder} has {len(tokenizer)} entries, the text encoder {vocab_size}")
-    if tokenizer.model_max_length > 10**6:  # none is set in older files
+    length = tokenizer.model_max_length
+    if type(length) is not int or not 0 < length <= 10**6:  # none is set in older files
         tokenizer.model_max_length = CLIPTextConfig.max_position_embeddings
     return tokenizer
 

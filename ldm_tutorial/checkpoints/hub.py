@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..checks import as_path, exists
 from ..weights import KNOWN, KnownModel
 from .compvis import is_model
 from .folder import PARTS, find_weights, holds_tokenizer, read_tokenizer
@@ -50,8 +51,8 @@ def resolve(name_or_path: str | Path, revision: str | None = None) -> Path:
                 f"Install the package anew, or train it: ldm-tutorial train --help"
             )
         return place or _download(model.repo_id, revision or model.revision)
-    path = Path(name).expanduser()
-    if name and path.exists():
+    path = as_path(name)
+    if name and exists(path):
         if revision is not None:
             raise ValueError(f"revision={revision!r} goes with a model of the hub, but {name} is on this machine")
         return path
@@ -130,7 +131,7 @@ def _places(model: KnownModel) -> list[Path]:
 def _weights_dir() -> list[Path]:
     """The folder that `LDM_WEIGHTS_DIR` names, or nothing. Raises FileNotFoundError if there is no such folder."""
     name = os.environ.get("LDM_WEIGHTS_DIR")
-    folder = Path(name or "").expanduser()
+    folder = as_path(name or "")
     if name and not folder.is_dir():
         raise FileNotFoundError(f"LDM_WEIGHTS_DIR={name} is not a folder")
     return [folder] if name else []

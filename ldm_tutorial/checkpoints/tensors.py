@@ -54,13 +54,13 @@ def _read_ckpt(path: Path) -> dict[str, Tensor]:
     while True:
         try:
             with torch.serialization.safe_globals(list(stubs.values())):
-                content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
             break
         except OSError:
             raise
         except Exception as error:  # a hostile pickle can raise anything
             unknown = re.search(r"GLOBAL (\S+)", str(error))
-            if unknown is None or unknown[1] in stubs:
+            if unknown is None or unknown[1] in stubs or not all(part.isidentifier() for part in unknown[1].split(".")):
                 raise CheckpointError(f"{path} is not a checkpoint, or it is damaged") from error
             if _is_program(unknown[1]):
                 problem = f"is a pickle that wants to run `{unknown[1]}` when it is read, and was not read"
@@ -70,6 +70,13 @@ def _read_ckpt(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"{path} does not hold tensors with names, at its top or under 'state_dict'")
     return content
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # of a directory that says it spans several disks
+        return False
 
 
 def _is_program(name: str) -> bool:
@@ -94,7 +101,7 @@ def what_is_wrong(path: Path) -> str | None:
     with open(path, "rb") as file:
         head = file.read(512)
         needed = 8 + int.from_bytes(head[:8], "little")  # a safetensors file's header, JSON, ends here
-        header = (head + file.read(max(min(needed, 10**8) - 512, 0)))[8:needed] if head[8:9] == b"{" else b""
+        header = (head + file.read(max(min(needed, size, 10**8) - 512, 0)))[8:needed] if head[8:9] == b"{" else b""
     if not head:
         return "is empty"
     if head.startswith(b"version https://git-lfs"):
@@ -104,7 +111,7 @@ def what_is_wrong(path: Path) -> str | None:
     if head.startswith((b"PK\3\4", b"\x80")):
         if is_safetensors:
             return "is a pickle, not a safetensors file: name it .ckpt to have it read as one, without running its code"
-        return "was cut short, or is damaged" if head.startswith(b"PK") and not zipfile.is_zipfile(path) else None
+        return "was cut short, or is damaged" if head.startswith(b"PK") and not _is_zip(path) else None
     if not is_safetensors or not header:
         return "is a safetensors file: name it .safetensors" if header else None
     if needed > size:
@@ -129,7 +136,8 @@ def load_weights(
 
     usual_names: from a name in the file to its usual one there. our_names: from the usual name to the network's own. Both only
     where they differ. A matrix may be a 1x1 convolution, and the other way round: the numbers are the same.
-    Raises CheckpointError for tensors missing, left over, there twice, of another shape or not finite, as the file names them.
+    Raises CheckpointError for tensors missing, left over, there twice, of another shape, of no real numbers or not finite, as the
+    file names them.
     """
     expected = network.state_dict()
     our_names = our_names or {name: name for name in expected}
@@ -140,15 +148,20 @@ def load_weights(
             raise CheckpointError(f"{source} holds one tensor twice, as {found[usual]} and as {name}")
         found[usual] = name
 
+    def kind(tensor: Tensor) -> str:
+        return "floating point" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
+
     def shape(tensor: Tensor) -> tuple[int, ...]:
         return tuple(tensor.shape[:2] if tensor.shape[2:] == (1, 1) else tensor.shape)
 
     origin = {ours: found[usual] for usual, ours in our_names.items() if usual in found}  # our name -> name in the file
     shapes = [(name, shape(tensors[name]), shape(expected[ours])) for ours, name in origin.items()]
+    kinds = [(name, kind(tensors[name]), kind(expected[ours])) for ours, name in origin.items()]
     problems = {
         "missing": [usual for usual in our_names if usual not in found],
         "unexpected": [name for usual, name in found.items() if usual not in our_names],
         "of another shape": [f"{name} {theirs} instead of {ours}" for name, theirs, ours in shapes if theirs != ours],
+        "of another kind": [f"{name} {theirs} instead of {ours}" for name, theirs, ours in kinds if theirs != ours],
     }
     lines = [f"\n  {len(n)} {kind}: {', '.join(n[:10])}{', ...' if len(n) > 10 else ''}" for kind, n in problems.items() if n]
     if lines:

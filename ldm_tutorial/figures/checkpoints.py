@@ -71,9 +71,8 @@ def name_map(config: UNetConfig) -> Figure:
 def file_layout(path: str | Path, shown: int = 3) -> Figure:
     """A safetensors file as a strip, not to scale, and under it the first entries of its header with the bytes they mean."""
     with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-    size = Path(path).stat().st_size
+        length, size = int.from_bytes(file.read(8), "little"), Path(path).stat().st_size
+        header = json.loads(file.read(min(length, size)))
     tensors: Mapping[str, dict] = {name: entry for name, entry in header.items() if name != "__metadata__"}
     first = sorted(tensors.items(), key=lambda item: item[1]["data_offsets"])[:shown]
 

@@ -64,7 +64,7 @@ def _outputs(path: Path) -> str:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         outputs = [output for cell in cells for output in cell.get("outputs", [])]
         return "\n".join("".join(output["text"]) for output in outputs if output.get("output_type") == "stream")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ""
 
 

@@ -62,10 +62,10 @@ def scheduler_from_config(config: Mapping[str, Any]) -> Scheduler:
     Raises ValueError for a class that is neither, such as FlowMatchEulerDiscreteScheduler, and as `Scheduler.from_config` does.
     """
     written_by = config.get("_class_name")
-    if written_by is None or written_by in OTHER_SAMPLERS:
-        return DDIMScheduler.from_config(config)
     known = {cls.__name__: cls for cls in SCHEDULERS.values()}
-    if written_by not in known:
+    if written_by is None or written_by in list(OTHER_SAMPLERS):
+        return DDIMScheduler.from_config(config)
+    if written_by not in list(known):  # in a damaged file it may be a list, which no dict can look up
         raise ValueError(
             f"_class_name={written_by!r} in a scheduler config is not supported: its model may be trained on another forward "
             f"process than x = sqrt(ᾱ) x0 + sqrt(1 - ᾱ) ε, which is that of {', '.join(known)}"

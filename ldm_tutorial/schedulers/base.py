@@ -24,6 +24,8 @@ from ..checks import one_of, real_number, warn, whole_number
 from . import noise_schedule
 from .config_file import ConfigFile
 
+MOST_TIMESTEPS = 100_000  # a hundred times what any model was trained on: a damaged file may say 10 to the power of 12
+
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
@@ -123,7 +125,7 @@ class Scheduler(ConfigFile, ABC):
 
         Numbers are 0 or more; a subclass adds what else its own settings must satisfy.
         """
-        whole_number("num_train_timesteps", self.num_train_timesteps, 2)
+        whole_number("num_train_timesteps", self.num_train_timesteps, 2, MOST_TIMESTEPS)
         for name, default in ((field.name, field.default) for field in dataclasses.fields(self)):
             if isinstance(default, bool):
                 one_of(name, getattr(self, name), [False, True])

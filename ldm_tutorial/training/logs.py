@@ -31,7 +31,8 @@ def read_log(source: str | Path) -> dict[str, np.ndarray]:
             f"source={str(source)!r}: there is no log {path}; allowed are {known}, "
             "and the log.jsonl that `ldm-tutorial train` writes"
         )
-    lines = [_parse(line, f"{path}, line {i}") for i, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)]
+    text = path.read_text(encoding="utf-8", errors="replace")
+    lines = [_parse(line, f"{path}, line {i}") for i, line in enumerate(text.splitlines(), 1)]
     if not lines:
         raise ValueError(f"{path} is empty: the training has not logged a line yet")
     names = list(dict.fromkeys(name for line in lines for name in line))  # in the order in which they come up
@@ -48,7 +49,7 @@ def _parse(text: str, place: str) -> dict[str, float]:
     """One line of a log. Raises ValueError, which names the place, for anything else."""
     try:
         line = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{place} is not JSON: {error}") from None
     if not isinstance(line, dict) or "step" not in line or not all(v is None or type(v) in (int, float) for v in line.values()):
         raise ValueError(f'{place} must be an object of numbers with a step, {{"step": 50, "loss": 0.4}}; got {text[:80]!r}')

@@ -84,10 +84,10 @@ class TrainingRun:
         return saved["step"]
 
     def _forget_after(self, step: int) -> None:
-        """Lines that were logged after the state was last saved will be logged again."""
+        """Lines that were logged after the state was last saved will be logged again. The last may be half a line."""
         log = self.folder / "log.jsonl"
         if self.main_process and log.exists():
-            lines = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= step]
+            lines = [line for line in log.read_text().splitlines() if line.endswith("}") and json.loads(line)["step"] <= step]
             write_atomically(log, "".join(line + "\n" for line in lines).encode())
 
     def save(self) -> None:

@@ -89,3 +89,15 @@ def test_a_full_disk_while_saving_leaves_the_state_before(tmp_path, monkeypatch)
         train(tmp_path, 8)
     assert (tmp_path / "state.pt").read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["log.jsonl", "samples", "state.pt"]
+
+
+@pytest.mark.parametrize("half", ['{"step": 11, "seconds": 0.0, "lo', "{", ""])
+def test_a_run_that_was_killed_within_a_line_of_its_log_goes_on(tmp_path, half):
+    whole = train(tmp_path / "whole", 11)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(tmp_path / "killed", 11, 9)
+    with open(tmp_path / "killed" / "log.jsonl", "a") as file:
+        file.write(half)
+    resumed = train(tmp_path / "killed", 11)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters()))
+    assert read_log(tmp_path / "killed") == read_log(tmp_path / "whole")
