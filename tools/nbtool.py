@@ -44,8 +44,8 @@ KERNEL_ENV = {
 }
 MAX_OUTPUT = 300_000  # bytes per output
 MAX_NOTEBOOK = 1_000_000  # bytes on disk; GitHub shows no more than that reliably
-MAX_WORDS = 3_000  # to be read: hints, answers and the quiz are not counted
-MAX_CELLS = 70  # more is two lessons
+MAX_WORDS = 5_000  # to be read: hints, answers and the quiz are not counted
+MAX_CELLS = 80  # more is two lessons
 MAX_LINES = 20  # of code in a cell, imports and blank ones aside: what is seen at once
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
