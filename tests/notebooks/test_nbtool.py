@@ -58,6 +58,8 @@ def test_a_good_notebook_has_no_problems(tmp_path):
     [
         ([run_cell("x = 1", None)], "never run"),
         ([run_cell("\n\n".join(["x = 1"] * 21))], "21 lines of code; at most 20"),
+        ([run_cell("class A:\n" + "    x = 1\n" * 45)], "46 lines of code; at most 45"),
+        ([run_cell("class A:\n" + "    x = 1\n" * 20 + "A()")], "22 lines of code; at most 20"),
         ([run_cell("x = [1,2]  # fmt: skip")], "pragma"),
         ([run_cell("a", 1), run_cell("plot();", 2)], "ends with ';'"),
         (
@@ -78,8 +80,8 @@ def test_a_good_notebook_has_no_problems(tmp_path):
         ([new_markdown_cell('<img src="https://example.org/a.png" alt="">')], "without alt text"),
         ([new_markdown_cell("[next](08_nowhere.ipynb)")], "08_nowhere.ipynb, which does not exist"),
         ([new_markdown_cell("![a cat](cat.png)")], "cat.png, which does not exist"),
-        ([new_markdown_cell("word " * 3001 + "<details><summary>Hint</summary>\n\nmore words\n\n</details>")], "3001 words"),
-        ([new_markdown_cell("word") for _ in range(71)], "71 cells"),
+        ([new_markdown_cell("word " * 5001 + "<details><summary>Hint</summary>\n\nmore words\n\n</details>")], "5001 words"),
+        ([new_markdown_cell("word") for _ in range(81)], "81 cells"),
         ([new_markdown_cell("x" * 1_100_000)], "1100 kB in all"),
     ],
 )
