@@ -14,9 +14,9 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from torch import Tensor
 
 from ..lessons.toy import GaussianMixture
-from ..schedulers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler
+from ..schedulers import DDIMScheduler, DDPMScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler
 from ..schedulers.noise_schedule import karras_sigmas
-from ..schedulers.spaces import VPScheduler
+from ..schedulers.spaces import VEScheduler, VPScheduler
 from .canvas import FAINT, INK, MARKERS, PART_COLORS, POINT_COLORS, blank_page, new_figure
 from .plots import plain_log_ticks
 
@@ -228,15 +228,21 @@ def design_choices(steps: int = 10) -> dict[str, dict[str, str]]:
 
     The levels are computed with our schedulers' defaults. EDM's are those of the paper: σ 80 ... 0.002, ρ = 7, σ_data = 0.5.
     """
-    found = {}
-    for name, scheduler in (("DDPM", DDPMScheduler()), ("DDIM", DDIMScheduler()), ("Euler", EulerDiscreteScheduler())):
+    found: dict[str, dict[str, str]] = {}
+    schedulers: dict[str, VPScheduler | VEScheduler] = {
+        "DDPM": DDPMScheduler(),
+        "DDIM": DDIMScheduler(),
+        "Euler": EulerDiscreteScheduler(),
+        "Euler ancestral": EulerAncestralDiscreteScheduler(),
+    }
+    for name, scheduler in schedulers.items():
         scheduler.set_timesteps(steps)
         sigmas = scheduler.sigma_at(scheduler.timesteps).tolist()
         unit_scale = isinstance(scheduler, VPScheduler)
         end = (1 / scheduler.final_alpha_bar - 1) ** 0.5 if isinstance(scheduler, VPScheduler) else scheduler.sigmas[-1].item()
         found[name] = {
-            "method": "Euler's" if name != "DDPM" else "Euler's to $σ_{down}$",
-            "new noise in a step": {"DDPM": "$σ_{up}$ (η = 1)", "DDIM": "none (η = 0)", "Euler": "none"}[name],
+            "method": "Euler's to $σ_{down}$" if name in ("DDPM", "Euler ancestral") else "Euler's",
+            "new noise in a step": {"DDIM": "none (η = 0)", "Euler": "none"}.get(name, "$σ_{up}$ (η = 1)"),
             "timesteps": f"{scheduler.timesteps[0]:g} ... {scheduler.timesteps[-1]:g}, {scheduler.timestep_spacing}",
             "first σ": f"{sigmas[0]:.3g}",
             "middle σ": f"{sigmas[steps // 2]:.3g}",
@@ -244,7 +250,7 @@ def design_choices(steps: int = 10) -> dict[str, dict[str, str]]:
             "x is kept as": "$\\sqrt{\\bar{α}}\\,x_0 + \\sqrt{1 - \\bar{α}}\\,ε$" if unit_scale else "$x_0 + σ ε$",
             "the network gets": "x" if unit_scale else "x / $\\sqrt{σ^2 + 1}$",
             "that is, at the first σ": "1 x" if unit_scale else f"{(sigmas[0] ** 2 + 1) ** -0.5:.3f} x",
-            "the network is told": "t",
+            "and the noise level as": "t",
             "$c_{skip}$, $c_{out}$": "1, $-σ$",
             "both, at the first σ": f"1, {-sigmas[0]:.3g}",
         }
@@ -260,7 +266,7 @@ def design_choices(steps: int = 10) -> dict[str, dict[str, str]]:
         "x is kept as": "$x_0 + σ ε$",
         "the network gets": "x / $\\sqrt{σ^2 + 0.5^2}$",
         "that is, at the first σ": f"{(first**2 + 0.25) ** -0.5:.4f} x",
-        "the network is told": "ln(σ) / 4",
+        "and the noise level as": "ln(σ) / 4",
         "$c_{skip}$, $c_{out}$": "$\\frac{0.5^2}{σ^2 + 0.5^2}$, $\\frac{0.5\\,σ}{\\sqrt{σ^2 + 0.5^2}}$",
         "both, at the first σ": f"{0.25 / (first**2 + 0.25):.5f}, {0.5 * first / (first**2 + 0.25) ** 0.5:.3f}",
     }
@@ -270,8 +276,8 @@ def design_choices(steps: int = 10) -> dict[str, dict[str, str]]:
 def design_figure(choices: Mapping[str, Mapping[str, str]]) -> Figure:
     """The table of `design_choices`: sampling above, in the scheduler's color; the network below, in the U-Net's."""
     rows = list(next(iter(choices.values())))
-    figure, axes = blank_page(9.6, 0.34 * (len(rows) + 2), (0, 96), (-len(rows) - 0.6, 1.4))
-    columns = dict(zip(choices, (22, 41, 59, 77)))
+    figure, axes = blank_page(11.2, 0.34 * (len(rows) + 2), (0, 112), (-len(rows) - 0.6, 1.4))
+    columns = dict(zip(choices, (22, 41, 59, 77, 95)))
     of_sampling = rows.index("the network gets")
     for top, bottom, part, name in ((0, of_sampling, "scheduler", "sampling"), (of_sampling, len(rows), "unet", "network")):
         axes.axhspan(-bottom + 0.5, -top + 0.5, facecolor=PART_COLORS[part], alpha=0.13)

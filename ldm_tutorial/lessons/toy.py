@@ -70,7 +70,7 @@ class GaussianMixture:
         return -(1 - a).sqrt() * self.score(x, alpha_bar)
 
     def denoised(self, x: Tensor, alpha_bar: Tensor | float) -> Tensor:
-        """E[x_0 | x], (b, d): the best guess of the clean point."""
+        """E[x_0 | x], (b, d): the best prediction of the clean point."""
         log_joint, offset, variance, a = self.components(x, alpha_bar)
         gain = a.sqrt() * self.stds.to(x) ** 2 / variance  # (b | 1, k)
         guess = self.means.to(x) + gain[..., None] * offset  # E[x_0 | x, k], (b, k, d)
@@ -91,3 +91,13 @@ class GaussianMixture:
             return a.sqrt() * eps - (1 - a).sqrt() * self.denoised(x, a)
 
         return model
+
+
+def energy_distance(a: Tensor, b: Tensor) -> float:
+    """How different two clouds of points are as distributions: 2 E|a - b| - E|a - a'| - E|b - b'|. 0 for the same distribution.
+
+    a (n, d) and b (m, d) are drawn from the two distributions to be compared. Székely & Rizzo 2013, equation 2; without the pairs
+    of a point with itself, so that two samples of one distribution give 0 on average.
+    """
+    within = [torch.pdist(points).mean() for points in (a, b)]
+    return (2 * torch.cdist(a, b).mean() - sum(within)).item()

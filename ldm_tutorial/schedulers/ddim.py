@@ -11,7 +11,7 @@ from .spaces import VPScheduler
 
 @dataclass(kw_only=True, eq=False)
 class DDIMScheduler(VPScheduler):
-    """Guess the picture and the noise, then put them together again with less of the noise.
+    """Predict the clean picture and the noise, then combine them again with less of the noise.
 
     code                 paper
     -------------------  ----------------------------------------------------------------------

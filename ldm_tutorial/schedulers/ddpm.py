@@ -25,7 +25,7 @@ def posterior(x0: Tensor, x: Tensor, alpha_bar: float, alpha_bar_prev: float) ->
 
 @dataclass(kw_only=True, eq=False)
 class DDPMScheduler(VPScheduler):
-    """Guess the picture, then draw the next x from the posterior q(x_{t-1} | x_t, x_0): ancestral sampling.
+    """Predict the clean picture, then draw the next x from the posterior q(x_{t-1} | x_t, x_0): ancestral sampling.
 
     code                 paper
     -------------------  ------------------------------------------------------
@@ -59,7 +59,7 @@ class DDPMScheduler(VPScheduler):
         # 2. Eq. 15: x_0 = (x_t - sqrt(1 - ᾱ_t) ε) / sqrt(ᾱ_t)
         x0, _ = self.predict(model_output, x, alpha_bar)
 
-        # 3. Eq. 7, with that guess in the place of x_0; and section 3.2: σ² = β̃_t, or β_t
+        # 3. Eq. 7, with that prediction in the place of x_0; and section 3.2: σ² = β̃_t, or β_t
         x_prev, variance = posterior(x0, x, alpha_bar, alpha_bar_prev)
         if self.variance_type == "fixed_large":
             variance = 1 - alpha_bar / alpha_bar_prev

@@ -41,7 +41,7 @@ class VPScheduler(Scheduler):
         return x
 
     def predict(self, model_output: Tensor, x: Tensor, alpha_bar: float) -> tuple[Tensor, Tensor]:
-        """(x0, ε) in x = sqrt(ᾱ) x0 + sqrt(1 - ᾱ) ε, as the model's output tells them."""
+        """(x0, ε) in x = sqrt(ᾱ) x0 + sqrt(1 - ᾱ) ε, computed from the model's output."""
         self.check_output(model_output, x)
         if self.prediction_type == "epsilon":
             eps = at_least_float32(model_output)
@@ -105,7 +105,7 @@ class VEScheduler(Scheduler):
         return x / (sigma**2 + 1) ** 0.5
 
     def predict(self, model_output: Tensor, x: Tensor, sigma: float) -> Tensor:
-        """x0 in x = x0 + σ ε, as the model's output tells it: the denoiser D(x; σ) of EDM (2206.00364)."""
+        """x0 in x = x0 + σ ε, computed from the model's output: the denoiser D(x; σ) of EDM (2206.00364)."""
         self.check_output(model_output, x)
         model_output = at_least_float32(model_output)
         if self.prediction_type == "epsilon":

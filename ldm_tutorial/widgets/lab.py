@@ -17,7 +17,7 @@ from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from ..figures.canvas import new_figure
-from ..lessons.toy import GaussianMixture
+from ..lessons.toy import GaussianMixture, energy_distance
 from ..schedulers import COURSE, SCHEDULERS, Scheduler, make_scheduler, randn
 
 LAB_MIXTURE = GaussianMixture([[1.2, 0.0], [-0.6, 1.0], [-0.6, -1.0]], [0.25, 0.2, 0.15], [0.5, 0.3, 0.2])
@@ -133,15 +133,6 @@ def path_error(scheduler: Scheduler, points: int = 100) -> float:
     for t in scheduler.timesteps:
         x = scheduler.step(model(scheduler.scale_model_input(x, t), t), t, x, torch.Generator().manual_seed(2)).prev_sample
     return (x - exact_end(start, sigma)).square().sum(1).mean().sqrt().item()
-
-
-def energy_distance(a: Tensor, b: Tensor) -> float:
-    """How far apart two clouds of points are as distributions, 0 for the same: 2 E|a - b| - E|a - a'| - E|b - b'|.
-
-    Székely & Rizzo 2013, equation 2; without the pairs of a point with itself, so that it is 0 on average for equal ones.
-    """
-    within = [torch.pdist(points).mean() for points in (a, b)]
-    return (2 * torch.cdist(a, b).mean() - sum(within)).item()
 
 
 def distribution_error(scheduler: Scheduler, points: int = POINTS) -> float:
