@@ -1,4 +1,4 @@
-"""Notebook 08: the guess of the picture, one step back, and the whole way back."""
+"""Notebook 08: the predicted picture, one step back, and the whole sampler."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..schedulers import DDPMScheduler
 from ..schedulers.ddpm import posterior
 from . import alone_and_in_pairs, call, cases, close, exercise, shape_of, unknown
 
-# ---- 1. The guess of the picture
+# ---- 1. The predicted picture
 
 
 @exercise(
@@ -98,11 +98,11 @@ def ddpm_step(answer: Callable) -> str | None:
             continue
         if found.is_complex() or found.isnan().any():
             return "the root of a negative number: α = ᾱ / ᾱ_prev is less than 1, since ᾱ_prev is the larger of the two"
-        guess = (x - root * eps) / a**0.5
+        predicted = (x - root * eps) / a**0.5
         beta = 1 - alpha
         means = {
             "": right,
-            "that is the predicted picture: ᾱ stands where α = ᾱ / ᾱ_prev belongs, which is what this one step keeps": guess,
+            "that is the predicted picture: ᾱ stands where α = ᾱ / ᾱ_prev belongs, which is what this one step keeps": predicted,
             "β is divided by sqrt(1 - ᾱ), and you divide by 1 - ᾱ": mean(alpha, 1 - a),
             "β is divided by sqrt(1 - ᾱ); you leave that out": mean(alpha, 1.0),
             "the mean is divided by sqrt(α); you leave that out": alpha**0.5 * right,
@@ -141,7 +141,7 @@ def ddpm_step(answer: Callable) -> str | None:
             if (one or other) and close(found, m + spread * z):
                 return one or other if not (one and other) else f"two mistakes: {one}; and: {other}"
         for mistake, wrong in {
-            "you take the prediction and add noise for ᾱ_prev to it: the step must keep a share of x": prev**0.5 * guess
+            "you take the prediction and add noise for ᾱ_prev to it: the step must keep a share of x": prev**0.5 * predicted
             + (1 - prev) ** 0.5 * z,
             "you return the posterior's mean for eps as the picture: compute x0 from eps first": posterior(eps, x, a, prev)[0]
             + small**0.5 * z,

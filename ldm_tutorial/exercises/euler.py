@@ -139,7 +139,7 @@ def midpoint_step(answer: Callable) -> str | None:
     for mistake, switches in alone_and_in_pairs(
         {
             "that is Euler's method: the slope of the middle is not used": {"only_euler": True},
-            "that is Heun's method: it looks at the end of the step and averages; here, look in the middle only": {"heun": True},
+            "that is Heun's method, the mean of the slopes at both ends; here, use the slope in the middle only": {"heun": True},
             "the whole step starts from the middle: start again from the same x": {"from_middle": True},
             "in the middle, noise is lower: D and the slope there need the sigma of the middle": {"old_sigma": True},
             "you stop in the middle: with its slope, go all the way to sigma_next": {"half": True},
