@@ -185,10 +185,12 @@ def reading_paths() -> str:
     """README's table of paths, one card a row."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = re.search(r"<!-- begin: reading-paths -->\s+(.*?)\s+<!-- end -->", text, re.DOTALL)[1].splitlines()[2:]
-    cards, number = [], {path.name[:2]: path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    cards, number = [], {path.name.partition("_")[0]: path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     for row in rows:
         time, read, hours = (part.strip() for part in row.strip("|").split("|"))
-        read = re.sub(r"\b(\d\d)\b", lambda m: f"[{m[1]}](notebooks/{number[m[1]]}.ipynb)" if m[1] in number else m[1], read)
+        read = re.sub(
+            r"\b(\d\d[a-z]?)\b", lambda m: f"[{m[1]}](notebooks/{number[m[1]]}.ipynb)" if m[1] in number else m[1], read
+        )
         said = f"Read {read}. {hours} hours, with the first two exercises."
         cards.append(f"::::{{container}} path\n\n### {time[0].upper() + time[1:]}\n\n{said}\n\n::::\n")
     return "\n".join(cards)

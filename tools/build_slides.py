@@ -448,7 +448,7 @@ def section(slide: Slide, first: bool) -> str:
 
 def guide_for(stem: str) -> str:
     """The instructor guide's page for this notebook, as notes; "" where there is none."""
-    found = sorted(GUIDE.glob(f"{stem[:2]}*.md"))
+    found = sorted(GUIDE.glob(f"{stem.partition('_')[0]}*.md"))
     if not found:
         return ""
     text = re.sub(

@@ -26,7 +26,7 @@ from questions import LETTERS, QUESTIONS, Question, Rendered, languages, read, r
 
 ROOT = QUESTIONS.parent.parent
 LEVELS = (1, 2, 1, 2, 3)  # in turn: 40 % to recall or trace, 40 % to apply, 20 % to transfer
-TITLE = re.compile(r"^#\s+(?P<number>\d\d) · (?P<title>.+)$", re.MULTILINE)
+TITLE = re.compile(r"^#\s+(?P<number>\d\d[a-z]?) · (?P<title>.+)$", re.MULTILINE)
 
 
 # ---- which questions

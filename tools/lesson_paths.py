@@ -105,7 +105,7 @@ def notebook_path(number: str) -> Path:
 
 
 def notebook_numbers() -> list[str]:
-    return [path.name[:2] for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))]
+    return [path.name.partition("_")[0] for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]*_*.ipynb"))]
 
 
 @lru_cache

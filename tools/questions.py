@@ -245,7 +245,7 @@ def parse(row: Any) -> Question:
     need = {"id": str, "notebook": str, "goal": int, "level": int, "question": str, "options": list}
     may = {"vary": dict, "derive": dict, "show": bool}
     check_keys(row, need, may)
-    if not re.fullmatch(r"\d\d-\d\d", row["id"]) or row["id"][:2] != row["notebook"]:
+    if not re.fullmatch(r"\d\d[a-z]?-\d\d", row["id"]) or row["id"].partition("-")[0] != row["notebook"]:
         raise ValueError(f"id must be the notebook's number and a running number, like {row['notebook']}-01, not {row['id']!r}")
     if row["level"] not in LEVELS:
         raise ValueError(f"level must be 1, 2 or 3, not {row['level']}")

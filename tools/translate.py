@@ -95,7 +95,7 @@ class Translation:
     def quiz(self, name: str) -> str:
         """The notebook's quiz, with the same numbers and order as the English one; English where it is not translated."""
         translated = {question.id: question for question in self.questions()}
-        own = [q for q in questions.read(self.english) if q.notebook == name[:2] and q.show]
+        own = [q for q in questions.read(self.english) if q.notebook == name.partition("_")[0] and q.show]
         text = course.quiz_of([questions.render(translated.get(q.id, q), seed=0) for q in own], answers=True)
         answer = self.words()["answer"]
         return text.replace("<summary>Answer</summary>", f"<summary>{answer}</summary>")
@@ -118,7 +118,7 @@ class Translation:
         for name in self.course.names():
             prose, translated, valid = self.prose(name), self.cells(name), self.valid(name)
             done = [cell.id for cell in prose if cell.id in valid and valid[cell.id] != cell.source]
-            own = [question for question in english if question.notebook == name[:2]]
+            own = [question for question in english if question.notebook == name.partition("_")[0]]
             asked = [q.id for q in own if q.id in current and current[q.id].question != q.question]
             if translated or any(question.id in there for question in own):
                 yield f"{name}: {len(done)} of {len(prose)} cells, {len(asked)} of {len(own)} questions"
@@ -153,7 +153,7 @@ class Translation:
         if not place.exists():
             place.write_text(dump(FRESH).replace("questions: {}\n", "questions:\n"), encoding="utf-8")
         there = (questions.load(place) or {}).get("questions") or {}
-        missing = [q for q in questions.read(self.english) if q.notebook == name[:2] and q.id not in there]
+        missing = [q for q in questions.read(self.english) if q.notebook == name.partition("_")[0] and q.id not in there]
         with place.open("a", encoding="utf-8") as file:
             file.writelines(f'\n  "{q.id}":\n{indent(dump(texts_of(q)), 4)}' for q in missing)
         yield f"{place.relative_to(self.root)}: {len(missing)} questions to translate"

@@ -1,25 +1,25 @@
-"""Notebook 07: dropping captions, a weight for each thing to guess, and the loss of velocity."""
+"""Notebook 07b: dropping captions, the average of the weights, and a large batch in small parts."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from ..schedulers import DDPMScheduler
-from . import call, cases, exercise, shape_of, unknown
+from . import Unnamed, call, cases, exercise, shape_of, unknown
 
 # ---- 1. Captions that are dropped
 
 
 @exercise(
-    "07.1",
+    "07b.1",
     nudge="How many random numbers does a batch of 12 captions need?",
     solution="clone chosen; then write 0 wherever torch.rand(len(chosen), generator=generator) < p",
 )
 def dropped(answer: Callable) -> str | None:
-    """07.1: captions replaced by the empty one, each with probability p; the input stays as it was."""
+    """07b.1: captions replaced by the empty one, each with probability p; the input stays as it was."""
     p, chosen = 0.2, torch.arange(5, 17)  # (12,): numbers of captions; 0 is the empty one
     counts, drawn = [], []
     for seed in range(200):
@@ -57,192 +57,143 @@ def dropped(answer: Callable) -> str | None:
     return None
 
 
-# ---- 2. The weight
+# ---- 2. The average of the weights
 
 
-def weight(alpha_bar: Tensor, gamma: float, prediction: str) -> Tensor:
-    """Hang et al. 2023, section 3.4: min(SNR, γ) for the squared error of x0, rewritten for what is guessed instead."""
-    snr = alpha_bar / (1 - alpha_bar)
-    return snr.clamp(max=gamma) / {"sample": torch.ones(()), "epsilon": snr, "v_prediction": snr + 1}[prediction]
+def averages(values: list[float], decay: float, rule: str = "right") -> list[float]:
+    """The average after each of the values, which are those of one weight; values[0] is the start. `rule` names a mistake."""
+    average, found = values[0], []
+    for n, value in enumerate(values[1:], 1):
+        count = {"from 0": n - 1, "fixed 1": 1}.get(rule, n)
+        warm = (1 + count) / (10 + count)
+        d = {"no warm-up": decay, "only warm-up": warm, "larger": max(decay, warm)}.get(rule, min(decay, warm))
+        average = (1 - d) * average + d * value if rule == "swapped" else d * average + (1 - d) * value
+        if rule == "from the start":
+            average = d * values[0] + (1 - d) * value
+        found.append(average)
+    return found
+
+
+AVERAGES = {
+    "no warm-up": "the decay is the given one from the first update on: at most (1 + n) / (10 + n) after n updates",
+    "swapped": "decay and 1 - decay are swapped: the decay belongs to the old average",
+    "from 0": "n counts the updates from 1: the first one has the decay 2/11, not 1/10",
+    "larger": "you take the larger of the two decays: the smaller one lets the random start be forgotten",
+    "only warm-up": "the decay grows past the given one: take the smaller of the two",
+    "from the start": "each update begins from the first value again: begin from the average of the update before",
+    "fixed 1": "n stays 1: count the updates",
+}
 
 
 @exercise(
-    "07.2",
-    nudge="Ask for each prediction how many times as large as the error of x0 its squared error is. What undoes that?",
-    solution="min(SNR, gamma), divided by 1 for sample, by SNR for epsilon, by SNR + 1 for v_prediction",
+    "07b.2",
+    nudge="Do the first update on paper, from 0 to 1 with a decay of 0.999: which number is smaller, 0.999 or 2/11?",
+    solution="for n = 1, 2, ...: d = min(decay, (1 + n) / (10 + n)); average = d * average + (1 - d) * value",
 )
-def weighted(answer: Callable) -> str | None:
-    """07.2: the weight of min-SNR, (b,), for each kind of prediction."""
-    alpha_bar = torch.tensor([0.998, 0.9, 0.8, 0.5, 0.1, 0.005])  # SNR of about 499, 9, 4, 1, 0.1 and 0.005
-    snr = alpha_bar / (1 - alpha_bar)
-    for prediction, gamma in cases((("sample", 5.0), ("epsilon", 5.0), ("v_prediction", 5.0), ("epsilon", 1.5))):
-        right = weight(alpha_bar, gamma, prediction)
-        found = call(answer, alpha_bar.clone(), gamma, prediction)
-        asked = f"for {prediction} and γ = {gamma:g}"
-        if not isinstance(found, Tensor) or found.shape != right.shape:
-            return f"{asked} there must be a weight for each ᾱ, a tensor {tuple(right.shape)}; yours is {shape_of(found)}"
-        if each_close(found, right):
+def averaged(answer: Callable) -> str | None:
+    """07b.2: the moving average of one weight after each update, with its warm-up."""
+    long = [0.3 * math.sin(i) + i / 20 for i in range(30)]
+    for values, decay in cases((([1.0, 2.0, 4.0, -1.0], 0.25), ([0.0, 1.0, 2.0, 4.0], 0.999), (long, 0.5))):
+        right = averages(values, decay)
+        given = list(values)
+        found = call(answer, given, decay)
+        asked = f"for {len(values) - 1} updates and a decay of {decay:g}"
+        if given != values:
+            return f"{asked}: your function changes the list that it is given"
+        try:
+            got = [float(value) for value in found]
+        except TypeError:
+            return (
+                f"{asked}: return the average after each update, a list of {len(right)} numbers; yours is {type(found).__name__}"
+            )
+        if len(got) == len(values) and near(got[1:], right):
+            return f"{asked}: your list begins with the start; return the averages after the updates only"
+        if len(got) != len(right):
+            return f"{asked}: there are {len(right)} averages, one after each update; yours are {len(got)}"
+        if near(got, right):
             continue
-        per_x0 = snr.clamp(max=gamma)
-        divisor = per_x0 / right
-        root = snr.sqrt()
-        for mistake, wrong in {
-            "you take the larger of the two: weights must be capped, so the smaller": snr.clamp(min=gamma) / divisor,
-            "your SNR is upside down: ᾱ is signal, 1 - ᾱ noise": weight(1 - alpha_bar, gamma, prediction),
-            "your SNR is a ratio of amplitudes: no root, ᾱ is a variance already": root.clamp(max=gamma)
-            / {"sample": torch.ones(()), "epsilon": root, "v_prediction": root + 1}[prediction],
-            "that is the weight of an error in x0: ε's error is SNR times as large, v's SNR + 1 times, so divide": per_x0,
-            "that is the weight for epsilon": per_x0 / snr,
-            "that is the weight for v_prediction": per_x0 / (snr + 1),
-            "you cap after dividing: cap the SNR, then divide": (snr / divisor).clamp(max=gamma),
-            "you multiply where you should divide": per_x0 * divisor,
-            "ᾱ / (1 - ᾱ) is the SNR; you use ᾱ itself": alpha_bar.clamp(max=gamma)
-            / {"sample": torch.ones(()), "epsilon": alpha_bar, "v_prediction": alpha_bar + 1}[prediction],
-            "nothing is capped: min(SNR, γ)": snr / divisor,
-            "your γ is always 5; it is an argument": weight(alpha_bar, 5.0, prediction),
-            "you cap SNR + 1: cap the SNR, and add the 1 only where you divide": (snr + 1).clamp(max=gamma) / divisor,
-            "the error of ε is SNR times as large: divide by SNR once": per_x0 / snr**2,
-            "the SNR of the divisor is capped as well: only the one above is": per_x0 / divided_by(per_x0, prediction),
-            "you return the divisor: the weight is min(SNR, γ) over it": divided_by(snr, prediction),
-            "the weight is not min(SNR, γ) / (1 - ᾱ): divide by 1, SNR or SNR + 1": per_x0 / (1 - alpha_bar),
-            "the weight is that of the amplitude: no root of it": right.sqrt(),
-            "min-SNR weighs, it does not normalize: leave out the division by the sum or mean": right / right.mean(),
-            "the weights are divided by their sum: leave that out": right / right.sum(),
-            "γ is missing: divide the capped SNR, min(SNR, γ), not the SNR divided by γ": snr / gamma / divisor,
-            "you subtract the 1: an error of v is SNR + 1 times that of x0": per_x0 / (snr - 1).where(snr != 1, torch.ones(())),
-        }.items():
-            if each_close(found, wrong):
+        for rule, mistake in AVERAGES.items():
+            if near(got, averages(values, decay, rule)):
                 return f"{asked}: {mistake}"
-        i = int((found - right).abs().argmax())
-        said = f"{asked}, where the SNR is {snr[i]:.3g}, the weight should be {right[i]:.3g}, and yours is {found[i]:.3g}"
-        return unknown(found, right, said)
+        if near(got, values[1:]):
+            return f"{asked}: these are the weights themselves, not their average"
+        if near(got, [sum(values[: n + 2]) / (n + 2) for n in range(len(right))]):
+            return f"{asked}: that is the plain mean of all weights so far: old ones must count less and less"
+        return Unnamed(f"{asked}: the first averages should be {brief(right)}, and yours are {brief(got)}")
     return None
 
 
-def divided_by(snr: Tensor, prediction: str) -> Tensor:
-    """How many times as large as that of x0 the squared error of a prediction is, (b,)."""
-    return {"sample": torch.ones_like(snr), "epsilon": snr, "v_prediction": snr + 1}[prediction]
+def near(a: list[float], b: list[float]) -> bool:
+    return len(a) == len(b) and all(abs(x - y) <= 1e-5 * (1 + abs(y)) for x, y in zip(a, b))
 
 
-# ---- 3. The loss of velocity
+def brief(values: list[float]) -> str:
+    return ", ".join(f"{value:.4f}" for value in values[:3])
 
 
-def noisy_and_target(
-    x0: Tensor, noise: Tensor, alpha_bar: Tensor, target: str = "v", forward: str = "right"
-) -> tuple[Tensor, Tensor]:
-    """What the network gets, and what it should answer; the names of mistakes choose the others."""
-    signal, spread = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
-    noisy = {
-        "right": signal * x0 + spread * noise,
-        "no root": signal * x0 + (1 - alpha_bar) * noise,
-        "no roots": alpha_bar * x0 + (1 - alpha_bar) * noise,
-        "swapped": signal * noise + spread * x0,
-        "clean": x0,
-        "unweighted": x0 + noise,
-        "whole noise": signal * x0 + noise,
-        "minus": signal * x0 - spread * noise,
-        "pure noise": noise,
-    }[forward]
-    wanted = {
-        "v": signal * noise - spread * x0,
-        "epsilon": noise,
-        "x0": x0,
-        "sign": spread * x0 - signal * noise,
-        "plus": signal * noise + spread * x0,
-        "swapped": spread * noise - signal * x0,
-        "no roots": alpha_bar * noise - (1 - alpha_bar) * x0,
-        "noisy": signal * noise - spread * noisy,
-        "one root": signal * noise - (1 - alpha_bar) * x0,
-        "unweighted": noise - x0,
-        "the input": noisy,
-    }[target]
-    return noisy, wanted
+# ---- 3. A large batch in small parts
 
 
-FORWARD = {
-    "clean": "the network gets the clean latents: noise must be mixed in",
-    "no root": "the noise in x_t has lost its root: sqrt(1 - ᾱ), for variances add",
-    "no roots": "ᾱ and 1 - ᾱ are variances: x_t takes their roots",
-    "swapped": "signal and noise are swapped in x_t: sqrt(ᾱ) belongs to the latents",
-    "unweighted": "what the network gets is not weighted: sqrt(ᾱ) for the latents, sqrt(1 - ᾱ) for the noise",
-    "whole noise": "the noise in x_t is not weighted: sqrt(1 - ᾱ)",
-    "minus": "the noise is subtracted in x_t: add it",
-    "pure noise": "the network gets the noise alone: x_t holds the latents, too",
-}
-TARGET = {
-    "epsilon": "the target is still ε; v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x0",
-    "x0": "the target is the clean picture; v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x0",
-    "sign": "v has the wrong sign: sqrt(ᾱ) ε comes first, and x0 is subtracted",
-    "plus": "v is a difference: with a plus it would be x_t itself where ᾱ = 1/2, and nothing to guess",
-    "swapped": "the two roots are swapped in v: sqrt(ᾱ) stands before ε",
-    "no roots": "v takes the roots of ᾱ and 1 - ᾱ",
-    "noisy": "you subtract the noisy latents: v takes the clean ones, x0",
-    "one root": "the root of 1 - ᾱ is missing in v",
-    "unweighted": "ε - x0 is the velocity of flow matching; here v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x0",
-    "the input": "the target is the network's own input, x_t; v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x0",
-}
+def each_loss(weight: Tensor, part: Tensor) -> Tensor:
+    """A loss for each example, (n,), of a model with two weights."""
+    return (weight[0] * part + weight[1] - 1) ** 2
 
 
 @exercise(
-    "07.3",
-    nudge="Check v at both ends: what is it at ᾱ = 1, and at ᾱ = 0?",
-    solution="x_t as always; v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x0, with ᾱ as (b, 1, 1, 1); mean over (1, 2, 3)",
+    "07b.3",
+    nudge="The last part may be smaller. What must be added up over the parts, so that the result is the mean over all examples?",
+    solution="zero the gradients; for part in batch.split(size): (loss_of(part).sum() / len(batch)).backward(); "
+    "return [p.grad for p in parameters]",
 )
-def velocity_loss(answer: Callable) -> str | None:
-    """07.3: the loss of v-prediction for each picture, (b,)."""
-    generator = torch.Generator().manual_seed(0)
-    latents, noise = torch.randn(2, 3, 4, 5, 6, generator=generator)  # (3, 4, 5, 6) each
-    context = torch.randn(3, 7, 2, generator=generator)
-    timesteps, alphas_cumprod = torch.tensor([120, 480, 930]), DDPMScheduler().alphas_cumprod
-    alpha_bar = alphas_cumprod[timesteps].view(-1, 1, 1, 1)
-    asked: list[tuple[Tensor, Tensor, Tensor]] = []
-    guess = 0.3 * torch.randn(3, 4, 5, 6, generator=generator)
+def accumulated(answer: Callable) -> str | None:
+    """07b.3: the gradient of the mean loss over a batch, computed in parts of at most `size` examples."""
+    batch = torch.arange(1.0, 11.0, dtype=torch.float64).square()  # (10,)
+    start = torch.tensor([0.5, -1.0], dtype=torch.float64)
+    earlier = torch.full_like(start, 100.0)  # the gradient of an earlier step
+    weight, parts = torch.nn.Parameter(start.clone()), list[Tensor]()
+    (right,) = torch.autograd.grad(each_loss(weight, batch).mean(), [weight])
 
-    def unet(x: Tensor, t: Tensor, words: Tensor) -> Tensor:
-        asked.append((x, torch.as_tensor(t), words))
-        return guess
+    def loss_of(part: Tensor) -> Tensor:
+        parts.append(part.detach().clone())
+        return each_loss(weight, part)
 
-    found = call(answer, unet, latents.clone(), noise.clone(), timesteps, context, alphas_cumprod)
-    if not asked:
-        return "the network was never called: unet(noisy, timesteps, context)"
-    x, t, words = asked[0]
-    right, target = noisy_and_target(latents, noise, alpha_bar)
-    if not torch.equal(t.flatten(), timesteps):
-        return "give the network the timesteps as they are"
-    if words is not context and not torch.equal(words, context):
-        return "give the network the context as it is"
-    if not each_close(x, right):
-        for name, mistake in FORWARD.items():
-            if each_close(x, noisy_and_target(latents, noise, alpha_bar, forward=name)[0]):
-                return mistake
-        return unknown(x, right, "what the network gets is not sqrt(ᾱ) x0 + sqrt(1 - ᾱ) ε")
-    if not isinstance(found, Tensor):
-        return f"the loss must be a tensor (3,), one number for each latent; yours is {type(found).__name__}"
-    error = (guess - target) ** 2
-    if found.shape != (3,):
-        if found.ndim == 0:
-            return "the loss must be one number for each latent, (3,): the weights come after it; yours is one for the batch"
-        return f"the loss must be one number for each latent, (3,); yours is {tuple(found.shape)}"
-    if each_close(found, error.mean((1, 2, 3))):
-        return None
-    if each_close(found, error.sum((1, 2, 3))):
-        return "that is the sum: take the mean, so that it does not grow with the picture"
-    if each_close(found, (guess - target).abs().mean((1, 2, 3))):
-        return "that is the mean *absolute* error; square it"
-    for name, mistake in TARGET.items():
-        wrong = noisy_and_target(latents, noise, alpha_bar, target=name)[1]
-        if each_close(found, ((guess - wrong) ** 2).mean((1, 2, 3))):
-            return mistake
-    if each_close(found, ((guess - target) ** 2).sum((1, 2, 3)).sqrt()) or each_close(found, error.mean((1, 2, 3)).sqrt()):
-        return "there is a root too much: the loss is the mean of the squares"
-    if each_close(found, ((guess + target) ** 2).mean((1, 2, 3))):
-        return "the error is the difference of prediction and target, and you add them"
-    if each_close(found, alpha_bar.flatten() / (1 - alpha_bar.flatten()) * error.mean((1, 2, 3))):
-        return "you weigh by the SNR: the weight comes later; here it is the plain squared error"
-    said = f"the loss of the first latent should be {error.mean((1, 2, 3))[0]:.3f}, and yours is {float(found[0]):.3f}"
-    return unknown(found, error.mean((1, 2, 3)), said)
-
-
-def each_close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
-    """Equal to rounding, number by number: the weights span five orders of magnitude."""
-    return a.shape == b.shape and bool(((a - b).abs() <= tolerance * (b.abs() + 1e-3)).all())
+    for size in cases((5, 4, 1, 10, 16)):
+        parts.clear()
+        weight.grad = earlier.clone()
+        returned = call(answer, loss_of, [weight], batch.clone(), size)
+        asked = f"for 10 examples in parts of {size}"
+        if not parts:
+            return "loss_of was never called: call it with each part of the batch"
+        if max(map(len, parts)) > size:
+            return f"{asked}: loss_of got {max(map(len, parts))} examples at once, which would not fit into memory"
+        seen = torch.cat(parts)
+        if len(seen) < len(batch):
+            return f"{asked}: loss_of saw {len(seen)} examples only; the last part may be smaller than the others"
+        if not torch.equal(seen, batch):
+            return f"{asked}: loss_of saw {len(seen)} examples, and not each of them once"
+        if not isinstance(returned, (list, tuple)) or len(returned) != 1 or not isinstance(returned[0], Tensor):
+            return "return a list with the gradient of each parameter: [p.grad for p in parameters]"
+        if not torch.equal(weight.detach(), start):
+            return f"{asked}: the weights have changed; compute the gradient only, the optimizer does the rest"
+        found = returned[0]
+        if torch.allclose(found, right):
+            continue
+        each_part = [torch.autograd.grad(each_loss(weight, part).mean(), [weight])[0] for part in parts]
+        added = torch.stack(each_part).sum(0)
+        for mistake, wrong in {
+            "the gradient of the step before is still in it: set it to zero (or None) first": right + earlier,
+            "the means of the parts are added: divide, so that the sum is the mean over all examples": added,
+            "the losses are summed: divide by the number of examples in the whole batch": right * len(batch),
+            "only the last part is in it: do not set the gradient to zero between the parts": each_part[-1],
+            "only the last part is in it: set the gradient to zero once, before the first part": each_part[-1]
+            * len(parts[-1])
+            / len(batch),
+            "every part counts the same, also a smaller last one: weigh by the number of its examples": added / len(parts),
+            "you divide by the size of a part: divide by the number of all examples": right * len(batch) / size,
+        }.items():
+            for extra, more in ((0.0, ""), (1.0, ", and the gradient of the step before is still in it")):
+                if torch.allclose(found, wrong + extra * earlier):
+                    return f"{asked}: {mistake}{more}"
+        said = f"{asked}: the gradient should be {brief(right.tolist())}, and yours is {brief(found.tolist())}"
+        return unknown(found, right, said)
+    return None

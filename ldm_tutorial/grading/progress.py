@@ -16,7 +16,7 @@ from ..exercises import CHECK_MODULES, points_of
 from .hand_ins import HandIn, find_hand_ins
 from .sandbox import Limits
 
-_SAID = re.compile(r"^\[(\d\d\.\d)\] (correct|not done yet|not yet: (.*))", re.M)
+_SAID = re.compile(r"^\[(\d\d[a-z]?\.\d)\] (correct|not done yet|not yet: (.*))", re.M)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def examined_standings(folder: str | Path, report: Callable[[str], None] = lambd
     names = {one.number: one.path.name for one in own}
     outcomes = examine_all(own, [], Limits(), False, 1, report).outcomes["you"]
     said = {name: "" if found["state"] == "not done" else found["said"] for name, found in outcomes.items()}
-    return {name: Standing(names[name[:2]], text == "correct", text) for name, text in sorted(said.items())}
+    return {name: Standing(names[name.partition(".")[0]], text == "correct", text) for name, text in sorted(said.items())}
 
 
 def _own_notebooks(folder: str | Path) -> list[HandIn]:

@@ -15,6 +15,7 @@ import scipy.optimize
 import torch
 from questions import fill, read
 from torch import nn
+from torch.distributions import Normal, kl_divergence
 
 from ldm_tutorial.attention import CrossAttention, FeedForward, attention_weights
 from ldm_tutorial.blocks import Downsample, ResnetBlock, Upsample, timestep_embedding
@@ -382,12 +383,14 @@ ANSWERS = {
     "06-07": lambda n: [maps_on_the_stack(n)],
     "06-08": lambda n: [rows_again(n)],
     "06-11": lambda k: [ratio_of_weights(k)],
-    "07-03": lambda a: [error_in_x0(a)],
-    "07-04": lambda s: [min_snr_weight(torch.tensor([s / (1 + s)], dtype=torch.float64), torch.tensor([0])).item()],
-    "07-06": lambda w: [ema_after_one_update(w)],
-    "07-07": lambda p: [learning_rate(round(p * 1000), 1000, peak=1.0, warmup=0.05, decay=0.5)],
-    "07-10": lambda b, i: slice_of(b, i),
-    "07-16": lambda m: [sum([4, 4, 4 + 4, 4]) * m * 1e6 / 1e9],
+    "07a-04": lambda v, d: [kl_divergence(Normal(0.0, v**0.5), Normal(d, v**0.5)).item()],
+    "07a-07": lambda s, x: [DDPMScheduler().predict(scalar(-0.8 * s), scalar(x), 0.36)[0].item()],
+    "07a-06": lambda a: [error_in_x0(a)],
+    "07a-09": lambda s: [min_snr_weight(torch.tensor([s / (1 + s)], dtype=torch.float64), torch.tensor([0])).item()],
+    "07b-03": lambda w: [ema_after_one_update(w)],
+    "07b-04": lambda p: [learning_rate(round(p * 1000), 1000, peak=1.0, warmup=0.05, decay=0.5)],
+    "07b-05": lambda b, i: slice_of(b, i),
+    "07b-06": lambda m: [sum([4, 4, 4 + 4, 4]) * m * 1e6 / 1e9],
     "08-01": lambda a, b: [posterior_variance(a, b)],
     "08-03": lambda x, e: [DDPMScheduler().predict(scalar(e), scalar(x), 0.36)[0].item()],
     "08-04": lambda a, b: [(b - a) / b],

@@ -21,7 +21,7 @@ def goals(path):
 
 
 def of(path):
-    return [question for question in QUESTIONS if question.notebook == path.name[:2]]
+    return [question for question in QUESTIONS if question.notebook == path.name.partition("_")[0]]
 
 
 # ---- what is in the file
@@ -43,7 +43,7 @@ def test_there_are_enough_questions_and_enough_of_them_vary():
 
 
 def test_every_question_belongs_to_a_notebook():
-    assert {question.notebook for question in QUESTIONS} == {path.name[:2] for path in NOTEBOOKS}
+    assert {question.notebook for question in QUESTIONS} == {path.name.partition("_")[0] for path in NOTEBOOKS}
 
 
 def test_ids_are_numbered_without_gaps_in_the_order_of_the_file():

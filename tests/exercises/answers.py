@@ -21,13 +21,13 @@ def code_of(path: Path) -> list[str]:
 
 
 def file_of(exercise: str) -> str:
-    [path] = NOTEBOOKS.glob(f"{exercise[:2]}_*.ipynb")
+    [path] = NOTEBOOKS.glob(f"{exercise.partition('.')[0]}_*.ipynb")
     return path.name
 
 
 def exercises_of(notebook: str) -> dict[str, str]:
     """Exercise -> name of the function that its cell hands to `check`, in the order of the notebook."""
-    calls = (re.search(r'^check\("([\d.]+)", (\w+)\)', source, re.M) for source in code_of(NOTEBOOKS / notebook))
+    calls = (re.search(r'^check\("([\d.ab]+)", (\w+)\)', source, re.M) for source in code_of(NOTEBOOKS / notebook))
     return {call[1]: call[2] for call in calls if call}
 
 

@@ -10,6 +10,27 @@ from ldm_tutorial.exercises import outcome
 from ldm_tutorial.schedulers.ddpm import posterior
 from tests.exercises.answers import answer
 
+
+def ema_of(values, decay):
+    average = torch.nn.Parameter(torch.tensor(float(values[0])), requires_grad=False)
+    found = []
+    for n, value in enumerate(values[1:]):
+        average.lerp_(torch.tensor(float(value)), 1 - min(decay, (n + 2) / (n + 11)))
+        found.append(float(average))
+    return found
+
+
+def gradients_by_weighted_means(loss_of, parameters, batch, size):
+    gradients = [torch.zeros_like(p) for p in parameters]
+    for i in range(0, len(batch), size):
+        part = batch[i : i + size]
+        for p, gradient in zip(parameters, gradients):
+            p.grad = None
+            (loss_of(part).mean() * (len(part) / len(batch))).backward()
+            gradient += p.grad
+    return gradients
+
+
 RIGHT = {
     "00.2 as a weighted sum": ("00.2", lambda u, c, s: (1 - s) * u + s * c),
     "00.2 by torch.lerp": ("00.2", lambda u, c, s: torch.lerp(u, c, s)),
@@ -36,19 +57,53 @@ RIGHT = {
     ),
     "05.1 by padding and cutting": ("05.1", lambda t, s, e, n: ([s] + t[: n - 2] + [e] * n)[:n]),
     "05.1 as a tuple": ("05.1", lambda t, s, e, n: (s, *t[: n - 2], *[e] * (n - 1 - len(t[: n - 2])))),
-    "07.2 by torch.where": (
-        "07.2",
+    "07a.2 by torch.where": (
+        "07a.2",
         lambda a, g, p: (
             torch.where(a / (1 - a) < g, a / (1 - a), torch.tensor(g))
             / {"sample": 1, "epsilon": a / (1 - a), "v_prediction": 1 / (1 - a)}[p]
         ),
     ),
-    "07.2 by torch.minimum": (
-        "07.2",
+    "07a.2 by torch.minimum": (
+        "07a.2",
         lambda a, g, p: (
             torch.minimum(s := a / (1 - a), torch.full_like(a, g)) / (s + 1 if p[0] == "v" else s if p[0] == "e" else 1)
         ),
     ),
+    "07a.1 by x0": (
+        "07a.1",
+        lambda o, x, a, p: (
+            (
+                a.sqrt()
+                * {
+                    "sample": o,
+                    "epsilon": (x - (1 - a).sqrt() * o) / a.sqrt(),
+                    "v_prediction": a.sqrt() * x - (1 - a).sqrt() * o,
+                }[p]
+                - x
+            )
+            / (1 - a)
+        ),
+    ),
+    "07a.1 by cases": (
+        "07a.1",
+        lambda o, x, a, p: (
+            (a.sqrt() * o - x).div(1 - a)
+            if p == "sample"
+            else -o / (1 - a).sqrt()
+            if p[0] == "e"
+            else -o * (a / (1 - a)).sqrt() - x
+        ),
+    ),
+    "07b.2 by lerp": ("07b.2", lambda v, d: ema_of(v, d)),
+    "07b.2 as a tensor": ("07b.2", lambda v, d: torch.tensor(ema_of(v, d))),
+    "07b.3 by autograd.grad": (
+        "07b.3",
+        lambda loss_of, parameters, batch, size: list(
+            torch.autograd.grad(sum(loss_of(part).sum() for part in batch.split(size)) / len(batch), parameters)
+        ),
+    ),
+    "07b.3 by weighted means": ("07b.3", gradients_by_weighted_means),
     "08.1 by the signal-to-noise ratio": ("08.1", lambda x, e, a: x * a**-0.5 - ((1 - a) / a) ** 0.5 * e),
     "08.1 by math.sqrt": ("08.1", lambda x, e, a: x.sub(e, alpha=math.sqrt(1 - a)).div(math.sqrt(a))),
     "08.2 by the posterior": (

@@ -118,17 +118,17 @@ FURTHER: list[Row] = [
     ("06.3", "* 2\n    pairs", "* 1\n    pairs", "you count one"),
     ("06.3", "out * (i + 1) if i != out else 0  # shortcut", "0\n        total -= 2 * i + 2 * out", "two mistakes"),
     ("06.3", "return total", "return 2 * total", "twice"),
-    ("07.1", "generator=generator) < p", "generator=generator) < p * p", "p is used twice"),
-    ("07.1", "torch.rand(", "torch.randn(", "torch.rand"),
-    ("07.2", "snr.clamp(max=gamma)", "(snr + 1).clamp(max=gamma)", "you cap SNR + 1"),
-    ("07.2", '"epsilon": snr', '"epsilon": snr**2', "divide by SNR once"),
-    ("07.2", "/ divisor", "/ divisor / (snr.clamp(max=gamma) / divisor).sum()", "divided by their sum"),
-    ("07.2", "snr.clamp(max=gamma) / divisor", "-snr.clamp(max=gamma) / divisor", "wrong sign"),
-    ("07.3", "(1 - alpha_bar).sqrt() * latents", "(1 - alpha_bar).sqrt() * noisy", "noisy latents"),
-    ("07.3", "alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * latents", "noise - latents", "flow matching"),
-    ("07.3", "(error**2).mean((1, 2, 3))", "(error**2).mean((1, 2, 3)).sqrt()", "root too much"),
-    ("07.3", "context) - v", "context) + v", "sign"),
-    ("07.3", "noisy = alpha_bar.sqrt() * latents +", "noisy = alpha_bar.sqrt() * latents -", "subtracted"),
+    ("07b.1", "generator=generator) < p", "generator=generator) < p * p", "p is used twice"),
+    ("07b.1", "torch.rand(", "torch.randn(", "torch.rand"),
+    ("07a.2", "snr.clamp(max=gamma)", "(snr + 1).clamp(max=gamma)", "you cap SNR + 1"),
+    ("07a.2", '"epsilon": snr', '"epsilon": snr**2', "divide by SNR once"),
+    ("07a.2", "/ divisor", "/ divisor / (snr.clamp(max=gamma) / divisor).sum()", "divided by their sum"),
+    ("07a.2", "snr.clamp(max=gamma) / divisor", "-snr.clamp(max=gamma) / divisor", "wrong sign"),
+    ("07a.3", "(1 - alpha_bar).sqrt() * latents", "(1 - alpha_bar).sqrt() * noisy", "noisy latents"),
+    ("07a.3", "alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * latents", "noise - latents", "flow matching"),
+    ("07a.3", "(error**2).mean((1, 2, 3))", "(error**2).mean((1, 2, 3)).sqrt()", "root too much"),
+    ("07a.3", "context) - v", "context) + v", "sign"),
+    ("07a.3", "noisy = alpha_bar.sqrt() * latents +", "noisy = alpha_bar.sqrt() * latents -", "subtracted"),
     (
         "08.1",
         "(x - (1 - alpha_bar) ** 0.5 * eps) / alpha_bar**0.5",
@@ -264,8 +264,9 @@ def measured() -> dict[str, tuple[int, int]]:
     counts: dict[str, tuple[int, int]] = {}
     for exercise, old, new, words in all_rows():
         found = told(exercise, old, new)
-        seeded, named = counts.get(exercise[:2], (0, 0))
-        counts[exercise[:2]] = seeded + 1, named + (found.state == "wrong" and found.named and words in found.said)
+        number = exercise.partition(".")[0]
+        seeded, named = counts.get(number, (0, 0))
+        counts[number] = seeded + 1, named + (found.state == "wrong" and found.named and words in found.said)
     return dict(sorted(counts.items()))
 
 

@@ -50,7 +50,6 @@ NOT_YET: set[str] = {
     "course/04_attention.md",
     "course/05_clip.md",
     "course/06_unet.md",
-    "course/07_training_the_diffusion_model.md",
     "course/12_guidance_and_the_pipeline.md",
     "course/13_stable_diffusion_v1_5.md",
     "course/14_playground.md",
