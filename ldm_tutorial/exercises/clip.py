@@ -220,7 +220,7 @@ def mistaken_losses(logits: Tensor, same: Tensor) -> dict[str, Tensor]:
         "each row's target must sum to 1: divide by the number of right answers": (
             -((same * logits.log_softmax(1)).sum(1).mean() + (same.T * logits.T.log_softmax(1)).sum(1).mean()) / 2
         ),
-        "for the captions the target has to be made anew: divide the columns of same by their own sums": (
+        "the captions need a target of their own: divide the columns of same by their own sums": (
             rows - (target.T * logits.T.log_softmax(1)).sum(1).mean()
         )
         / 2,

@@ -23,7 +23,7 @@ def training_curves(
     """The columns of a log over the steps: each line as a point, the running mean, and the band of two standard deviations.
 
     log: as `training.logs.read_log` gives it. columns: name in the log -> name in the legend. rates: the learning rate at each
-    line, (n,), drawn below. share: of all lines, as the window of the running mean. Where a further stretch of the training
+    line, (n,), drawn below. share: of all lines, as the window of the running mean. Where a further run of the training
     begins, there is a gray line. Raises ValueError for a column that the log does not have.
     """
     for name in columns:

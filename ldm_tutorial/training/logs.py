@@ -19,7 +19,7 @@ def read_log(source: str | Path) -> dict[str, np.ndarray]:
     """The columns of a log by name, float64 (n,) each: "step", "seconds", and what that training logged, such as "loss".
 
     source: "clip", "autoencoder" or "unet", for the log of the shipped weights; or the `log.jsonl` of a training of your own.
-    A training may have been made in several stretches, each of which counts from the beginning: steps and seconds are
+    A training may consist of several runs, each of which counts from the beginning: steps and seconds are
     counted on, and "stretch" says which it was, 0, 1, ... What a line does not say is NaN.
 
     Raises FileNotFoundError if there is no such file, ValueError, which names the line, for what is no log.

@@ -100,7 +100,7 @@ class TrainingRun:
 
     @property
     def seconds(self) -> float:
-        """Of training, over all stretches."""
+        """Of training, the time before interruptions included."""
         return self.seconds_before + time.monotonic() - self.started
 
     def steps(self) -> Iterator[int]:
@@ -137,7 +137,7 @@ class TrainingRun:
 def add_common_arguments(parser: argparse.ArgumentParser, steps: int, batch_size: int, peak: float) -> None:
     """The options that all trainings have."""
     parser.add_argument("--folder", type=Path, default=Path("runs/emoji"), help="the model's folder, read and written")
-    parser.add_argument("--steps", type=int, default=steps, help="of the whole run, resumed stretches included")
+    parser.add_argument("--steps", type=int, default=steps, help="of the whole run, including those before it was resumed")
     parser.add_argument("--batch-size", type=int, default=batch_size, help="over all processes")
     parser.add_argument("--learning-rate", type=float, default=peak, help="at its peak")
     parser.add_argument("--mixed-precision", choices=["no", "bf16", "fp16"], default="bf16")

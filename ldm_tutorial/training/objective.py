@@ -1,10 +1,10 @@
-"""What the U-Net learns: to tell the noise in a noisy latent, given the words (Rombach et al. 2022, equation 3).
+"""What the U-Net learns: to predict the noise in a noisy latent, given the text (Rombach et al. 2022, equation 3).
 
     L = E[ || ε - ε_θ(z_t, t, τ_θ(y)) ||² ],   z_t = √ᾱ_t z + √(1 - ᾱ_t) ε
 
 `Objective` is this equation and nothing else. recipes.py changes parts of it.
 
-Shapes: a batch of b pictures, n rows of it in one process, (b, 4, h, w) latents, (n, 77, d) states of the text encoder.
+Shapes: a batch of b pictures, n rows of it in one process, (b, 4, h, w) latents, (n, 77, d) text embeddings.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def sample_timesteps(batch_size: int, num_train_timesteps: int, generator: torch
     """Timesteps, one out of each of `batch_size` equally likely slices of the range: (b,)
 
     power 1: each is uniform by itself, as the objective asks; together they cover the range evenly, so the loss varies less
-    (Kingma et al. 2021, appendix I.1). Below 1, more of them are late, where noise prevails: at 0.5, half of them lie above
-    0.7 of the range.
+    (Kingma et al. 2021, appendix I.1). Below 1, more of them are at high noise: at 0.5, half of them lie above 0.7 of the
+    range.
     """
     slices = torch.arange(batch_size) + torch.rand(batch_size, generator=generator)
     timesteps = ((slices / batch_size) ** power * num_train_timesteps).long()
@@ -33,12 +33,12 @@ def sample_timesteps(batch_size: int, num_train_timesteps: int, generator: torch
 
 
 def diffusion_loss(unet: nn.Module, noisy: Tensor, noise: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
-    """Mean squared error of the guessed noise, for each latent: (b,)"""
+    """Mean squared error of the predicted noise, for each latent: (b,)"""
     return ((unet(noisy, timesteps, context).float() - noise) ** 2).mean(dim=(1, 2, 3))
 
 
 class Draws(NamedTuple):
-    """What chance decides in one step, a row for each picture of the whole batch, on the CPU."""
+    """The random choices of one step, a row for each picture of the whole batch, on the CPU."""
 
     encoding: Tensor  # (b, 4, h, w), normal: which latent of the picture's Gaussian
     timesteps: Tensor  # (b,)
@@ -49,12 +49,12 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What the U-Net is asked in one step and one process, n rows; on its device."""
+    """Inputs and target of the U-Net in one step and one process, n rows; on its device."""
 
     noisy: Tensor  # (n, 4, h, w)
     timesteps: Tensor  # (n,)
     context: Tensor  # (n, 77, d)
-    target: Tensor  # (n, 4, h, w): the right answer
+    target: Tensor  # (n, 4, h, w): what it should predict
     weights: Tensor  # (n,): how much the error of each row counts
 
 
@@ -62,7 +62,7 @@ class Objective:
     """Equation 3, with one caption in ten replaced by the empty one for guidance (Ho & Salimans 2022, algorithm 1).
 
     captions   those of each picture; the first is the full one
-    encode     the states of a list of captions: (n, 77, d)
+    encode     the text embeddings of a list of captions: (n, 77, d)
     """
 
     caption_dropout = 0.1
@@ -83,7 +83,7 @@ class Objective:
     # ---- the parts that a recipe may change
 
     def vocabulary(self, captions: Iterable[Sequence[str]]) -> set[str]:
-        """All captions that may be asked for."""
+        """All captions that may be used."""
         return {caption for row in captions for caption in row}
 
     def choose_timesteps(self, batch_size: int, generator: torch.Generator) -> Tensor:
@@ -114,14 +114,14 @@ class Objective:
         return Draws(encoding, timesteps, captions, dropped, torch.randn(encoding.shape, generator=generator))
 
     def ask(self, latents: Tensor, draws: Draws, mine: slice) -> Batch:
-        """What the U-Net is asked about the latents, (n, 4, h, w), which are the rows `mine` of the whole batch."""
+        """Inputs and target for the latents, (n, 4, h, w), which are the rows `mine` of the whole batch."""
         timesteps, noise = draws.timesteps[mine], self.compute.put(draws.noise[mine])
         noisy = self.schedule.add_noise(latents, noise, timesteps)
-        heard = draws.captions[mine].where(~draws.dropped[mine], 0)
+        captions = draws.captions[mine].where(~draws.dropped[mine], 0)
         weights = self.compute.put(self.weights(timesteps))
-        return Batch(noisy, self.compute.put(timesteps), self.states[self.compute.put(heard)], noise, weights)
+        return Batch(noisy, self.compute.put(timesteps), self.states[self.compute.put(captions)], noise, weights)
 
     def loss(self, unet: nn.Module, batch: Batch, average: nn.Module) -> tuple[Tensor, Tensor]:
-        """What the answers cost, () with gradients, and their mean squared error, (). `average`: that of the U-Net's weights."""
+        """The weighted loss, () with gradients, and the mean squared error, (). `average`: that of the U-Net's weights."""
         losses = diffusion_loss(unet, batch.noisy, batch.target, batch.timesteps, batch.context)  # (n,)
         return (losses * batch.weights).mean(), losses.mean()

@@ -37,10 +37,10 @@ class Recipe:
     bare_caption: float = recipe_field(0.0, "how often its full caption without the article")
     label_caption: float = recipe_field(0.0, "how often its label alone")
     timestep_power: float = recipe_field(1.0, "1: uniform; less: more high noise, where words decide")
-    min_snr_gamma: float = recipe_field(math.inf, "the largest weight of an error in the guessed picture; inf: no bound")
+    min_snr_gamma: float = recipe_field(math.inf, "the largest weight of an error in the predicted picture; inf: no bound")
     snr_offset: float = recipe_field(0.0, "1: high noise counts as for the velocity; 0: as for noise")
-    distill_empty: bool = recipe_field(False, "without words, learn what the average answers with them")
-    agree: float = recipe_field(0.0, "weight of the difference of answers with and without words")
+    distill_empty: bool = recipe_field(False, "without a prompt, learn what the average predicts with it")
+    agree: float = recipe_field(0.0, "weight of the difference of the predictions with and without a prompt")
     agree_below: float = recipe_field(300.0, "the timestep up to which it should be none")
 
     def __post_init__(self) -> None:
@@ -93,17 +93,17 @@ def min_snr_weight(alphas_cumprod: Tensor, timesteps: Tensor, gamma: float = 5.0
 def dropout_rate(timesteps: Tensor, num_train_timesteps: int, early: float, late: float) -> Tensor:
     """How often the caption is dropped: `early` in pure noise (t = T), `late` in clean latents (t = 0). (b,) -> (b,)
 
-    Guidance of scale w makes (1 - w) u + w c of the answers without words, u, and with them, c (Ho and Salimans 2022, equation
-    6). So it multiplies the error of u by w - 1, almost as much as that of c. Where the latents show the picture already,
+    Guidance of scale w makes (1 - w) u + w c of the predictions without a prompt, u, and with it, c (Ho and Salimans 2022,
+    equation 6). It multiplies the error of u by w - 1, almost as much as that of c. Where the latents show the picture already,
     u and c should agree, and what differs is error: there, `late` = 0.5 trains both alike.
     """
     return late + (early - late) * (timesteps / num_train_timesteps) ** 2
 
 
 def agreement_weight(timesteps: Tensor, below: float) -> Tensor:
-    """1 for timesteps up to `below`, then falling to 0 at 1.5 times as late: where the words have nothing to add. (b,) -> (b,)
+    """1 for timesteps up to `below`, then falling to 0 at 1.5 times `below`: where the text adds nothing. (b,) -> (b,)
 
-    There the latents show which picture it is, and the right answer is the same with the words and without. Guidance of scale
+    There the latents show which picture it is, so the right prediction is the same with and without the prompt. Guidance of scale
     w takes w - 1 times the difference between the two: where they agree it does nothing, and that is what it should do.
     """
     return ((1.5 * below - timesteps) / (0.5 * below)).clamp(0, 1)
@@ -111,11 +111,11 @@ def agreement_weight(timesteps: Tensor, below: float) -> Tensor:
 
 @torch.no_grad()
 def answer_with_words(average: nn.Module, noisy: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
-    """What the average guesses with the words: the target of a row without them. (b, 4, h, w) -> the same
+    """What the average predicts with a prompt: the target of a row without one. (b, 4, h, w) -> the same
 
-    Without words, the right guess is the mean of those with words, over all words that such latents could have: E[ε | x_t] =
+    The best prediction without a prompt is the mean of those with a prompt, over all that such latents could have: E[ε | x_t] =
     E[ E[ε | x_t, y] | x_t ], the law of total expectation. So the goal is the same as with the noise that was added, nearer to
-    the mean, and the two answers err alike: guidance multiplies their difference.
+    the mean, and the two predictions err alike: guidance multiplies their difference.
     """
     return average(noisy, timesteps, context).float()
 
@@ -127,13 +127,13 @@ def squared_error(a: Tensor, b: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class PairedBatch(Batch):
-    """A batch that knows which of its rows have no words.
+    """A batch that knows which of its rows have no prompt.
 
-    With `agree` those rows stand at its end, beside the same latents with their words; otherwise they take their place.
+    With `agree` those rows stand at its end, beside the same latents with their captions; otherwise they take their place.
     """
 
-    silent: Tensor  # (p,): the rows without words
-    paired: Tensor  # (p,): the same latents with words; without `agree`, `silent` itself
+    silent: Tensor  # (p,): the rows without a prompt
+    paired: Tensor  # (p,): the same latents with a prompt; without `agree`, `silent` itself
     captions: Tensor  # (p, 77, d): the words that those rows do not get
     rows: float  # how many rows a process has, in the mean over all processes
 
@@ -151,7 +151,7 @@ class RecipeObjective(Objective):
         return super().vocabulary(captions) | {without_article(row[0]) for row in captions}
 
     def choose_timesteps(self, batch_size: int, generator: torch.Generator) -> Tensor:
-        """Later ones more often, with `timestep_power` below 1."""
+        """Those at high noise more often, with `timestep_power` below 1."""
         return sample_timesteps(batch_size, self.num_train_timesteps, generator, self.recipe.timestep_power)
 
     def choose_captions(self, indices: Sequence[int], generator: torch.Generator) -> list[str]:
@@ -169,7 +169,7 @@ class RecipeObjective(Objective):
         return min_snr_weight(self.schedule.alphas_cumprod, timesteps, self.recipe.min_snr_gamma, self.recipe.snr_offset)
 
     def ask(self, latents: Tensor, draws: Draws, mine: slice) -> PairedBatch:
-        """With `agree`, the rows without words are asked in addition to those with them."""
+        """With `agree`, the rows without a prompt are added to those with one."""
         agree = self.recipe.agree > 0
         batch = super().ask(latents, draws._replace(dropped=draws.dropped & (not agree)), mine)
         dropped = self.compute.put(draws.dropped[mine].nonzero().squeeze(1))  # (p,)
@@ -183,7 +183,7 @@ class RecipeObjective(Objective):
         return PairedBatch(**values, silent=silent, paired=dropped, captions=captions, rows=rows)
 
     def loss(self, unet: nn.Module, batch: Batch, average: nn.Module) -> tuple[Tensor, Tensor]:
-        """With `distill_empty`, rows without words learn the average's answer; with `agree`, differences in a pair cost."""
+        """With `distill_empty`, rows without a prompt learn the average's prediction; with `agree`, a pair should agree."""
         assert isinstance(batch, PairedBatch)
         target, silent = batch.target, batch.silent
         if self.recipe.distill_empty and len(silent):

@@ -298,7 +298,7 @@ arbitrary numbers that no message can explain; they count as not named.
 The seeded mistakes are of the same authors as the checks, and many checks were written for them: learners will find others. Send
 those that were not named.
 
-`python -m tests.exercises.zoo` measures this anew and writes this page; a test fails if the page is not what is measured, or if
+`python -m tests.exercises.zoo` measures this again and writes this page; a test fails if the page is not what is measured, or if
 the share falls below 95 %.
 """
 
