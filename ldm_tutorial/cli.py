@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "ldm-tutorial"
 FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
-BENCHMARKS = ("pictures", "training", "imports", "unet", "opening")
+BENCHMARKS = ("pictures", "busy", "training", "imports", "unet", "opening")
 PARTS_TO_TRAIN = {  # its module, and what it trains
     "clip": ("training.clip", "the text encoder, and the image tower that it is trained with"),
     "autoencoder": ("training.autoencoder", "the autoencoder, from pictures to latents and back"),
@@ -170,11 +170,14 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     command = add_command(commands, "benchmark", "measure how fast this machine draws and trains, also beside diffusers")
     command.set_defaults(command=benchmark)
     command.add_argument("--against", choices=["diffusers"], help="measure it on equal work, in turn")
-    command.add_argument("--full", action="store_true", help="v1.5's sizes, too: some 20 minutes, 8 GB of memory, 5 GB of disk")
+    command.add_argument("--full", action="store_true", help="v1.5's sizes, too: 10 GB of memory, 5 GB of disk")
     command.add_argument("--only", nargs="+", choices=BENCHMARKS, metavar="WORK", help=f"of {', '.join(BENCHMARKS)}")
     command.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each (default: 5)")
     command.add_argument("--device", help="cuda, mps or cpu (default: the first of these that is there)")
     command.add_argument("--json", type=Path, metavar="FILE", help="write all measured numbers there")
+    command.add_argument(
+        "--write", type=Path, metavar="FILE", help="put the table between the two marks in this page, docs/speed.md"
+    )
 
     command = add_command(commands, "export", "write a model as ONNX files, for the page in web/ and for other runtimes")
     command.set_defaults(command=export)
@@ -222,7 +225,8 @@ def add_drawing(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, default=0, help="of the noise; the same seed draws the same picture (default: 0)")
     command.add_argument("--size", type=size, metavar="WxH", help="in pixels (default: what the model was trained on)")
     command.add_argument("--device", help="cuda, mps or cpu (default: the first of these that is there)")
-    command.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32)")
+    command.add_argument("--dtype", help="float32, bfloat16, float16, or fastest: what is measured here (default: float32)")
+    command.add_argument("--engine", default="torch", help="torch, plain or onnx: same pictures, other speed (default: torch)")
     command.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
 
@@ -413,7 +417,7 @@ def load(args: argparse.Namespace) -> StableDiffusion:
     """The pipeline that `--model`, `--device`, `--dtype` and `--revision` name."""
     from .pipeline import load_pipeline
 
-    return load_pipeline(args.model, device=args.device, dtype=args.dtype, revision=args.revision)
+    return load_pipeline(args.model, device=args.device, dtype=args.dtype, revision=args.revision, engine=args.engine)
 
 
 def drawing_options(args: argparse.Namespace, pipe: StableDiffusion) -> dict[str, Any]:

@@ -21,9 +21,11 @@ from torch.nn import functional as F
 
 from . import __version__
 from .checkpoints import load_checkpoint, load_tokenizer, resolve
-from .checks import as_dtype, as_path, check_precision, pick_device
+from .checks import as_dtype, as_path, check_precision, one_of, pick_device
 from .clip import CLIPTextModel
 from .config import StableDiffusionConfig
+from .engines import ENGINES, Engine, make_engine, quick
+from .engines.dtypes import fastest_dtype
 from .images import to_images, to_tensor
 from .inputs import Inputs, Options, Pictures, Texts, listed, read_inputs, side, tokenize
 from .schedulers import DDIMScheduler, Scheduler, randn
@@ -321,7 +323,11 @@ class StableDiffusion(DenoisingLoop):
     Their `.info` says how they were made, and `images.save_image` keeps that in the file. The options that all ways of drawing
     share are described at `inputs.Options`. All raise TypeError or ValueError for a wrong argument, before anything is
     computed, and FloatingPointError if the numbers overflow.
+
+    engine: how a step is computed, where there is more than one way to the same numbers.
     """
+
+    engine: Engine = staticmethod(quick)
 
     def __call__(
         self,
@@ -427,7 +433,7 @@ class StableDiffusion(DenoisingLoop):
             raise FloatingPointError(
                 f"the latents at timestep {t:g} are not finite, after {step}: take more steps, or another scheduler"
             )
-        with sharing():  # the processor, with other programs
+        with sharing(), self.engine(self.unet, run.context):  # the processor is shared with other programs
             return super()._predict_noise(run, x, t)
 
 
@@ -438,18 +444,25 @@ def load_pipeline(
     revision: str | None = None,
     vae: str | Path | None = None,
     scheduler: Scheduler | None = None,
+    engine: str = "torch",
 ) -> StableDiffusion:
     """A pipeline with its weights: "emoji", "sd15", a .safetensors file, a diffusers folder, or a hub id.
 
-    device: None picks cuda, mps or cpu, whichever is there first. dtype: None is float16 on cuda, else float32. revision: of a
-    hub id. vae: the path of another autoencoder than the model's own, a file or a folder. scheduler: instead of the model's own,
-    which then need not be one that we have.
+    device: None picks cuda, mps or cpu, whichever is there first. dtype: None is float16 on cuda, else float32;
+    "fastest" is bfloat16 where the processor has it and is measured to gain by it, for pictures that are the same to the eye.
+    revision: of a hub id. vae: the path of another autoencoder than the model's own, a file or a folder. scheduler: instead of
+    the model's own, which then need not be one that we have. engine: "torch"; "plain", the networks exactly as they stand in
+    their files, slower; or "onnx", the U-Net in ONNX Runtime (pip install "ldm-tutorial[web]"), which begins by exporting it.
 
     Raises:
+        ImportError: engine="onnx", which is not installed.
         ValueError: a device or dtype that this machine does not have, an unknown name, or a damaged file (CheckpointError).
         OSError: no such file or folder (FileNotFoundError), or the hub could not be reached (HubError).
     """
     device = pick_device(device)
+    one_of("engine", engine, ENGINES)
+    if dtype == "fastest":
+        dtype = fastest_dtype(device)
     dtype = as_dtype(dtype or ("float16" if device.type == "cuda" else "float32"))
     check_precision(device, dtype)
     path = resolve(name_or_path, revision)
@@ -457,4 +470,5 @@ def load_pipeline(
     tokenizer = parts.tokenizer or load_tokenizer(path, parts.text_encoder.config.vocab_size)  # single files of others hold none
     name = path.resolve().name if path == as_path(name_or_path) else str(name_or_path)  # folders are private
     pipe = StableDiffusion(parts.unet, parts.vae, parts.text_encoder, tokenizer, scheduler or parts.scheduler, name)
-    return pipe.to(device, dtype)
+    pipe.to(device, dtype).engine = make_engine(engine, pipe.unet)
+    return pipe

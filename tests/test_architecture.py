@@ -26,6 +26,7 @@ FLOORS = (
     "checkpoints",
     "images",
     "inputs",
+    "engines",
     "pipeline",
     "export",
     "data",

@@ -91,7 +91,13 @@ def test_every_option_of_generate_arrives(ldm_tutorial):
         "--quiet",
     )
     assert code == 0
-    assert ldm_tutorial.load_pipeline.asked == {"model": "sd15", "device": "cpu", "dtype": "bfloat16", "revision": "abc"}
+    assert ldm_tutorial.load_pipeline.asked == {
+        "model": "sd15",
+        "device": "cpu",
+        "dtype": "bfloat16",
+        "revision": "abc",
+        "engine": "torch",
+    }
     settings = read_settings("cat.png")
     del settings["software"]
     assert settings == {

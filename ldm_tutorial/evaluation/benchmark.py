@@ -7,6 +7,7 @@ ratio of a round, not the seconds: its median over the rounds, and the smallest 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import json
 import statistics
@@ -26,6 +27,7 @@ import torch
 from ..checkpoints import Components, save_checkpoint
 from ..clip import CLIPTextModel
 from ..config import EMOJI, SD15
+from ..engines import quick
 from ..lessons.machine import machine
 from ..pipeline import load_pipeline
 from ..unet import UNet
@@ -121,24 +123,47 @@ def in_turn(key: str, what: str, ours: Work, other: Work | None, rounds: int) ->
 
 
 def pictures(rounds: int, diffusers: Any, device: torch.device) -> Iterator[Result]:
-    """The shipped model: one picture, and 24 at once, 25 steps of DDIM with guidance."""
-    precise = load_pipeline("emoji", device, "float32")
-    default = load_pipeline("emoji", device)
+    """The shipped model: one picture, and 24 at once, 25 steps of DDIM with guidance. The other's are always in float32."""
+    own = load_pipeline("emoji", device)
+    names = {"default": own}
+    if (fastest := load_pipeline("emoji", device, "fastest")).dtype != own.dtype:
+        names["fastest"] = fastest
+    if device.type == "cpu" and all(map(importlib.util.find_spec, ("onnx", "onnxruntime", "onnxscript"))):
+        names["onnx"] = load_pipeline("emoji", device, engine="onnx")
     theirs = None
     if diffusers:
         theirs = diffusers.StableDiffusionPipeline.from_pretrained(EMOJI_FOLDER, local_files_only=True).to(device)
         theirs.set_progress_bar_config(disable=True)
         theirs.scheduler = diffusers.DDIMScheduler.from_config(theirs.scheduler.config)
-    names = {"float32": precise} | ({} if default.dtype == torch.float32 else {"default": default})
+    kinds = {"default": "", "fastest": ' (`dtype="fastest"`)', "onnx": ' (`engine="onnx"`)'}
     for count in (1, 24):
         for name, pipe in names.items():
             dtype = str(pipe.dtype).removeprefix("torch.")
-            what = f"`emoji`, {f'{count} pictures' if count > 1 else 'one picture'}, {dtype}" + ", the default" * (
-                name == "default"
-            )
+            what = f"`emoji`, {f'{count} pictures' if count > 1 else 'one picture'}, {dtype}{kinds[name]}"
             other = (lambda n=count: theirs([CAT_PROMPT] * n, num_inference_steps=25, guidance_scale=7.5)) if theirs else None
             draw = lambda p=pipe, n=count: p(CAT_PROMPT, scheduler="ddim", num_images=n, progress=False)  # noqa: E731
             yield in_turn(f"pictures.{count}.{name}", what, draw, other, rounds)
+
+
+def busy(rounds: int, diffusers: Any, device: torch.device) -> Iterator[Result]:
+    """A picture beside a process that keeps a core busy, against the same picture alone."""
+    del diffusers
+    pipe = load_pipeline("emoji", device)
+
+    def draw() -> None:
+        pipe(CAT_PROMPT, scheduler="ddim", progress=False)
+
+    draw()
+    alone, beside = list[float](), list[float]()
+    for _ in range(rounds):
+        alone.append(seconds(draw))
+        with subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) as other:
+            try:
+                time.sleep(1)  # past what threads.py holds true
+                beside.append(seconds(draw))
+            finally:
+                other.kill()
+    yield Result("busy", "`emoji`, one picture beside a busy process; alone", "s", beside, alone)
 
 
 def training(rounds: int, diffusers: Any, device: torch.device) -> Iterator[Result]:
@@ -188,10 +213,16 @@ def full_unet(rounds: int, diffusers: Any, device: torch.device) -> Iterator[Res
             network.to(dtype)
             if dtype != torch.float32:
                 network.to(memory_format=torch.channels_last)  # the best that diffusers' users know of
+
+        def step(inputs: Any = inputs) -> torch.Tensor:
+            with quick(ours, inputs[2]):
+                return ours(*inputs)
+
         with torch.no_grad():
+            step()  # the second step of a run is like all that follow, once in_turn has taken it to warm up
             other = partial(theirs, *inputs) if theirs else None
             name = str(dtype).removeprefix("torch.")
-            yield in_turn(f"unet.{name}", f"v1.5's U-Net, 2 x 64x64, {name}", partial(ours, *inputs), other, rounds)
+            yield in_turn(f"unet.{name}", f"v1.5's U-Net, a step of 2 x 64x64, {name}", step, other, rounds)
 
 
 def opening(rounds: int, diffusers: Any, device: torch.device) -> Iterator[Result]:
@@ -236,8 +267,20 @@ def run_python(*arguments: str) -> str:
     return done.stdout
 
 
-SMALL_WORK = {"pictures": pictures, "training": training, "imports": imports}
+SMALL_WORK = {"pictures": pictures, "busy": busy, "training": training, "imports": imports}
 FULL_SIZE_WORK = {"unet": full_unet, "opening": opening}  # take minutes, 8 GB of memory and 5 GB of disk
+
+
+BEGIN, END = "<!-- benchmark: written by ldm-tutorial benchmark --write -->", "<!-- end of benchmark -->"
+
+
+def put_into(page: Path, table: str) -> None:
+    """Replace what stands between the two marks in a page. Raises ValueError if it has not both, once each."""
+    text = page.read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"--write {page}: the page must hold, once each and in this order, {BEGIN} and {END}")
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    page.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{after}", encoding="utf-8")
 
 
 def measured(names: Sequence[str], rounds: int, against: str | None, device: torch.device) -> Iterator[Result]:
@@ -258,6 +301,10 @@ def main(args: argparse.Namespace) -> None:
 
     if args.rounds < 1:
         raise ValueError(f"--rounds {args.rounds} must be 1 or more")
+    if args.write:
+        written = args.write.read_text(encoding="utf-8")
+        if BEGIN not in written or END not in written:  # before anything is measured
+            put_into(args.write, "")
     names = args.only or [*SMALL_WORK, *(FULL_SIZE_WORK if args.full else ())]
     heading = f"| work | ours | {args.against or ''} | ratio |\n|---|---|---|---|"
     about = ", ".join(
@@ -272,3 +319,5 @@ def main(args: argparse.Namespace) -> None:
     if args.json:
         content = {"machine": about, "results": {result.key: result.to_json() for result in results}}
         args.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if args.write:
+        put_into(args.write, "\n".join([about, "", heading, *(result.row() for result in results)]))

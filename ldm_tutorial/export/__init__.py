@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..checkpoints.atomic import write_atomically
+from ..engines.onnx import LARGEST, need_onnx
 
 if TYPE_CHECKING:
     from ..pipeline import StableDiffusion
-
-LARGEST = 2**31  # bytes: the limit of a protobuf message, which an ONNX file is
 
 __all__ = ["export_model"]
 
@@ -42,16 +41,8 @@ def export_model(
         ArithmeticError: a graph does not compute what the network does. Nothing is written for it, nor model.json.
         OSError: a file could not be written.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ImportError(f'{error.name} is not installed: pip install "ldm-tutorial[web]"') from None
+    need_onnx()
     import torch
-
-    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
-        raise ImportError(f"the export needs torch 2.6 or newer; this is {torch.__version__}")
 
     from .manifest import FILE, file_entry, manifest_of
     from .networks import compare_with_torch, graphs_of, to_onnx, with_float16_weights

@@ -10,9 +10,6 @@ Shapes: b pictures, m = 77 tokens, d = width of the text encoder's states, (h, w
 from __future__ import annotations
 
 import copy
-import logging
-import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,8 +19,11 @@ from torch.nn import functional as F
 
 from ..attention import CrossAttention, TransformerBlock, attention_weights
 from ..clip import CLIPTextModel
+from ..engines.onnx import Graph, to_onnx
 from ..unet import UNet
 from ..vae import AutoencoderKL
+
+__all__ = ["Graph", "WatchedUNet", "compare_with_torch", "graphs_of", "to_onnx", "with_float16_weights"]
 
 if TYPE_CHECKING:
     import onnx
@@ -88,16 +88,6 @@ class LatentDecoder(nn.Module):
         return self.decoder(self.post_quant_conv(latents))
 
 
-@dataclass(frozen=True)
-class Graph:
-    """A network, an example of its inputs for two pictures, and the names of what goes in and out."""
-
-    name: str
-    network: nn.Module
-    inputs: dict[str, Tensor]
-    outputs: tuple[str, ...]
-
-
 def graphs_of(pipe: StableDiffusion) -> list[Graph]:
     """The three graphs of a pipeline, each with example inputs for two pictures."""
     text, unet, vae = pipe.text_encoder, pipe.unet, pipe.vae
@@ -113,26 +103,6 @@ def graphs_of(pipe: StableDiffusion) -> list[Graph]:
         ),
         Graph("vae_decoder", LatentDecoder(vae), {"latents": latents}, ("pixels",)),
     ]
-
-
-def to_onnx(graph: Graph) -> onnx.ModelProto:
-    """The network as an ONNX model, for any number of pictures at once. It must be in float32, on the CPU."""
-    pictures = torch.export.Dim("pictures", min=1, max=64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter speaks of its own workings
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            graph.network.eval(),
-            tuple(graph.inputs.values()),
-            input_names=list(graph.inputs),
-            output_names=list(graph.outputs),
-            dynamic_shapes=tuple({0: pictures} for _ in graph.inputs),
-            dynamo=True,
-            optimize=True,
-            verbose=False,
-        )
-    assert program is not None  # only the exporter without dynamo returns None
-    return program.model_proto
 
 
 def with_float16_weights(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -79,6 +79,7 @@ def machine() -> dict[str, str]:
         "memory": f"{memory / GIB:.1f} GiB" if memory else "unknown",
         "free disk": f"{shutil.disk_usage(Path.cwd()).free / GIB:.1f} GiB in the current folder",
         "accelerators": accelerators(),
+        "precision": precision(),
     }
 
 
@@ -121,6 +122,19 @@ def accelerators() -> str:
     if torch.backends.mps.is_available():
         found.append("mps")
     return "; ".join(found) or "none"
+
+
+def precision() -> str:
+    """What a pipeline computes in by default, and whether another precision is faster here, as measured."""
+    from ..checks import pick_device
+    from ..engines.dtypes import fastest_dtype, gain_of_bfloat16, has_bfloat16
+
+    device = pick_device()
+    fastest = str(fastest_dtype(device)).removeprefix("torch.")
+    if device.type == "cuda":
+        return f"float16 by default; dtype='fastest' is {fastest}"
+    gain = f"; bfloat16 is native and {gain_of_bfloat16():.1f} times as fast" if device.type == "cpu" and has_bfloat16() else ""
+    return f"float32 by default{gain}; dtype='fastest' is {fastest}"
 
 
 def packages() -> dict[str, str]:

@@ -51,11 +51,12 @@ def test_pictures_are_drawn_with_the_same_settings_on_both_sides(monkeypatch, ti
         StableDiffusionPipeline = type("", (), {"from_pretrained": staticmethod(lambda *_, **__: Theirs())})
         DDIMScheduler = type("", (), {"from_config": staticmethod(lambda config: "ddim")})
 
-    monkeypatch.setattr(benchmark, "load_pipeline", lambda *_: tiny_pipe)
+    monkeypatch.setattr(benchmark, "load_pipeline", lambda *_, **__: tiny_pipe)
+    monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda name: None)
     drawn = []
     monkeypatch.setattr(type(tiny_pipe), "__call__", lambda self, prompt, **settings: drawn.append((prompt, settings)))
     results = list(benchmark.pictures(1, Diffusers, CPU))
-    assert [result.key for result in results] == ["pictures.1.float32", "pictures.24.float32"]
+    assert [result.key for result in results] == ["pictures.1.default", "pictures.24.default"]
     assert [len(prompts) for prompts, _ in asked] == [1, 1, 24, 24] == [settings["num_images"] for _, settings in drawn]
     assert {prompt for prompts, _ in asked for prompt in prompts} == {prompt for prompt, _ in drawn}
     assert all(settings == {"num_inference_steps": 25, "guidance_scale": 7.5} for _, settings in asked)  # our defaults
@@ -128,6 +129,27 @@ def test_wrong_arguments_are_named(capsys, argv, message):
     except SystemExit as end:
         code = end.code
     assert code == 2 and message in capsys.readouterr().err
+
+
+def test_a_picture_beside_a_busy_process_is_measured_against_one_alone(monkeypatch, tiny_pipe):
+    monkeypatch.setattr(benchmark, "load_pipeline", lambda *_: tiny_pipe)
+    [result] = benchmark.busy(1, None, CPU)
+    assert len(result.ours) == len(result.other) == 1 and result.ratios[0] > 0
+
+
+def test_the_table_is_put_between_the_marks_of_a_page(monkeypatch, tmp_path, capsys):
+    rows = [benchmark.Result("import", "importing", "s", [2.0], [4.0])]
+    monkeypatch.setitem(benchmark.SMALL_WORK, "imports", lambda *_: iter(rows))
+    page = tmp_path / "speed.md"
+    page.write_text(f"before\n{benchmark.BEGIN}\nold\n{benchmark.END}\nafter\n")
+    for _ in range(2):
+        assert cli.main(["benchmark", "--only", "imports", "--rounds", "1", "--write", str(page)]) == 0
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
+    assert text.count("| importing | 2 s | 4 | 0.50 (0.50 to 0.50) |") == 1
+    page.write_text("no marks\n")
+    assert cli.main(["benchmark", "--only", "imports", "--rounds", "1", "--write", str(page)]) == 2
+    assert page.read_text() == "no marks\n" and "must hold" in capsys.readouterr().err
 
 
 def test_the_commands_choices_are_the_benchmarks():
