@@ -5,9 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
+from ldm_tutorial.blocks import ResnetBlock
 from ldm_tutorial.exercises import outcome
 from ldm_tutorial.schedulers.ddpm import posterior
+from ldm_tutorial.unet import UNet
 from tests.exercises.answers import answer
 
 
@@ -145,7 +148,143 @@ def family_by_eps(D, x, sigmas, eta, generator):
     return x
 
 
+def pieces_by_replace(word, merges):
+    text = f" {' '.join([*word[:-1], word[-1] + '</w>'])} "
+    for a, b in merges:
+        while f" {a} {b} " in text:
+            text = text.replace(f" {a} {b} ", f" {a}{b} ", 1)
+    return text.split()
+
+
+def u_by_recursion(x, levels, middle):
+    if not levels:
+        return middle(x)
+    (down, up), *rest = levels
+    skip = down(x)
+    inner = u_by_recursion(F.avg_pool2d(skip, 2, ceil_mode=True), rest, middle)
+    return up(torch.cat([F.interpolate(inner, skip.shape[-2:], mode="nearest"), skip], 1))
+
+
+def u_by_index(x, levels, middle):
+    kept = {}
+    for i, (down, _) in enumerate(levels):
+        kept[i] = down(x)
+        x = F.avg_pool2d(kept[i], kernel_size=2, stride=2, ceil_mode=True)
+    x = middle(x)
+    for i in range(len(levels) - 1, -1, -1):
+        x = levels[i][1](torch.cat((F.interpolate(x, size=tuple(kept[i].shape[2:])), kept[i]), dim=1))
+    return x
+
+
+def attention_in_two_passes(q, k, v, size):
+    scale = q.shape[1] ** -0.5
+    logs = torch.stack([(scale * q @ part.T).logsumexp(1) for part in k.split(size)]).logsumexp(0)  # (n,)
+    return sum((scale * q @ a.T - logs[:, None]).exp() @ b for a, b in zip(k.split(size), v.split(size)))
+
+
+def attention_key_by_key(q, k, v, size):
+    top, total, out = torch.full((len(q),), -math.inf), torch.zeros(len(q)), torch.zeros(len(q), v.shape[1])
+    for key, value in zip(k, v):
+        score = q @ key / math.sqrt(q.shape[1])
+        new = torch.maximum(top, score)
+        total = total * (top - new).exp() + (score - new).exp()
+        out = out * (top - new).exp()[:, None] + (score - new).exp()[:, None] * value
+        top = new
+    return out / total[:, None]
+
+
+def count_on_meta(config):
+    with torch.device("meta"):
+        return sum(p.numel() for m in UNet(config).modules() if isinstance(m, ResnetBlock) for p in m.parameters())
+
+
 RIGHT = {
+    "04.1 by a product": ("04.1", lambda h, w, heads, size: math.prod([h * w, h * w, heads, size])),
+    "04.1 by a tensor": ("04.1", lambda h, w, heads, size: torch.empty(heads, h * w, h * w, device="meta").numel() * size),
+    "04.2 without the rows": (
+        "04.2",
+        lambda q, k, v, j: F.scaled_dot_product_attention(
+            q[None], torch.cat([k[:j], k[j + 1 :]])[None], torch.cat([v[:j], v[j + 1 :]])[None]
+        )[0],
+    ),
+    "04.2 by dividing again": (
+        "04.2",
+        lambda q, k, v, j: (
+            (
+                (w := (q @ k.T / q.shape[1] ** 0.5).softmax(1))
+                * (keep := (torch.arange(len(k)) != j))
+                / (w * keep).sum(1, keepdim=True)
+            )
+            @ v
+        ),
+    ),
+    "05.2 by str.join": ("05.2", pieces_by_replace),
+    "05.2 as a tuple": ("05.2", lambda word, merges: tuple(pieces_by_replace(word, merges))),
+    "05.3 by cross_entropy": (
+        "05.3",
+        lambda logits, same: (
+            (F.cross_entropy(logits, same / same.sum(1, keepdim=True)) + F.cross_entropy(logits.T, (same / same.sum(0)).T)) / 2
+        ),
+    ),
+    "05.3 by logsumexp": (
+        "05.3",
+        lambda logits, same: (
+            (
+                (logits.logsumexp(1) - (logits * same).sum(1) / same.sum(1)).mean()
+                + (logits.logsumexp(0) - (logits * same).sum(0) / same.sum(0)).mean()
+            )
+            / 2
+        ),
+    ),
+    "06.1 as a tuple": (
+        "06.1",
+        lambda c: (
+            c.block_out_channels[0],
+            *[
+                x
+                for i, x in enumerate(c.block_out_channels)
+                for _ in range(c.layers_per_block + (i < len(c.block_out_channels) - 1))
+            ],
+        ),
+    ),
+    "06.1 by removing the last": (
+        "06.1",
+        lambda c: [c.block_out_channels[0], *[x for x in c.block_out_channels for _ in range(c.layers_per_block + 1)]][:-1],
+    ),
+    "06.2 by recursion": ("06.2", u_by_recursion),
+    "07a.3 by mse_loss": (
+        "07a.3",
+        lambda net, z, n, t, c, a: (
+            F.mse_loss(
+                net((s := a[t].sqrt()[:, None, None, None]) * z + (o := (1 - a[t]).sqrt()[:, None, None, None]) * n, t, c),
+                s * n - o * z,
+                reduction="none",
+            )
+            .flatten(1)
+            .mean(1)
+        ),
+    ),
+    "07a.3 by einsum": (
+        "07a.3",
+        lambda net, z, n, t, c, a: (
+            (
+                net(torch.einsum("b,bchw->bchw", a[t] ** 0.5, z) + torch.einsum("b,bchw->bchw", (1 - a[t]) ** 0.5, n), t, c)
+                - torch.einsum("b,bchw->bchw", a[t] ** 0.5, n)
+                + torch.einsum("b,bchw->bchw", (1 - a[t]) ** 0.5, z)
+            )
+            .square()
+            .mean((1, 2, 3))
+        ),
+    ),
+    "07b.1 by where": ("07b.1", lambda chosen, p, g: torch.where(torch.rand(chosen.shape, generator=g) < p, 0, chosen)),
+    "07b.1 by bernoulli": (
+        "07b.1",
+        lambda chosen, p, g: chosen * torch.bernoulli(torch.full(chosen.shape, 1 - p), generator=g).long(),
+    ),
+    "04.3 in two passes": ("04.3", attention_in_two_passes),
+    "04.3 key by key": ("04.3", attention_key_by_key),
+    "06.2 by index": ("06.2", u_by_index),
+    "06.3 on the meta device": ("06.3", count_on_meta),
     "00.2 as a weighted sum": ("00.2", lambda u, c, s: (1 - s) * u + s * c),
     "00.2 by torch.lerp": ("00.2", lambda u, c, s: torch.lerp(u, c, s)),
     "01.1 by einsum": (
