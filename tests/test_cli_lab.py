@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 
 from ldm_tutorial import cli
+from ldm_tutorial.lessons import working_copy
 
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
-def started(monkeypatch):
-    """The command that would have been started."""
+def started(monkeypatch, tmp_path):
+    """The command that would have been started. In this clone itself no copies are made."""
     commands = []
+    make = working_copy.make_working_copy
+    monkeypatch.setattr(working_copy, "make_working_copy", lambda course: [] if course == ROOT else make(course))
     monkeypatch.setattr(os, "execv", lambda program, command: commands.append(command))
     return commands
 
@@ -29,6 +32,41 @@ def test_lab_opens_the_first_notebook_and_hands_over_the_options(started):
     [url] = [a for a in command if a.startswith("--LabApp.default_url=/lab/tree/")]
     assert (ROOT / url.partition("/tree/")[2]).is_file()
     assert [a for a in command if a != "--allow-root"][-4:] == ["--no-browser", "--port", "8899", "--ServerApp.ip=127.0.0.1"]
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """A clone of the course with one notebook, in which the command is called."""
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / cli.FIRST_NOTEBOOK).write_text("as it is stored")
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "ldm_tutorial" / "cli.py"))
+    return tmp_path
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there it is a child process")
+def test_in_a_clone_lab_opens_a_copy_that_git_ignores(started, clone, capsys):
+    assert cli.main(["lab"]) == 0
+    assert "--LabApp.default_url=/lab/tree/my_notebooks/00_start_here.ipynb" in started[0]
+    copy = clone / "my_notebooks" / "00_start_here.ipynb"
+    assert copy.read_text() == "as it is stored"
+    assert "my_notebooks/, which git ignores" in capsys.readouterr().out
+    assert "/my_notebooks/" in (ROOT / ".gitignore").read_text().splitlines()
+
+    copy.write_text("run, with answers")
+    (clone / cli.FIRST_NOTEBOOK).write_text("a new version")  # git pull
+    assert cli.main(["lab"]) == 0
+    assert copy.read_text() == "run, with answers"
+    said = capsys.readouterr().out
+    assert "newer versions in notebooks/: 00_start_here.ipynb" in said and "Yours stay as they are" in said
+
+
+def test_progress_is_that_of_the_copies(clone):
+    assert cli.notebooks_of_the_learner(clone) == clone / "notebooks"
+    (clone / "my_notebooks").mkdir()
+    assert cli.notebooks_of_the_learner(clone) == clone / "notebooks"  # nothing in it
+    (clone / "my_notebooks" / "00_start_here.ipynb").write_text("mine")
+    assert cli.notebooks_of_the_learner(clone) == clone / "my_notebooks"
 
 
 def test_lab_has_help_of_its_own(started, capsys):
