@@ -131,7 +131,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
     command = add_command(commands, "progress", "say which exercises of your notebooks are done, and which comes next")
     command.set_defaults(command=own_progress)
-    command.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="with your notebooks (default: notebooks)")
+    command.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="with your notebooks (default: my_notebooks)")
     command.add_argument("--run", action="store_true", help="examine the saved answers anew, not read what `check` last printed")
 
     command = add_command(
@@ -280,6 +280,7 @@ def generate(args: argparse.Namespace) -> None:
         pictures = pipe.img2img(args.prompt, image, 0.6 if args.strength is None else args.strength, **options)
     else:
         pictures = pipe(args.prompt, **options)
+    warn_of_unknown_words(pipe, [args.prompt])
 
     if args.upscale > 1:
         pictures = [p.resize((p.width * args.upscale, p.height * args.upscale), 0) for p in pictures]  # 0: nearest
@@ -307,6 +308,7 @@ def compare(args: argparse.Namespace) -> None:
     options = drawing_options(args, pipe)
     seed = options.pop("seed")
     prompts = [args.prompt, *args.also]
+    warn_of_unknown_words(pipe, prompts)
     gallery = draw_gallery(pipe, prompts, schedulers, args.steps, seed, progress=not args.quiet, **options)
     pictures = list(gallery.pictures.values())
     shown = max(256, *pictures[0].size)  # none is made smaller
@@ -318,6 +320,15 @@ def compare(args: argparse.Namespace) -> None:
     grid, used = to_picture(figure), dict.fromkeys(picture.info["scheduler"] for picture in pictures)
     grid.info |= {**pictures[0].info, "prompt": "; ".join(prompts), "scheduler": ", ".join(used), "steps": args.steps}
     print(save_image(grid, output))
+
+
+def warn_of_unknown_words(pipe: StableDiffusion, prompts: Sequence[str]) -> None:
+    """Say which words of the prompts the small model does not know; it draws all the same."""
+    if pipe.name == "emoji":
+        from .data.vocabulary import hint_for
+
+        for hint in filter(None, map(hint_for, prompts)):
+            warnings.warn(hint, stacklevel=2)
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -351,7 +362,7 @@ def own_progress(args: argparse.Namespace) -> None:
     """`ldm-tutorial progress`: a learner's own summary."""
     from .grading.progress import examined_standings, saved_standings, summary
 
-    folder = args.folder or (course_folder() / FIRST_NOTEBOOK).parent
+    folder = args.folder or notebooks_of_the_learner(course_folder())
     print(summary((examined_standings if args.run else saved_standings)(folder)))
     if not args.run:
         print("\nThis is read from the notebooks as you last saved them.")
@@ -393,8 +404,17 @@ def lab(args: argparse.Namespace) -> None:
     """What `make lab` starts, once it has installed everything."""
     if importlib.util.find_spec("jupyterlab") is None:
         raise ImportError('JupyterLab is not installed: pip install "ldm-tutorial[notebooks]"')
+    from .lessons import working_copy
+
     root = course_folder()
-    where = [f"--ServerApp.root_dir={root}", f"--LabApp.default_url=/lab/tree/{FIRST_NOTEBOOK}"]
+    if (root / ".git").exists():  # in a clone, a notebook that is run must not become a change for git
+        outdated = working_copy.make_working_copy(root)
+        print(f"Your own copies of the notebooks are in {working_copy.OWN_NOTEBOOKS}/, which git ignores.")
+        if outdated:
+            print(f"You have changed these, and there are newer versions in notebooks/: {', '.join(outdated)}.")
+            print("Yours stay as they are. To get a new version, rename or move yours and start again.")
+    first = (notebooks_of_the_learner(root) / Path(FIRST_NOTEBOOK).name).relative_to(root).as_posix()
+    where = [f"--ServerApp.root_dir={root}", f"--LabApp.default_url=/lab/tree/{first}"]
     quiet = ["--log-level=ERROR", "--LabApp.log_level=ERROR", "--KernelManager.transport_encryption=auto"]
     command = [sys.executable, "-m", "jupyterlab", *where, *quiet, *args.passed_on]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
@@ -411,6 +431,14 @@ def course_folder() -> Path:
         if (folder / FIRST_NOTEBOOK).is_file():
             return folder
     raise FileNotFoundError(f"there is no {FIRST_NOTEBOOK}: the package holds no notebooks; run this in a clone of the project")
+
+
+def notebooks_of_the_learner(course: Path) -> Path:
+    """The folder with the copies that `lab` made, in a clone; without them the notebooks themselves."""
+    from .lessons.working_copy import OWN_NOTEBOOKS
+
+    own = course / OWN_NOTEBOOKS
+    return own if (own / Path(FIRST_NOTEBOOK).name).is_file() else (course / FIRST_NOTEBOOK).parent
 
 
 def load(args: argparse.Namespace) -> StableDiffusion:

@@ -24,7 +24,9 @@ VARIED: dict[str, tuple[str, tuple[Any, ...]]] = {
     "guidance_scale": ("Guidance", (1.0, 3.0, 7.5, 15.0)),
     "seed": ("Seed", (0, 1, 2, 3)),
 }
-WIDTH = 160
+DONE = "Done. The step slider moves all columns."
+OUTDATED = "The settings have changed: the pictures are those of the settings before. Click Compare to draw them again."
+WIDTH, FOUR = 160, 136  # pixels of a column; of four, so that they stand in one row of a narrow page
 
 
 def value_in_words(vary: str, value: Any) -> str:
@@ -83,6 +85,8 @@ class Compare(panel.LivePanel):
         self._offer(values)
         self.vary.observe(lambda _: self._offer(VARIED[self.vary.value][1][: self.columns.value]), "value")
         self.columns.observe(self._resize, "value")
+        for control in (self.prompt, *self.shared.values()):
+            control.observe(lambda _: self._changed(), "value")
         self.position.observe(lambda _: self._display(), "value")
         super().__init__(
             [
@@ -111,11 +115,23 @@ class Compare(panel.LivePanel):
             elif vary == "guidance_scale":
                 made.append(w.BoundedFloatText(value=value, min=0, max=20, step=0.5, description=label, style=panel.LABEL))
             else:
-                low, high = (1, 1000) if vary == "steps" else (0, 2**32 - 1)
-                made.append(w.BoundedIntText(value=value, min=low, max=high, description=label, style=panel.LABEL))
+                made.append(panel.number(label, value))
+            made[-1].observe(lambda _: self._changed(), "value")
         self.values.children = made
         for name, control in self.shared.items():
             control.layout.display = "none" if name == vary else ""
+        self._changed()
+
+    def _changed(self) -> None:
+        """Say so, and show the pictures paler, when they are not those of the settings that the controls show now."""
+        if self.runs:
+            self._display()
+            self.say(OUTDATED if self.is_outdated else DONE)
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the pictures are of other settings than those of the controls."""
+        return self._of != (self.vary.value, self.settings)
 
     def _resize(self, change: Mapping[str, Any]) -> None:
         kept = [control.value for control in self.values.children]
@@ -160,7 +176,7 @@ class Compare(panel.LivePanel):
             self._display()
 
     def finished(self) -> None:
-        self.say("Done. The step slider moves all columns.")
+        self._changed()
 
     # ---- what can be seen
 
@@ -180,7 +196,9 @@ class Compare(panel.LivePanel):
 
     def _display(self) -> None:
         if self.runs:
-            self.screen.value = "".join(panel.strip_html(pictures, WIDTH) for pictures in self.rows())
+            width = WIDTH if len(self.runs) < 4 else FOUR
+            rows = "".join(panel.strip_html(pictures, width) for pictures in self.rows())
+            self.screen.value = f'<div style="opacity:{0.35 if self.is_outdated else 1}">{rows}</div>'
 
     def snapshot(self) -> Image.Image | None:
         if not self.runs:

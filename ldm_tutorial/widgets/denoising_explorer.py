@@ -114,13 +114,16 @@ class DenoisingExplorer(panel.LivePanel):
         return self.recording
 
     def pictures(self) -> list[tuple[Image.Image, str]]:
-        """At the slider's step, each with its caption: the decoded latents, the decoded guess, and the chosen word's map."""
+        """At the slider's step, each with its caption: the decoded latents, the decoded prediction, and the chosen word's map."""
         r, i, word = self._recorded(), self.step.value - 1, self.word.value
-        heard = map_picture(word_map(r, i, word), r.guesses[i])
+        attention = map_picture(word_map(r, i, word), r.guesses[i])
         return [
             (r.noisy_pictures[i], f"latents after step {i + 1}, decoded"),
-            (r.guesses[i], f"the guess at σ = {r.sigmas[i]:.2f}, decoded"),
-            (heard, f"where “{r.words[word][0]}” is heard: bright"),
+            (r.guesses[i], f"prediction at σ = {r.sigmas[i]:.2f}, decoded"),
+            (
+                attention,
+                f"attention to “{r.words[word][0]}”: bright where it is larger than elsewhere; the background may be bright, too",
+            ),
         ]
 
     def channels(self) -> dict[str, list[Image.Image]]:
@@ -143,13 +146,14 @@ class DenoisingExplorer(panel.LivePanel):
         below = [[c.resize(above[0].size, Image.Resampling.NEAREST) for c in row] for row in self.channels().values()]
         above.append(Image.new("RGB", above[0].size, "white"))
         labels = ["pictures", *CHANNELS.values()]
-        subtitle = f"step {self.step.value}: decoded latents, guess, “{self.recording.words[self.word.value][0]}”; channels"
+        word = self.recording.words[self.word.value][0]
+        subtitle = f"step {self.step.value}: decoded latents, prediction, attention to “{word}”; channels"
         return to_picture(picture_grid([above, *below], None, labels, self.recording.prompt, subtitle, shown=128))
 
     @property
     def alt(self) -> str:
         return (
             f"Step {self.step.value} of a run for {self._recorded().prompt!r} ({settings_in_words(self._settings)}). "
-            "Above, the decoded latents, the decoded guess, and where a word is heard. Below, the four channels of the "
+            "Above, the decoded latents, the decoded prediction, and the attention to a word. Below, the four channels of the "
             "latents, of the predicted noise and of the predicted clean latents."
         )

@@ -15,6 +15,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from ..checkpoints.hub import KNOWN
+from ..data.vocabulary import hint_for
 from ..images import png_text
 from ..inputs import Options
 from ..pipeline import DenoisingStep, Run, StableDiffusion
@@ -30,7 +31,7 @@ class Frame:
     pictures: list[Image.Image]
     step: DenoisingStep | None  # None: no step was needed (img2img of strength 0)
     run: Run
-    note: str = ""  # what the pipeline warned of
+    note: str = ""  # what the pipeline warned of, and words of the prompt that the small model does not know
 
     @property
     def is_last(self) -> bool:
@@ -49,14 +50,17 @@ def draw_frames(
 ) -> Iterator[Frame]:
     """`pipe(...)`, `img2img` or `inpaint`, step by step. The last frame holds what they return, to the last bit.
 
-    The other frames hold the model's guess of the clean picture. Decoding them takes at most half of the time, so that a
+    The other frames hold the predicted clean picture. Decoding them takes at most half of the time, so that a
     preview never makes a large model crawl: the first is always there, and `every_step` asks for all.
     Raises what the pipeline raises, when the first frame is asked for.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         run = pipe.start(pipe.prepare(prompt, options, image, mask, strength))
-    note = "; ".join(str(warning.message) for warning in caught)
+    notes = [str(warning.message) for warning in caught]
+    if pipe.name == "emoji":
+        notes += [hint for one in ([prompt] if isinstance(prompt, str) else prompt) if (hint := hint_for(one))]
+    note = "; ".join(notes)
     total = len(run.inputs.timesteps)
     latents = run.latents
     step, done, cost, last_preview = None, 0, 0.0, time.monotonic()

@@ -189,9 +189,9 @@ def stops(label: str, options: Sequence[Any], value: Any) -> w.SelectionSlider:
     )
 
 
-def number(label: str, value: int) -> w.BoundedIntText:
-    """A seed: a browser counts exactly up to 2^53, and 2^32 are enough."""
-    return w.BoundedIntText(value=value, min=0, max=2**32 - 1, description=label, style=LABEL, layout=ROW(width="260px"))
+def number(label: str, value: int) -> w.IntText:
+    """A whole number, such as a seed. Without bounds: the pipeline says what is wrong with it, a bound would change it."""
+    return w.IntText(value=value, description=label, style=LABEL, layout=ROW(width="260px"))
 
 
 def choice(label: str, options: Sequence[Any], value: Any) -> w.Dropdown:

@@ -71,7 +71,7 @@ class Playground(panel.LivePanel):
         names = list(dict.fromkeys([pipe.name, *local_models()]))
         self.controls = {
             "prompt": panel.text("Prompt", prompt, "a rocket in the style of fluent"),
-            "negative_prompt": panel.text("Negative prompt", start["negative_prompt"], "what to stay away from"),
+            "negative_prompt": panel.text("Negative prompt", start["negative_prompt"], "what the picture should not show"),
             "scheduler": panel.scheduler_choice(start["scheduler"]),
             "steps": panel.whole("Steps", start["steps"], 1, 100),
             "guidance_scale": panel.real("Guidance", start["guidance_scale"], 0, 20, 0.5),
@@ -117,6 +117,13 @@ class Playground(panel.LivePanel):
         return {name: control.value for name, control in self.controls.items()}
 
     # ---- what the user does
+
+    def cancel(self) -> None:
+        """Stop what is being drawn, and say that the picture on the screen is not finished, if it is not."""
+        done, total = self.bar.value, self.bar.max
+        super().cancel()
+        if 0 < done < total:
+            self.say(f"Cancelled after step {done} of {total}: this picture is not finished.")
 
     def ask(self, delay: float = 0.0, wait: bool = False) -> None:
         """Draw what the controls say now; what was being drawn is dropped."""

@@ -3,6 +3,7 @@
 import ast
 import base64
 import io
+import re
 import threading
 import time
 import types
@@ -668,3 +669,65 @@ def test_no_widget_prints_or_plots_through_pyplot():
         imported = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) for a in node.names}
         assert not {"print", "display"} & names, path
         assert not any("pyplot" in name for name in imported), path
+
+
+# ---- what is on the screen, and what it is of
+
+
+def test_pictures_of_older_settings_are_marked(tiny_pipe):
+    c = Compare(tiny_pipe, CAT, "steps", (2, 3), background=True)
+    assert "Done" in c.said and "opacity:1" in c.screen.value
+    for change, back in (
+        (lambda: setattr(c.prompt, "value", "a dog"), lambda: setattr(c.prompt, "value", CAT)),
+        (lambda: setattr(c.values.children[0], "value", 4), lambda: setattr(c.values.children[0], "value", 2)),
+        (lambda: setattr(c.vary, "value", "seed"), lambda: None),
+    ):
+        change()
+        assert c.is_outdated and "Click Compare" in c.said and "opacity:0.35" in c.screen.value
+        back()
+        if c.vary.value == "steps":
+            assert not c.is_outdated and "Done" in c.said and "opacity:1" in c.screen.value
+    c.go.click()
+    c.runner.wait()
+    assert not c.is_outdated and "Done" in c.said and "seed 0, step" in c.screen.value
+
+
+def test_settings_that_change_while_columns_are_drawn_are_not_called_done(tiny_pipe):
+    c = Compare(tiny_pipe, CAT, "steps", (2, 3), background=False)
+    c.shared["seed"].value = 5
+    asked = c.settings
+    c.shared["seed"].value = 6
+    c.begin(lambda: c._draw("steps", asked))
+    assert c.is_outdated and "Click Compare" in c.said and "opacity:0.35" in c.screen.value
+
+
+def test_four_columns_stand_in_one_row_of_a_narrow_page(tiny_pipe):
+    c = Compare(tiny_pipe, CAT, "steps", (1, 2, 1, 2), background=True)
+    widths = [int(width) for width in re.findall(r"margin:0;width:(\d+)px", c.screen.value)]
+    assert len(widths) == 8 and sum(widths[:4]) + 3 * 10 < 600
+
+
+def test_a_seed_below_zero_is_named_and_not_changed(tiny_pipe):
+    p = Playground(tiny_pipe, steps=2, background=False)
+    p.controls["seed"].value = -5
+    assert 'role="alert"' in p.said and "-5" in p.said
+    assert p.controls["seed"].value == -5
+
+
+def test_cancel_says_that_the_picture_is_not_finished(tiny_pipe):
+    p = Playground(tiny_pipe, steps=4, background=False)
+    p.bar.max, p.bar.value = 4, 3
+    p.stop.click()
+    assert "Cancelled after step 3 of 4: this picture is not finished." in p.said
+    p.stop.click()
+    assert "Cancelled." in p.said
+
+
+def test_the_playground_names_words_that_the_small_model_does_not_know(tiny_pipe, monkeypatch):
+    monkeypatch.setattr(tiny_pipe, "name", "emoji")
+    p = Playground(tiny_pipe, "a cat in Paris", steps=2, background=False)
+    assert "paris" in p.said and "docs/prompts.md" in p.said
+    p.controls["prompt"].value = ""
+    assert "the prompt is empty" in p.said
+    p.controls["prompt"].value = CAT
+    assert "prompts.md" not in p.said and "empty" not in p.said
