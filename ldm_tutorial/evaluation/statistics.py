@@ -33,6 +33,17 @@ def bootstrap_interval(values: Tensor, resamples: int = 4000, seed: int = 0) -> 
     return low, high
 
 
+def cluster_interval(scores: Tensor) -> tuple[float, float]:
+    """The 95 % interval of a mean over prompts and seeds, (prompts, seeds): where it would lie with other prompts.
+
+    The seeds of one prompt are averaged first, and then whole prompts are drawn with replacement: pictures of one prompt are
+    alike, so they are not independent. Raises ValueError unless there are two prompts or more.
+    """
+    if scores.ndim != 2 or len(scores) < 2:
+        raise ValueError(f"scores must be (prompts, seeds), of 2 prompts or more; got {tuple(scores.shape)}")
+    return bootstrap_interval(scores.mean(dim=1))  # (prompts,): one number for each
+
+
 def lies_among(drawn: Tensor, real: Tensor, k: int = 3) -> Tensor:
     """Which drawn pictures are no further from some real one than its own k-th nearest real neighbor is: (n, c), (m, c) -> (n,)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -220,6 +220,30 @@ def score_strips(*panels: Strips, height: float = 3.4) -> Figure:
             plain_log_ticks(axes.yaxis)
         elif low <= 0 <= high:
             axes.axhline(0, color=INK, linestyle=":", linewidth=1)
+    return figure
+
+
+def scores_by_steps(
+    scores: Mapping[str, Mapping[int, Tensor]], interval: Callable[[Tensor], tuple[float, float]], ylabel: str
+) -> Figure:
+    """How well each scheduler follows its prompts at each number of steps: the mean, and a bar for its interval.
+
+    scores: scheduler -> steps -> (prompts, seeds), and `interval` of such a tensor is (low, high). The schedulers stand side by
+    side at each number of steps, so that no bar hides another.
+    """
+    figure = new_figure(7.2, 3.4, "constrained")
+    axes = figure.add_subplot()
+    steps = list(next(iter(scores.values())))
+    for k, (name, by_steps) in enumerate(scores.items()):
+        color, marker = POINT_COLORS[k % len(POINT_COLORS)], MARKERS[k % len(MARKERS)]
+        places = [i + 0.16 * (k - (len(scores) - 1) / 2) for i in range(len(steps))]
+        means = [by_steps[n].double().mean().item() for n in steps]
+        axes.vlines(places, *zip(*(interval(by_steps[n]) for n in steps)), color=color, linewidth=2)
+        axes.plot(places, means, marker=marker, color=color, linewidth=0.8, markersize=6, label=name)
+    axes.set_xticks(range(len(steps)), [f"{n} steps" for n in steps])
+    axes.set(ylabel=ylabel)
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(frameon=False, fontsize=9, ncols=len(scores), loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ldm_tutorial.evaluation.statistics import bootstrap_interval, energy_test, lies_among, wilson
+from ldm_tutorial.evaluation.statistics import bootstrap_interval, cluster_interval, energy_test, lies_among, wilson
 
 
 def test_wilson_agrees_with_tables():
@@ -33,6 +33,30 @@ def test_the_bootstrap_is_all_ways_to_draw_again():
     means = torch.tensor([sum(drawn) / 5 for drawn in product(values.tolist(), repeat=5)], dtype=torch.float64)  # all 3125
     exact = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     assert bootstrap_interval(values, resamples=40_000) == pytest.approx(exact, abs=0.021)  # means lie 0.2 apart
+
+
+def test_pictures_of_one_prompt_count_once():
+    prompts = torch.tensor([1.0, 2.0, 0.0, 3.0, -1.0])
+    alike = prompts[:, None].expand(5, 40)  # forty seeds that say the same
+    assert cluster_interval(alike) == pytest.approx(bootstrap_interval(prompts))
+    low, high = bootstrap_interval(alike.flatten())
+    assert high - low < 0.3 * (cluster_interval(alike)[1] - cluster_interval(alike)[0])
+
+
+def test_the_clustered_interval_holds_the_truth_where_the_other_does_not():
+    generator, held = torch.Generator().manual_seed(0), [0, 0]
+    for _ in range(300):
+        scores = torch.randn(12, 1, generator=generator) + torch.randn(12, 8, generator=generator)  # a prompt, its seeds
+        for i, (low, high) in enumerate((cluster_interval(scores), bootstrap_interval(scores.flatten()))):
+            held[i] += low <= 0 <= high
+    assert held[0] / 300 > 0.88
+    assert held[1] / 300 < 0.75
+
+
+@pytest.mark.parametrize("shape", [(5,), (1, 4), (2, 3, 4)])
+def test_clusters_are_prompts_by_seeds(shape):
+    with pytest.raises(ValueError, match=r"scores must be \(prompts, seeds\), of 2 prompts or more"):
+        cluster_interval(torch.zeros(shape))
 
 
 def test_of_many_values_the_bootstrap_is_the_normal_interval():

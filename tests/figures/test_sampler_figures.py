@@ -14,6 +14,7 @@ from ldm_tutorial.figures.samplers import (
     noise_triangle,
     paths_in_the_plane,
     score_strips,
+    scores_by_steps,
     starts_by_end,
 )
 from ldm_tutorial.lessons.notebook import png
@@ -91,6 +92,17 @@ def test_strips_of_one_kind_share_a_scale_which_may_be_logarithmic():
 def test_a_strip_may_be_an_interval_alone():
     [axes] = score_strips(Strips({"a": []}, "score", intervals={"a": (1.0, 2.0)})).axes
     assert [[0.22, 1.5]] in [line.get_xydata().tolist() for line in axes.lines]
+
+
+def test_scores_by_steps_hides_no_scheduler_behind_another():
+    scores = {name: {n: torch.tensor([[0.0, 1.0], [1.0, 1.0]]) for n in (10, 25, 50)} for name in ("DDIM", "Euler", "DDPM")}
+    [axes] = scores_by_steps(scores, lambda x: (x.mean().item() - 0.2, x.mean().item() + 0.1), "right subject").axes
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["10 steps", "25 steps", "50 steps"]
+    places = [x for line in axes.lines for x in line.get_xdata()]
+    assert len({round(x, 6) for x in places}) == 9
+    assert all(line.get_ydata() == pytest.approx([0.75] * 3) for line in axes.lines)
+    bars = axes.collections[0].get_segments()
+    assert [bar[:, 1].tolist() for bar in bars] == [pytest.approx([0.55, 0.85])] * 3
 
 
 def test_chains_have_five_places_in_each_of_three_rows():
