@@ -24,8 +24,8 @@ def evaluations(steps: int, strength: float, guidance_scale: float) -> int:
 
 @exercise(
     "12.1",
-    nudge="Count for one step how often the U-Net is asked; then count the steps that are taken.",
-    solution="steps * strength, rounded to 6 digits, then down (0.7 of 90 is 63); times 1 at scale 1, times 2 at every other",
+    nudge="How many predictions does one step need? How many steps are taken?",
+    solution="steps * strength, rounded to 6 digits, then down (0.7 of 90 is 63); times 1 at scale 1, else times 2",
 )
 def evaluations_of_run(answer: Callable) -> str | None:
     """12.1: how many noisy pictures the U-Net is shown for one result of image-to-image."""
@@ -42,11 +42,11 @@ def evaluations_of_run(answer: Callable) -> str | None:
         if (steps, strength) == (90, 0.7) and found in (int(taken), 2 * int(taken)):
             return f"{asked} it should be {right}: in binary fractions 90 * 0.7 is a little less than 63; round to 6 digits first"
         if scale == 1 and found == 2 * right:
-            return f"{asked} it should be {right}: at scale 1 the answer without words is multiplied by 0, so nobody asks for it"
+            return f"{asked} it should be {right}: at scale 1 the prediction without a prompt is multiplied by 0"
         if found == int(taken) and scale < 1:
-            return f"{asked} it should be {right}: below 1, too, both answers count; only at 1 one is enough"
+            return f"{asked} it should be {right}: below 1, too, both predictions count; only at 1 one is enough"
         if found == int(taken):
-            return f"{asked} it should be {right}: each step needs two answers, without and with the words"
+            return f"{asked} it should be {right}: each step needs two predictions, without and with the prompt"
         if found == 2 * max(1, int(taken)):
             return f"{asked} it should be {right}: less than one step is none"
         if found in (2 * round(taken), 2 * taken, 2 * math.ceil(taken), int(2 * taken)):
@@ -102,7 +102,7 @@ def guided_by_picture(
 
 
 def guided_by_noise(uncond: Tensor, cond: Tensor, scale: float, rescale: float) -> Tensor:
-    """Guidance rescaled by the spread of the noise, a mistake: 2305.08891 rescales the guess of the picture."""
+    """Guidance rescaled by the spread of the noise, a mistake here: the exercise asks for the picture's."""
     guided = uncond + scale * (cond - uncond)
     stds = [e.std(dim=(1, 2, 3), keepdim=True) for e in (cond, guided)]
     return rescale * guided * stds[0] / stds[1] + (1 - rescale) * guided
@@ -111,7 +111,7 @@ def guided_by_noise(uncond: Tensor, cond: Tensor, scale: float, rescale: float) 
 @exercise(
     "12.2",
     nudge="Print the standard deviation of each picture before guidance, after it, and after rescaling.",
-    solution="x0 = (x - sqrt(1 - ᾱ) ε) / sqrt(ᾱ) for both answers; guide and rescale x0; then ε = (x - sqrt(ᾱ) x0) / sqrt(1 - ᾱ)",
+    solution="x0 = (x - sqrt(1 - ᾱ) ε) / sqrt(ᾱ) for both; guide and rescale x0; then ε = (x - sqrt(ᾱ) x0) / sqrt(1 - ᾱ)",
 )
 def rescaled(answer: Callable) -> str | None:
     """12.2: guidance rescaled as in 2305.08891, section 3.4."""
@@ -132,7 +132,10 @@ def rescaled(answer: Callable) -> str | None:
             (uncond + scale * (cond - uncond), "nothing is rescaled"),
             (guided_by_picture(*asked, axes=(0, 1, 2, 3)), "one standard deviation for the batch: each picture has its own"),
             (guided_by_picture(*asked, axes=(2, 3)), "one for each channel changes the colors: take all of (1, 2, 3)"),
-            (guided_by_picture(*asked, model="uncond"), "bring it back to the standard deviation of the guess *with* the words"),
+            (
+                guided_by_picture(*asked, model="uncond"),
+                "bring it back to the standard deviation of the prediction *with* the prompt",
+            ),
             (guided_by_picture(*asked, turned=True), "rescale and 1 - rescale are swapped: 0 must change nothing"),
             (guided_by_picture(*asked, upside_down=True), "the ratio is upside down: the contrast grows instead of shrinking"),
             (guided_by_picture(*asked[:-1], 1.0), "you rescale all the way: mix with the guided picture, eq. 16"),
@@ -140,7 +143,7 @@ def rescaled(answer: Callable) -> str | None:
                 guided_by_picture(*asked[:4], 1.0, 0.0),
                 "there is no guidance: without + scale * (with - without), of the pictures",
             ),
-            (cond, "that is the prediction with the words alone"),
+            (cond, "that is the prediction with the prompt alone"),
         ]
         for wrong, mistake in mistakes:
             if close(found, wrong):
@@ -148,13 +151,13 @@ def rescaled(answer: Callable) -> str | None:
         switches_by_mistake: dict[str, dict[str, Any]] = {
             "one standard deviation for the batch: each picture has its own": {"axes": (0, 1, 2, 3)},
             "one for each channel changes the colors: take all of (1, 2, 3)": {"axes": (2, 3)},
-            "bring it back to the standard deviation of the prediction *with* the words": {"model": "uncond"},
+            "bring it back to the standard deviation of the prediction *with* the prompt": {"model": "uncond"},
             "rescale and 1 - rescale are swapped: 0 must change nothing": {"turned": True},
             "the ratio is upside down: the contrast grows instead of shrinking": {"upside_down": True},
             "the ratio is one of standard deviations, not of variances": {"variance": True},
-            "guidance starts at the prediction without the words: without + scale * (with - without)": {"from_cond": True},
-            "with and without words are swapped": {"swapped": True},
-            "eq. 16 mixes with the guided picture, not with the prediction with the words": {"mixed_with": "cond"},
+            "guidance starts at the prediction without the prompt: without + scale * (with - without)": {"from_cond": True},
+            "the predictions with and without the prompt are swapped": {"swapped": True},
+            "eq. 16 mixes with the guided picture, not with the prediction with the prompt": {"mixed_with": "cond"},
             "the predicted picture is (x - sqrt(1 - ᾱ) ε) / sqrt(ᾱ): the division is missing": {"weak": True},
             "going back, divide by sqrt(1 - ᾱ), not by 1 - ᾱ": {"weak_back": True},
             "going back, the picture has the weight sqrt(ᾱ): ε = (x - sqrt(ᾱ) x0) / sqrt(1 - ᾱ)": {"own_eps": True},
@@ -168,7 +171,7 @@ def rescaled(answer: Callable) -> str | None:
     return None
 
 
-# ---- 3. Looking twice
+# ---- 3. Several turns at each level
 
 
 def repainted(

@@ -1,4 +1,4 @@
-"""Figures of guidance in a plane where the perfect answers are known: the arrow, the field of arrows, and where points end.
+"""Figures of guidance in a plane where the best predictions are known: the arrow, the field of arrows, and where points end.
 
 In all of them gray is everything there is, and the lines in green are what is asked for: one class of it.
 """
@@ -43,23 +43,23 @@ def guidance_arrow(
     limit: float = 3.0,
     size: float = 5.4,
 ) -> Figure:
-    """One noisy point x, (2,), the clean point as guessed without and with the words, and the arrow from one to the other.
+    """One noisy point x, (2,), the clean point as predicted without and with the prompt, and the arrow from one to the other.
 
-    On its extension, the guess that each scale gives.
+    On its extension, the prediction that each scale gives.
     """
     figure = new_figure(size, size)
     axes = figure.add_axes((0.005, 0.005, 0.99, 0.99))
     clouds(axes, everything, asked, limit)
-    without, with_words = (m.denoised(x[None].double(), alpha_bar)[0] for m in (everything, asked))  # (2,) each
-    for guess, color in ((without, WITHOUT), (with_words, WITH)):
-        axes.plot(*torch.stack([x.double(), guess]).T, ":", color=color, linewidth=1.5)
-    end = without + max(scales) * (with_words - without)
+    without, with_prompt = (m.denoised(x[None].double(), alpha_bar)[0] for m in (everything, asked))  # (2,) each
+    for predicted, color in ((without, WITHOUT), (with_prompt, WITH)):
+        axes.plot(*torch.stack([x.double(), predicted]).T, ":", color=color, linewidth=1.5)
+    end = without + max(scales) * (with_prompt - without)
     axes.annotate(
         "", tuple(end.tolist()), tuple(without.tolist()), arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.6}
     )
-    labels = ("a noisy point", "where it came from, guessed without words: scale 0", "guessed with words: scale 1")
+    labels = ("a noisy point", "clean point, predicted without the prompt: scale 0", "predicted with the prompt: scale 1")
     for place, marker, fill, color, label in zip(
-        (x, without, with_words), "oso", ("white", WITHOUT, WITH), (INK, WITHOUT, WITH), labels
+        (x, without, with_prompt), "oso", ("white", WITHOUT, WITH), (INK, WITHOUT, WITH), labels
     ):
         axes.plot(
             *place, marker, markersize=9, color=fill, markeredgecolor=color, markeredgewidth=1.6, linestyle="none", label=label
@@ -67,7 +67,7 @@ def guidance_arrow(
     across = torch.stack([-(end - without)[1], (end - without)[0]])
     across = 0.17 * across / across.norm()
     for scale in scales:
-        place = without + scale * (with_words - without)
+        place = without + scale * (with_prompt - without)
         axes.plot(*torch.stack([place - across, place + across]).T, color=INK, linewidth=1.6)
         label_x, label_y = (place - 2.0 * across).tolist()
         axes.text(label_x, label_y, f"{scale:g}", ha="center", va="center", fontsize=12)

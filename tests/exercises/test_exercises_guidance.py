@@ -24,7 +24,7 @@ def own(axes: str = "(1, 2, 3)", model: str = "with_words", share: str = "rescal
     ("exercise", "old", "new", "mistake"),
     [
         ("12.1", COST, "return taken * 2", "multiplied by 0"),
-        ("12.1", COST, "return taken", "each step needs two answers"),
+        ("12.1", COST, "return taken", "each step needs two predictions"),
         ("12.1", "guidance_scale == 1", "guidance_scale <= 1", "below 1, too"),
         ("12.1", TAKEN, "round(steps * strength)", "round down"),
         ("12.1", TAKEN, "steps * strength", "round down"),
@@ -37,7 +37,7 @@ def own(axes: str = "(1, 2, 3)", model: str = "with_words", share: str = "rescal
         ("12.2", GUIDED, "guide(without, with_words, scale)", "nothing is rescaled"),
         ("12.2", GUIDED, own(axes="(0, 1, 2, 3)"), "each picture has its own"),
         ("12.2", GUIDED, own(axes="(2, 3)"), "changes the colors"),
-        ("12.2", GUIDED, own(model="without"), "*with* the words"),
+        ("12.2", GUIDED, own(model="without"), "*with* the prompt"),
         ("12.2", GUIDED, own(share="1 - rescale"), "are swapped"),
         ("12.2", GUIDED, own(ratio="g / m"), "upside down"),
         ("12.2", GUIDED, "guide(without, with_words, scale, 1.0)", "all the way"),
