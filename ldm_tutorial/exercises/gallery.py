@@ -11,17 +11,17 @@ from torch import Tensor
 
 from . import Unnamed, call, cases, exercise, unknown
 
-# ---- 1. The same number of network calls
+# ---- 1. The same number of network evaluations
 
 
 def calls_of(steps: int, method: str, guided: bool) -> int:
-    """Calls for one picture. Heun looks twice a step, and once in the last."""
-    looks = 2 * steps - 1 if method == "heun" else steps
-    return (1 + guided) * looks
+    """Network evaluations for one picture. Heun computes two slopes in a step, and one in the last."""
+    slopes = 2 * steps - 1 if method == "heun" else steps
+    return (1 + guided) * slopes
 
 
 def affordable(budget: int, method: str, guided: bool) -> int:
-    """The largest number of steps within a budget of calls."""
+    """The largest number of steps within a budget of network evaluations."""
     return max(n for n in range(budget + 1) if n == 0 or calls_of(n, method, guided) <= budget)
 
 
@@ -37,30 +37,30 @@ BUDGETS = (
 
 @exercise(
     "15.1",
-    nudge="What does a budget of 10 calls pay for, step by step, with and without guidance?",
-    solution="first the looks that the budget pays for, half with guidance; then the largest n with 2 n - 1 <= looks",
+    nudge="How many steps do 10 network evaluations allow, step by step, with and without guidance?",
+    solution="slopes = budget // 2 with guidance, else budget; Euler: n = slopes; Heun: the largest n with 2 n - 1 <= slopes",
 )
 def steps_for(answer: Callable) -> str | None:
-    """15.1: the steps that a budget of network calls pays for."""
+    """15.1: how many steps a budget of network evaluations allows."""
     for budget, method, guided in cases(BUDGETS):
         found, right = call(answer, budget, method, guided), affordable(budget, method, guided)
-        asked = f"{budget} calls, {method}, with{'' if guided else 'out'} guidance"
+        asked = f"{budget} evaluations, {method}, with{'' if guided else 'out'} guidance"
         if isinstance(found, bool) or not isinstance(found, int):
             return f"{asked}: a number of steps is an int; yours is {found!r}: use // instead of /"
         if found == right:
             continue
-        looks, price = budget // (1 + guided), calls_of(right, method, guided)
+        slopes, cost = budget // (1 + guided), calls_of(right, method, guided)
         if guided and found == affordable(budget, method, False):
-            return f"{asked}: each look shows the network the picture twice, without and with the prompt"
+            return f"{asked}: with guidance each slope costs two evaluations, without and with the prompt"
         if found == affordable(budget, method, not guided):
             return f"{asked}: it is guidance that doubles the cost, not its absence"
-        if method == "heun" and found == looks:
-            return f"{asked}: you count steps as for Euler; Heun looks twice a step"
-        if method == "heun" and found == looks // 2 and found < right:
-            return f"{asked}: Heun's last step looks once only, so that {right} steps cost {price}: one more fits"
+        if method == "heun" and found == slopes:
+            return f"{asked}: you count steps as for Euler; Heun computes two slopes in a step"
+        if method == "heun" and found == slopes // 2 and found < right:
+            return f"{asked}: Heun's last step computes one slope only, so {right} steps cost {cost}: one more fits"
         if found > right:
             return f"{asked}: {found} steps cost {calls_of(found, method, guided)}, more than there is; round down"
-        return f"{asked}: {right} steps cost {price} and fit; yours are {found}"
+        return f"{asked}: {right} steps cost {cost} and fit; yours are {found}"
     return None
 
 
@@ -116,7 +116,7 @@ def paired_interval(answer: Callable) -> str | None:
         return "those are sums of the differences: take their mean"
     unpaired = central(means_of(a, seed=2) - means_of(b, seed=3))
     if width > 0.6 * (unpaired[1] - unpaired[0]):
-        return f"yours is {width:.1f} wide: you draw a and b apart from each other, and that throws the pairs away"
+        return f"yours is {width:.1f} wide: you resample a and b separately, and so the pairs are lost"
     if near(found, central(d), 0.15 * (central(d)[1] - central(d)[0])):
         return "those are quantiles of the single differences: where the next *picture* lies. Resample, and average first"
     if near(found, central(means, 0.9), 0.04 * wanted):

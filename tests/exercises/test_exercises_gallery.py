@@ -4,7 +4,7 @@ import pytest
 
 from tests.exercises.answers import assert_named
 
-LOOKS, HEUN = "budget // 2 if guided else budget", "(looks + 1) // 2"
+SLOPES, HEUN = "budget // 2 if guided else budget", "(slopes + 1) // 2"
 CHOSEN = "torch.randint(len(d), (4000, len(d)), generator=torch.Generator().manual_seed(0))"
 MEANS, QUANTILES, RETURN = "d[chosen].mean(dim=1)", "[0.025, 0.975]", "return low, high"
 APART = "a[chosen].mean(dim=1) - b[chosen.flip(1).roll(1, 0)].mean(dim=1)"
@@ -16,16 +16,16 @@ REPLACED = "return sum(x * (((i + 1) / n) ** k - (i / n) ** k) for i, x in enume
 @pytest.mark.parametrize(
     ("exercise", "old", "new", "mistake"),
     [
-        ("15.1", LOOKS, "budget", "each look shows the network the picture twice"),
-        ("15.1", LOOKS, "budget if guided else budget // 2", "each look shows the network the picture twice"),
-        ("15.1", LOOKS, "budget // 2", "it is guidance that doubles the cost"),
-        ("15.1", LOOKS, "budget / 2 if guided else budget", "use // instead of /"),
-        ("15.1", HEUN, "looks", "as for Euler"),
-        ("15.1", HEUN, "looks // 2", "one more fits"),
-        ("15.1", LOOKS, "(budget + 1) // 2 if guided else budget", "round down"),
-        ("15.1", "else looks", "else looks - 1", "and fit; yours are 24"),
+        ("15.1", SLOPES, "budget", "with guidance each slope costs two evaluations"),
+        ("15.1", SLOPES, "budget if guided else budget // 2", "with guidance each slope costs two evaluations"),
+        ("15.1", SLOPES, "budget // 2", "it is guidance that doubles the cost"),
+        ("15.1", SLOPES, "budget / 2 if guided else budget", "use // instead of /"),
+        ("15.1", HEUN, "slopes", "as for Euler"),
+        ("15.1", HEUN, "slopes // 2", "one more fits"),
+        ("15.1", SLOPES, "(budget + 1) // 2 if guided else budget", "round down"),
+        ("15.1", "else slopes", "else slopes - 1", "and fit; yours are 24"),
         ("15.2", "d = a - b", "d = b - a", "the sign"),
-        ("15.2", MEANS, APART, "throws the pairs away"),
+        ("15.2", MEANS, APART, "so the pairs are lost"),
         ("15.2", CHOSEN, PERMUTED, "draw with replacement"),
         ("15.2", MEANS, "d", "quantiles of the single differences"),
         ("15.2", QUANTILES, "[0.05, 0.95]", "one of 90 %"),

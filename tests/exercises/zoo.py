@@ -243,7 +243,7 @@ FURTHER: list[Row] = [
     ("13.3", "1e-4 * b.abs().max()", "0", "exactly"),
     ("14.1", "> 1", ">= 1", "all names"),
     ("14.3", ".mean() <=", ".max() <=", "The mean is asked for"),
-    ("15.1", "(looks + 1) // 2", "looks // 2", "one more fits"),
+    ("15.1", "(slopes + 1) // 2", "slopes // 2", "one more fits"),
     ("15.2", "d[chosen].mean(dim=1)", "d[chosen].sum(dim=1)", "mean"),
     ("15.3", "math.comb(n, k)", "math.comb(n, k) * 2", "twice"),
 ]
