@@ -140,7 +140,7 @@ def empty_figures(requests: Sequence[Request], drawn: DrawnPictures, real: Tenso
     return [
         share(
             "empty.plausible",
-            "empty prompt: among the real pictures, in the judge's features",
+            "empty prompt: among the real pictures, in the classifier's features",
             lies_among(drawn.verdict.features[rows], real),
         ),
         Measurement("empty.subjects", f"empty prompt: different subjects in {len(rows)} pictures", float(len(found)), "{:.0f}"),

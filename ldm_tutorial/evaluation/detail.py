@@ -101,7 +101,7 @@ def taken_back(
 def detail_figures(
     split: str, what: str, drawn: Tensor, real: Tensor, features: Tensor, real_features: Tensor
 ) -> list[Measurement]:
-    """Drawn pictures and the real ones of the same pairs, uint8 (n, 3, h, w) twice, and the judge's features of both, (n, c)."""
+    """Drawn pictures and the real ones of the same pairs, uint8 (n, 3, h, w), and the classifier's features of both, (n, c)."""
     ratio = (mean_gradient(drawn).mean() / mean_gradient(real).mean()).item()
     distance_of = kernel_distance(features, real_features)
     return [
@@ -110,6 +110,6 @@ def detail_figures(
         ),
         Measurement(f"speckle.{split}", f"{what}: levels off white where it is white", speckle(drawn), "{:.2f}", at_most=1.0),
         Measurement(
-            f"kernel_distance.{split}", f"{what}: kernel distance to the real ones, judge's features", distance_of, "{:.3f}"
+            f"kernel_distance.{split}", f"{what}: kernel distance to the real ones, classifier's features", distance_of, "{:.3f}"
         ),
     ]

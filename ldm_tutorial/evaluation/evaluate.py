@@ -167,8 +167,8 @@ class Evaluation:
             subject = verdict.cosines.argmax(dim=1) == reference.subjects[numbers]
             style = verdict.styles.argmax(dim=1) == reference.styles[numbers]
             figures += [
-                share(f"judge.{key}.subject", f"judge: the right subject of {what}", subject),
-                share(f"judge.{key}.style", f"judge: the right style of {what}", style),
+                share(f"judge.{key}.subject", f"classifier: the right subject of {what}", subject),
+                share(f"judge.{key}.style", f"classifier: the right style of {what}", style),
             ]
         return figures
 

@@ -125,6 +125,6 @@ class Crowd:
             rows.append((f"{SCHEDULERS[first].label.title} and {SCHEDULERS[second].label.title}", figures))
         title = (
             f"Is it the same distribution? {len(self.prompts)} prompts, {self.seeds} seeds each and another for each scheduler, "
-            "in the judge's features. A small p says that it is not:"
+            "in the classifier's features. A small p says that it is not:"
         )
         return Table("distribution", title, ("", "energy coefficient", "p"), tuple(rows))
