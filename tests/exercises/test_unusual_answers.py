@@ -1,6 +1,8 @@
 """Right answers that look different from the solution are right, and what only looks right is not."""
 
+import json
 import math
+import struct
 
 import numpy as np
 import pytest
@@ -12,6 +14,37 @@ from ldm_tutorial.exercises import outcome
 from ldm_tutorial.schedulers.ddpm import posterior
 from ldm_tutorial.unet import UNet
 from tests.exercises.answers import answer
+
+
+def rescaled_by_lerp(x, uncond, cond, alpha_bar, scale, rescale):
+    without, asked = ((x - math.sqrt(1 - alpha_bar) * e) / math.sqrt(alpha_bar) for e in (uncond, cond))
+    guided = torch.lerp(without, asked, scale)
+    ratio = (asked.flatten(1).std(1) / guided.flatten(1).std(1)).view(-1, 1, 1, 1)
+    return (x - math.sqrt(alpha_bar) * guided * (1 + rescale * (ratio - 1))) / math.sqrt(1 - alpha_bar)
+
+
+def header_by_struct(path):
+    data = open(path, "rb").read()  # noqa: SIM115
+    found = json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])
+    return {k: (v["dtype"], tuple(v["shape"])) for k, v in found.items() if not k.startswith("__")}
+
+
+def attention_by_chunks(q, k, v, slices):
+    parts = [(part @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1) @ v for part in q.chunk(slices, dim=2)]
+    return torch.cat(parts, dim=2)
+
+
+def steps_by_trying(budget, method, guided):
+    n = 0
+    while (1 + guided) * (2 * (n + 1) - 1 if method == "heun" else n + 1) <= budget:
+        n += 1
+    return n
+
+
+def interval_by_numpy(a, b):
+    d = (a - b).numpy()
+    means = np.random.default_rng(5).choice(d, (20_000, len(d))).mean(1)
+    return tuple(np.percentile(means, [2.5, 97.5]))
 
 
 def ema_of(values, decay):
@@ -408,6 +441,21 @@ RIGHT = {
     "12.1 by np.floor": ("12.1", lambda n, s, w: np.floor(round(n * s, 6)) * (2 - (w == 1))),
     "12.1 by //": ("12.1", lambda n, s, w: round(n * s, 6) // 1 * (1 if w == 1 else 2)),
     "12.1 as np.int64": ("12.1", lambda n, s, w: np.int64(round(n * s, 6)) * (1 if w == 1 else 2)),
+    "12.2 by lerp": ("12.2", rescaled_by_lerp),
+    "13.1 by struct": ("13.1", header_by_struct),
+    "13.2 by chunks": ("13.2", attention_by_chunks),
+    "14.1 by comparing with the first": ("14.1", lambda c: {k for k, v in c[0].items() if any(d[k] != v for d in c[1:])}),
+    "14.1 by counting": ("14.1", lambda c: {name for name in c[0] if [d[name] for d in c].count(c[0][name]) < len(c)}),
+    "15.1 by trying": ("15.1", steps_by_trying),
+    "15.1 in one line": ("15.1", lambda b, m, g: (b // (1 + g) + (m == "heun")) // (1 + (m == "heun"))),
+    "15.2 by NumPy": ("15.2", interval_by_numpy),
+    "15.3 by weights": (
+        "15.3",
+        lambda scores, k: sum(
+            s * math.comb(i, k) / math.comb(len(scores), k) - s * math.comb(i - 1, k) / math.comb(len(scores), k)
+            for i, s in enumerate(sorted(scores), 1)
+        ),
+    ),
     "15.3 by all choices": (
         "15.3",
         lambda scores, k: np.mean([max(c) for c in __import__("itertools").combinations(scores, k)]),
