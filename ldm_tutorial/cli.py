@@ -31,7 +31,7 @@ PARTS_TO_TRAIN = {  # its module, and what it trains
     "clip": ("training.clip", "the text encoder, and the image tower that it is trained with"),
     "autoencoder": ("training.autoencoder", "the autoencoder, from pictures to latents and back"),
     "unet": ("training.diffusion", "the U-Net, which predicts the noise in the autoencoder's latents"),
-    "judge": ("evaluation.train_judge", "the judge, which says what a picture shows: `evaluate` asks it"),
+    "judge": ("evaluation.train_judge", "the classifier, which says what a picture shows: `evaluate` asks it"),
 }
 
 
@@ -114,7 +114,9 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     command.add_argument("--grid", action="store_true", help="put several pictures into one file")
     command.add_argument("--init-image", metavar="FILE", help="redraw this picture, its middle cut and scaled to --size")
     command.add_argument("--strength", type=float, metavar="S", help="0 ... 1, how much is redrawn (default: 0.6, with --mask 1)")
-    command.add_argument("--mask", metavar="FILE", help="draw anew only what is white here; needs --init-image, and its size")
+    command.add_argument(
+        "--mask", metavar="FILE", help="draw only what is white here; the rest is kept; needs --init-image, and its size"
+    )
     command.add_argument("--upscale", type=int, default=1, metavar="K", help="save each pixel as K x K pixels (default: 1)")
 
     command = add_command(commands, "compare", "draw prompts with every scheduler, from the same noise, as a labelled grid")
@@ -187,7 +189,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     )
     command.add_argument("--revision", help="of a hub id")
 
-    command = add_command(commands, "train", "train a part of the emoji model, or the judge that measures it")
+    command = add_command(commands, "train", "train a part of the emoji model, or the classifier that measures it")
     parts = command.add_subparsers(title="parts, in this order", metavar="PART", required=True)
     for name, (module, what) in PARTS_TO_TRAIN.items():
         part = add_command(parts, name, f"train {what}")

@@ -3,10 +3,10 @@
 
     python tools/drift.py [files]        prints a diff for each that is not, and fails
 
-Compared are syntax trees, so that comments, docstrings, line breaks and the order of methods are free. A class may be built over
-several cells: `class Name(Name):` adds its methods to those of the cells before. Left out are cells tagged `sketch`, which
-hold steps on the way (a loop before the matrix form, the same class with a bug in it), and `exercise`, which the reader
-fills in; in the package, the checks of the exercises.
+Compared are syntax trees, so that comments, docstrings, line breaks, the order of methods and quotes around the type that is
+returned are free. A class may be built over several cells: `class Name(Name):` adds its methods to those of the cells before.
+Left out are cells tagged `sketch`, which hold steps on the way (a loop before the matrix form, the same class with a bug in it),
+and `exercise`, which the reader fills in; in the package, the checks of the exercises.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ def without_docstrings(definition: Definition) -> str:
     for node in ast.walk(definition):
         if isinstance(node, Definition) and ast.get_docstring(node) is not None:
             node.body[:1] = [] if len(node.body) > 1 else [ast.Pass()]
+        if isinstance(node, ast.FunctionDef) and isinstance(node.returns, ast.Constant) and isinstance(node.returns.value, str):
+            node.returns = ast.parse(node.returns.value, mode="eval").body  # a class that names itself is quoted in a cell
         if isinstance(node, ast.ClassDef):  # in which order methods stand has no meaning; fields come before them
             node.body.sort(key=lambda part: part.name if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) else "")
     return ast.unparse(definition)

@@ -48,7 +48,7 @@ def resolve(name_or_path: str | Path, revision: str | None = None) -> Path:
         if place is None and not model.repo_id:
             raise FileNotFoundError(
                 f"the model {name!r} is not in this installation: {model.folder} has no model_index.json. "
-                f"Install the package anew, or train it: ldm-tutorial train --help"
+                f"Install the package again, or train it: ldm-tutorial train --help"
             )
         return place or _download(model.repo_id, revision or model.revision)
     path = as_path(name)

@@ -27,7 +27,7 @@ class Score:
 
 
 def score(questions: Sequence[Question], verdict: Verdict) -> Score:
-    """`verdict` has a row for each question. The nearest of all subjects that the judge knows is its answer."""
+    """`verdict` has a row for each question. The nearest of all subjects that the classifier knows is its answer."""
     n, known = verdict.cosines.shape
     right = torch.zeros(n, known, dtype=torch.bool)  # which subjects are right answers
     for row, question in zip(right, questions):

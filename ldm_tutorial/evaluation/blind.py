@@ -1,6 +1,6 @@
 """Sheets for a viewer who does not know the prompts: numbered pictures in one folder, what was asked for in another.
 
-The judge saw real pictures of all subjects, and may forgive what a stranger does not. So a stranger is asked, too: "What is in
+The classifier saw real pictures of all subjects, and may forgive what a stranger does not. A stranger is asked, too: "What is in
 picture 17? How sharp is the sheet, from 0 to 10?" The third sheet shows real pictures, which no model drew: the ceiling.
 """
 

@@ -1,6 +1,6 @@
-"""CLIP score: how well a picture fits its prompt (Hessel et al. 2021, arXiv:2104.08718), by the CLIP that the U-Net listens to.
+"""CLIP score: how well a picture fits its prompt (Hessel et al. 2021, arXiv:2104.08718), by the CLIP of the U-Net.
 
-It is at hand wherever the model is, and it is no independent judge: its errors in reading a prompt are the U-Net's, too.
+It is at hand wherever the model is, and it is no independent classifier: its errors in reading a prompt are the U-Net's, too.
 `judge.py` is the one that shares nothing with the model.
 """
 

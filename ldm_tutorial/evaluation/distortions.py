@@ -1,6 +1,6 @@
 """What may go wrong with a drawn picture and leaves its subject as it is: shifted, bent, discolored, blurred, noisy, torn.
 
-The judge is trained to see through it. Nothing is mirrored, for some emoji differ in nothing but left and right.
+The classifier is trained to see through it. Nothing is mirrored, for some emoji differ in nothing but left and right.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ def blur(pictures: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def add_noise(pictures: Tensor, generator: torch.Generator, fine: float = 0.1, coarse: float = 0.2) -> Tensor:
-    """Grain of each pixel, and patches of an eighth of a side, as an unfinished denoising leaves them."""
+    """Fine noise of each pixel, and patches of an eighth of a side, as an unfinished denoising leaves them."""
     b, _, h, w = pictures.shape
-    grain = torch.randn(pictures.shape, generator=generator)
+    each_pixel = torch.randn(pictures.shape, generator=generator)
     patches = F.interpolate(torch.randn(b, 3, 8, 8, generator=generator), size=(h, w), mode="bilinear", align_corners=False)
     amounts = torch.rand(2, b, 1, 1, 1, generator=generator)
-    return pictures + fine * amounts[0] * grain + coarse * amounts[1] * patches
+    return pictures + fine * amounts[0] * each_pixel + coarse * amounts[1] * patches
 
 
 def erase(pictures: Tensor, generator: torch.Generator, largest: float = 0.4) -> Tensor:

@@ -32,7 +32,7 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class DrawnPictures:
-    """n drawn pictures and what the judge says about each."""
+    """n drawn pictures and what the classifier says about each."""
 
     pictures: Tensor  # uint8 (n, 3, h, w)
     verdict: Verdict  # n rows

@@ -52,7 +52,7 @@ class Plan:
     crowd_seeds: int = 24
     paths: int = 8  # interpolations, of each kind
     path_length: int = 8
-    reconstructed: int | None = None  # real pictures that the judge sees after a way through the autoencoder
+    reconstructed: int | None = None  # real pictures that the classifier sees after a way through the autoencoder
     taken_back: int = 48  # trained pairs made noisy to each strength and taken back, at each scale of guidance
     strengths: tuple[float, ...] = (0.1, 0.2, 0.4)
     back_guidance: tuple[float, ...] = (1.0, 4.0, 7.5)
@@ -84,7 +84,7 @@ QUICK = Plan(
 class Evaluation:
     """One evaluation of a model: `report` when all is drawn, and `sheets` to look at.
 
-    Raises ValueError if the model's pictures are not of the data set's size, or the judge knows other subjects.
+    Raises ValueError if the model's pictures are not of the data set's size, or the classifier knows other subjects.
     """
 
     def __init__(self, pipe: StableDiffusion, judge: Judge, data: EmojiDataset, plan: Plan):
@@ -149,7 +149,7 @@ class Evaluation:
         }
 
     def _autoencoder_and_judge(self) -> list[Measurement]:
-        """The autoencoder on pictures it never saw; the judge on real pictures, which is the ceiling of what it can find."""
+        """The autoencoder on pictures it never saw; the classifier on real pictures, which is the ceiling of what it can find."""
         reference = self.reference
         seen = sample(reference.trained, self.plan.reconstructed)
         numbers = torch.tensor([*reference.unseen, *seen])
@@ -244,7 +244,7 @@ class Evaluation:
             cells.append((picture(question), real(question)))
             right = taken_for in question.subjects
             captions.append(name(question) + ("" if right else f" → {reference.subject_names[taken_for]}"))
-        title = "The fifty worst: drawn, and the real picture → what the judge took it for"
+        title = "The fifty worst: drawn, and the real picture → what the classifier took it for"
         yield "evaluation_worst.webp", captioned_sheet(cells, captions, columns=8, title=title, lines=3)
 
         shown = self.held_out[:48]

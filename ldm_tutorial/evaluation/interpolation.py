@@ -37,7 +37,7 @@ def noise_of(pipe: StableDiffusion, seed: int) -> Tensor:
 
 @torch.no_grad()
 def between_prompts(pipe: StableDiffusion, first: str, last: str, seed: int, count: int) -> list[Image.Image]:
-    """`count` pictures of the same noise; the states of the words go straight from those of the one to those of the other."""
+    """`count` pictures of the same noise; the text embeddings go straight from those of the one to those of the other."""
     a, b, empty = (pipe.encode_prompt(prompt) for prompt in (first, last, ""))  # (1, 77, d) each
     context = torch.cat([torch.lerp(a, b, t) for t in torch.linspace(0, 1, count).tolist()])  # (count, 77, d)
     run = pipe.start(pipe.prepare([first] * count, Options(scheduler="ddim", seed=[seed] * count)))

@@ -1,6 +1,6 @@
-"""The judge: it looks at a picture and says which subject it shows, and in which style.
+"""The classifier: it looks at a picture and says which subject it shows, and in which style.
 
-It takes no part in drawing and shares nothing with the CLIP that the U-Net listens to, whose errors it could otherwise share.
+It takes no part in drawing and shares nothing with the CLIP of the U-Net, whose errors it could otherwise share.
 `ldm-tutorial train judge` trains it, on all pictures of the data set; those that the U-Net never sees are among them.
 
 Shapes: b pictures, c features (the means of all channels of all levels), d dimensions of an embedding.
@@ -29,7 +29,7 @@ WEIGHTS = "model.safetensors"
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """What the judge knows (the names, in the order of its answers), and its size.
+    """What the classifier knows (the names, in the order of its answers), and its size.
 
     Raises ValueError for names that are missing or repeated, and for sizes that are no whole numbers above 0.
     """
@@ -50,7 +50,7 @@ class JudgeConfig:
 
 
 class Verdict(NamedTuple):
-    """What the judge says about b pictures."""
+    """What the classifier says about b pictures."""
 
     features: Tensor  # (b, c): what it sees, before it is asked for a name
     cosines: Tensor  # (b, number of subjects): how close to each, -1 ... 1; the largest is its answer
@@ -134,7 +134,7 @@ def look(judge: Judge, pictures: Tensor, batch_size: int = 256) -> Verdict:
 
 
 def right_answers(config: JudgeConfig, entries: Sequence[EmojiEntry]) -> tuple[Tensor, Tensor]:
-    """The numbers of each entry's subject and style: (n,) twice. Raises ValueError for a name that the judge does not know."""
+    """The numbers of the entries' subject and style: (n,) twice. Raises ValueError for a name unknown to the classifier."""
     columns = []
     for kind, known, names in (
         ("subject", config.subjects, [entry.label for entry in entries]),
@@ -143,7 +143,7 @@ def right_answers(config: JudgeConfig, entries: Sequence[EmojiEntry]) -> tuple[T
         number = {name: i for i, name in enumerate(known)}
         unknown = sorted(set(names) - number.keys())
         if unknown:
-            raise ValueError(f"the judge does not know the {kind} {unknown[0]!r}: it was trained on another data set")
+            raise ValueError(f"the classifier does not know the {kind} {unknown[0]!r}: it was trained on another data set")
         columns.append(torch.tensor([number[name] for name in names], dtype=torch.long))
     return columns[0], columns[1]
 
@@ -167,7 +167,7 @@ def save_judge(judge: Judge, folder: str | Path, dtype: torch.dtype | None = Non
 
 
 def load_judge(folder: str | Path = JUDGE, device: torch.device | str = "cpu") -> Judge:
-    """The judge of a folder, in float32 and eval mode.
+    """The classifier of a folder, in float32 and eval mode.
 
     Raises:
         FileNotFoundError: there is none.
@@ -175,12 +175,12 @@ def load_judge(folder: str | Path = JUDGE, device: torch.device | str = "cpu") -
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"there is no judge in {folder}; `ldm-tutorial train judge` trains one")
+        raise FileNotFoundError(f"there is no classifier in {folder}; `ldm-tutorial train judge` trains one")
     source, settings = folder / "config.json", read_json(folder / "config.json")
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
     try:
         judge = Judge(JudgeConfig(**values))
     except (ValueError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{source}: no judge can be built from it: {error}") from error
+        raise CheckpointError(f"{source}: no classifier can be built from it: {error}") from error
     load_weights(judge, read_tensors(folder / WEIGHTS)[0], folder / WEIGHTS, device, torch.float32)
     return judge.eval()

@@ -27,9 +27,9 @@ class Question:
 
 
 class Reference:
-    """The pictures that the answers are compared with. The numbers of subjects and styles are the judge's.
+    """The pictures that the answers are compared with. The numbers of subjects and styles are the classifier's.
 
-    Raises ValueError if the judge was trained on another data set.
+    Raises ValueError if the classifier was trained on another data set.
     """
 
     def __init__(self, data: EmojiDataset, judge: Judge):

@@ -1,4 +1,4 @@
-"""Training the judge that measures the finished model (evaluation/judge.py). It is no part of the model.
+"""Training the classifier that measures the finished model (evaluation/judge.py). It is no part of the model.
 
 It sees every picture of the data set, the held-out ones too: only the U-Net must not know those.
 """
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--without-held-out",
         action="store_true",
-        help="leave out the pairs that the U-Net never sees, and log how the judge does on them: pictures new to itself",
+        help="leave out the pairs that the U-Net never sees, and log how the classifier does on them: pictures new to itself",
     )
 
 

@@ -99,7 +99,7 @@ def previews(answer: Callable) -> str | None:
         if not found:
             raise NotDone
         if len(found) == len(right) and same(found[:-1], right[:-1]) and same(found[-1:], guesses[-1:]):
-            return "the last picture is still a guess, step.denoised: the result is step.latents, after the last step"
+            return "the last picture is still a prediction, step.denoised: the result is step.latents, after the last step"
         if len(found) == len(right) and same(found[:-1], [noisy[i] for i in shown]):
             return "your previews are the noisy latents: what the model expects to come out is step.denoised"
         if same(found, [*(guesses[i] for i in range(0, len(steps) - 1, every)), final]):

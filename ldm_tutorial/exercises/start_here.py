@@ -143,7 +143,10 @@ _MISTAKES: list[tuple[str, dict[str, Any]]] = [
         {"scaled_start": False, "scaled_input": False},
     ),
     ("only the U-Net gets the scaled x: `step` goes on from x itself, so do not overwrite it", {"overwrite": True}),
-    ("you go on with pred_original_sample, the guess at the end: one step leads to prev_sample", {"keep_denoised": True}),
+    (
+        "you go on with pred_original_sample, the prediction of the finished picture: one step leads to prev_sample",
+        {"keep_denoised": True},
+    ),
     ("the U-Net is told the same timestep each time: give it the t of the loop", {"same_timestep": True}),
     ("the words never reach the U-Net: encode the prompt", {"words": False}),
 ]

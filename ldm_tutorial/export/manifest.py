@@ -64,7 +64,7 @@ def manifest_of(pipe: StableDiffusion, files: Mapping[str, Any], subjects: Seque
 def check_of(pipe: StableDiffusion) -> dict[str, Any]:
     """Numbers that a reader can compute once, to see whether its machine computes rightly: graphics drivers sometimes do not.
 
-    `pixels` are the first 64 of the decoded answer of the U-Net at `timestep`, without words, to the latents sin(0), sin(1), ...
+    `pixels` are 64 values of the decoded output of the U-Net at `timestep`, without a prompt, to the latents sin(0), sin(1), ...
     """
     channels, side = pipe.config.unet.in_channels, pipe.config.unet.sample_size
     latents = torch.arange(channels * side * side, dtype=torch.float64).sin().float().reshape(1, channels, side, side)

@@ -25,7 +25,7 @@ def shapes(config: StableDiffusionConfig) -> dict[str, tuple[int, ...]]:
     latents = vae.sample_size // vae.downsampling
     return {
         "token ids": (text.max_position_embeddings,),
-        "states of the words": (text.max_position_embeddings, text.hidden_size),
+        "text embeddings": (text.max_position_embeddings, text.hidden_size),
         "latents": (vae.latent_channels, latents, latents),
         "predicted noise": (config.unet.out_channels, latents, latents),
         "picture": (vae.out_channels, vae.sample_size, vae.sample_size),
@@ -88,7 +88,7 @@ def machine_map(
     flow(34, top + 7.2, "token ids")
     box(53, top, 24, 11, "text_encoder", "CLIP text encoder", "what do the words mean?")
     arrow((53, top - 5.5), (53, middle + 6))
-    flow(54.5, top - 9.5, "states of the words", ha="left")
+    flow(54.5, top - 9.5, "text embeddings", ha="left")
 
     # 2. The loop: noise, U-Net, scheduler, and back
     thumbnail(9, middle, 12, noise)

@@ -79,7 +79,7 @@ def spatial_transformer_figure(channels: int = 320, size: int = 64, words: int =
     for place, text in ((x[1], "listens to\nthe picture"), (x[7], "each position\nby itself")):
         drawing.write(place, y - 7, text, 8)
     drawing.arrow((x[4], 26.5), (x[4], y + 3.5), color=TEXT_COLOR)
-    drawing.write(x[4], 28.5, f"states of the words: {words} x {width}", 9, weight="bold")
+    drawing.write(x[4], 28.5, f"text embeddings: {words} x {width}", 9, weight="bold")
     drawing.write(x[4], y - 7, "listens to\nthe words", 8)
     drawing.write(123, 5.5, f"{heads} heads of {channels // heads} channels", 8, ha="right")
     return drawing.figure

@@ -40,7 +40,7 @@ def saved_standings(folder: str | Path) -> dict[str, Standing]:
 
 
 def examined_standings(folder: str | Path, report: Callable[[str], None] = lambda line: None) -> dict[str, Standing]:
-    """The same, with every exercise examined anew, as `grade` does it. Raises as `find_hand_ins` and `examine_all` do."""
+    """The same, with every exercise examined again, as `grade` does it. Raises as `find_hand_ins` and `examine_all` do."""
     from .table import examine_all
 
     own = _own_notebooks(folder)

@@ -86,7 +86,7 @@ class Scheduler(ConfigFile, ABC):
 
     num_train_timesteps      T, the number of noise levels the model was trained on
     beta_schedule            "scaled_linear", "linear", from beta_start to beta_end; or "cosine" ("squaredcos_cap_v2" in files)
-    prediction_type          what the model answers: "epsilon", the noise, or "v_prediction"
+    prediction_type          what the model predicts: "epsilon", the noise, or "v_prediction"
     timestep_spacing         "leading", "linspace" or "trailing": see `noise_schedule.spaced_timesteps`
     steps_offset             added to "leading" timesteps; 1 makes v1.5 end at t = 1
     rescale_betas_zero_snr   nothing of the picture in the last timestep (2305.08891); needs "v_prediction"
@@ -142,7 +142,7 @@ class Scheduler(ConfigFile, ABC):
         if self.rescale_betas_zero_snr and self.prediction_type == "epsilon":
             raise ValueError(
                 "rescale_betas_zero_snr=True needs prediction_type='v_prediction': "
-                "where x is nothing but noise, to know the noise is to know nothing of the picture"
+                "the last timestep is pure noise, and x_0 cannot be computed from a prediction of that noise"
             )
 
     # ---- the timesteps that are visited
@@ -234,7 +234,7 @@ class Scheduler(ConfigFile, ABC):
     def step(self, model_output: Tensor, t: Tensor | float, x: Tensor, generator: Generators = None) -> Step:
         """From x (b, ...) at timestep t to x at the next of `timesteps`; after the last, to the picture.
 
-        model_output: the model's answer to `scale_model_input(x, t)`, in the shape of x. generator: see `randn`; a step that
+        model_output: the model's output to `scale_model_input(x, t)`, in the shape of x. generator: see `randn`; a step that
         adds no noise draws none. Raises ValueError if t is not in `timesteps`, if shapes differ, and see `recall`.
         """
 

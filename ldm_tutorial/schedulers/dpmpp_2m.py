@@ -16,7 +16,7 @@ from .spaces import VPScheduler
 
 @dataclass(kw_only=True, eq=False)
 class DPMSolverMultistepScheduler(VPScheduler):
-    """Second order from one evaluation a step: the last guess of the picture says how the guess is changing.
+    """Second order from one evaluation a step: the last prediction of the picture says how the guess is changing.
 
     code                      paper
     ------------------------  ----------------------------------------------------------------------

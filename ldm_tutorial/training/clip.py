@@ -1,6 +1,6 @@
 """CLIP, trained contrastively: pictures and captions that belong together get similar vectors (Radford et al. 2021).
 
-Afterwards the text encoder is frozen. The U-Net listens to it, and the image tower serves the perceptual loss.
+Afterwards the text encoder is frozen. The U-Net is conditioned on it, and the image tower serves the perceptual loss.
 """
 
 from __future__ import annotations

@@ -9,10 +9,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class PatchDiscriminator(nn.Module):
-    """One verdict for each patch, positive for "real": (b, 3, h, w) -> (b, 1, h / 8 - 2, w / 8 - 2)
+def initialize_weights(module: nn.Module) -> None:
+    """Small random weights for a convolution or a norm, in place; others stay (Isola et al. 2017, section 6.2)."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
 
-    Three strided convolutions and two plain ones, 4x4 each, so that a verdict sees 70x70 pixels.
+
+class PatchDiscriminator(nn.Module):
+    """One number for each patch, positive for "real": (b, 3, h, w) -> (b, 1, h / 8 - 2, w / 8 - 2)
+
+    Three strided convolutions and two plain ones, 4x4 each, so that each number depends on 70x70 pixels.
     """
 
     def __init__(self, channels: int = 64):
@@ -26,7 +34,7 @@ class PatchDiscriminator(nn.Module):
             *self.block(4 * c, 8 * c, stride=1),
             nn.Conv2d(8 * c, 1, kernel_size=4, stride=1, padding=1),
         )
-        self.apply(self.initialize)
+        self.apply(initialize_weights)
 
     @staticmethod
     def block(c_in: int, c_out: int, stride: int) -> list[nn.Module]:
@@ -34,20 +42,12 @@ class PatchDiscriminator(nn.Module):
         conv = nn.Conv2d(c_in, c_out, kernel_size=4, stride=stride, padding=1, bias=False)
         return [conv, nn.BatchNorm2d(c_out), nn.LeakyReLU(0.2)]
 
-    @staticmethod
-    def initialize(module: nn.Module) -> None:
-        """Small random weights, as Isola et al. 2017, section 6.2."""
-        if isinstance(module, nn.Conv2d):
-            nn.init.normal_(module.weight, 0.0, 0.02)
-        elif isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.weight, 1.0, 0.02)
-
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
 
 
 def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """The discriminator's: verdicts beyond +1 for real and -1 for fake cost nothing (Lim & Ye 2017)."""
+    """The discriminator's loss: outputs beyond +1 for real and -1 for fake cost nothing (Lim & Ye 2017)."""
     return (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2
 
 
@@ -56,7 +56,8 @@ def adaptive_weight(
 ) -> Tensor:
     """lambda = |grad reconstruction| / (|grad generator| + delta), at the decoder's last layer (Esser et al. 2021, equation 7).
 
-    With it both losses pull equally hard, whatever their scales. `grad` is `Compute.gradient` where a batch is shared by several
+    Times lambda, the generator's gradient is as long as that of the reconstruction, whatever their scales. `grad` is
+    `Compute.gradient` where a batch is shared by several
     processes, or losses are scaled for float16: the norms are those of the whole batch's gradients, unscaled.
     """
     (towards_data,) = grad(reconstruction_loss, last_layer, retain_graph=True)

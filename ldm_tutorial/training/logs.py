@@ -37,10 +37,10 @@ def read_log(source: str | Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} is empty: the training has not logged a line yet")
     names = list(dict.fromkeys(name for line in lines for name in line))  # in the order in which they come up
     columns = {name: np.array([line.get(name, math.nan) for line in lines]) for name in names}
-    begins = np.diff(columns["step"], prepend=columns["step"][0]) < 0  # (n,): the first line of each further stretch
+    begins = np.diff(columns["step"], prepend=columns["step"][0]) < 0  # (n,): the first line of each further run
     columns["stretch"] = begins.cumsum().astype(float)
     for name in {"step", "seconds"} & columns.keys():
-        before = np.where(begins, np.roll(columns[name], 1), 0.0).cumsum()  # what the stretches before had reached
+        before = np.where(begins, np.roll(columns[name], 1), 0.0).cumsum()  # what the runs before had reached
         columns[name] = columns[name] + before
     return columns
 

@@ -33,7 +33,7 @@ MODES = {
     "Encode": "there and back: what the autoencoder keeps",
     "Interpolate": "from one picture to another",
     "Redraw": "noise added, and taken away again with a prompt (img2img)",
-    "Inpaint": "only what is painted is drawn anew",
+    "Inpaint": "only what is painted is drawn again",
 }
 Captioned = list[tuple[Image.Image, str]]
 
@@ -148,7 +148,7 @@ class LatentExplorer(panel.LivePanel):
         self.ask(panel.DELAY)
 
     def take_mask(self, value: Any) -> None:
-        """A mask painted in another program, of which there are better ones than any widget: white is drawn anew."""
+        """A mask painted in another program, of which there are better ones than any widget: white is drawn again."""
         try:
             data = uploaded(value)
             self.mask = self.mask if data is None else read_mask(data, self.size)
@@ -219,9 +219,9 @@ class LatentExplorer(panel.LivePanel):
     ) -> Iterator[tuple[Captioned, str]]:
         image = source()
         if mask is not None and mask.getbbox() is None:
-            yield [(image, "nothing is painted")], "Paint a shape first: what is orange is drawn anew."
+            yield [(image, "nothing is painted")], "Paint a shape first: what is orange is drawn again."
             return
-        before = (image, "picture") if mask is None else (overlay(image, mask), "orange: anew")
+        before = (image, "picture") if mask is None else (overlay(image, mask), "orange: new")
         for frame in draw_frames(self.pipe, prompt, Options(**options), image, mask, strength):
             if frame.pictures:
                 caption = "result" if frame.is_last else f"step {frame.done} of {frame.total}"

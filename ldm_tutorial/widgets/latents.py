@@ -99,11 +99,11 @@ def read_mask(data: bytes, size: int) -> Image.Image:
     """
     mask = on_background(middle(data, size), "black").convert("L").point(lambda level: 255 * (level > 127))
     if mask.getbbox() is None:
-        raise ValueError("the uploaded mask is dark all over; what is white in it is drawn anew")
+        raise ValueError("the uploaded mask is dark all over; what is white in it is drawn again")
     return mask
 
 
 def overlay(image: Image.Image, mask: Image.Image) -> Image.Image:
-    """The picture with what will be drawn anew in orange."""
+    """The picture with what will be drawn again in orange."""
     tinted = Image.blend(image.convert("RGB"), Image.new("RGB", image.size, "#D55E00"), 0.65)
     return Image.composite(tinted, image.convert("RGB"), mask)

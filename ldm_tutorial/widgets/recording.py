@@ -1,4 +1,4 @@
-"""One denoising run, kept whole: latents, predicted noise, guesses, and where each word was heard. No widget in here."""
+"""One denoising run, kept whole: latents, predicted noise, predicted pictures, and attention maps. No widget in here."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def record(
 
 
 def word_map(recording: Recording, step: int, word: int) -> Tensor:
-    """Where word `word` is heard in step `step`: (h, w), from 0 to 1 over the picture."""
+    """Which positions attend to word `word` in step `step`: (h, w), from 0 to 1 over the picture."""
     positions = recording.words[word][1]
     heard = recording.attention[step][positions].mean(0)  # (h, w)
     span = heard.max() - heard.min()
@@ -129,7 +129,7 @@ def word_map(recording: Recording, step: int, word: int) -> Tensor:
 
 
 def map_picture(heard: Tensor, picture: Image.Image) -> Image.Image:
-    """An attention map, (h, w) in 0 ... 1, over the gray picture: bright where the word is heard."""
+    """An attention map, (h, w) in 0 ... 1, over the gray picture: bright where positions attend to the word."""
     colors = Image.fromarray((255 * colormaps["viridis"](heard.numpy())[..., :3]).round().astype(np.uint8))
     colors = colors.resize(picture.size, Image.Resampling.BICUBIC)
     return Image.blend(picture.convert("L").convert("RGB"), colors, 0.6)

@@ -163,7 +163,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_drawn(run, 
 def test_without_a_judge_it_is_said_how_to_get_one(run):
     code, out, err = run("--judge", "nowhere")
     assert (code, out) == (2, "")
-    assert err == "ldm-tutorial: error: there is no judge in nowhere; `ldm-tutorial train judge` trains one\n"
+    assert err == "ldm-tutorial: error: there is no classifier in nowhere; `ldm-tutorial train judge` trains one\n"
 
 
 def test_an_interrupted_evaluation_leaves_the_old_files(run, tmp_path, monkeypatch):

@@ -101,9 +101,9 @@ def damage(folder, **changes):
     [
         (lambda f: (f / "config.json").write_text("{"), "not JSON"),
         (lambda f: (f / "config.json").write_text("[]"), "JSON object"),
-        (lambda f: damage(f, color="red"), "no judge can be built"),
-        (lambda f: damage(f, subjects="cat"), "no judge can be built"),
-        (lambda f: damage(f, channels=["a"]), "no judge can be built"),
+        (lambda f: damage(f, color="red"), "no classifier can be built"),
+        (lambda f: damage(f, subjects="cat"), "no classifier can be built"),
+        (lambda f: damage(f, channels=["a"]), "no classifier can be built"),
         (lambda f: damage(f, subjects=["cat", "dog"]), "does not fit"),
         (lambda f: (f / "model.safetensors").write_bytes(b""), "is empty"),
         (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:500]), "cut short"),

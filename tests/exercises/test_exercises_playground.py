@@ -33,7 +33,7 @@ DRAW = "pipe(prompt, scheduler=scheduler, steps=steps, seed=seed)[0]"
         ("14.1", DIFFERS, f"{DIFFERS.replace('return ', 'x = ')}; return x or {{'seed'}}", "nothing differs"),
         ("14.1", DIFFERS, "return columns[0].names", "raised AttributeError"),
         ("14.2", "step.denoised", "step.latents", "the noisy latents"),
-        ("14.2", "pipe.decode(step.latents)", "pipe.decode(step.denoised)", "still a guess"),
+        ("14.2", "pipe.decode(step.latents)", "pipe.decode(step.denoised)", "still a prediction"),
         ("14.2", GUARD, "step.index % every == 0", "you begin with the first step"),
         ("14.2", GUARD, "True", "you show every step"),
         ("14.2", RESULT, "    pass", "the result itself is missing"),

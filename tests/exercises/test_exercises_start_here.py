@@ -33,7 +33,7 @@ GUIDANCE = "return uncond + scale * (cond - uncond)"
         ("00.3", "scheduler.init_noise_sigma * noise", "noise", "unit variance"),
         ("00.3", "scheduler.scale_model_input(x, t), t", "x, t", "gets x as it is"),
         ("00.3", "scheduler.scale_model_input(x, t), t", "(x := scheduler.scale_model_input(x, t)), t", "do not overwrite it"),
-        ("00.3", ".prev_sample", ".pred_original_sample", "the guess at the end"),
+        ("00.3", ".prev_sample", ".pred_original_sample", "the prediction of the finished picture"),
         ("00.3", "scale_model_input(x, t), t,", "scale_model_input(x, t), 999,", "same timestep"),
         ("00.3", "encode_prompt(prompt)", 'encode_prompt("")', "never reach"),
         ("00.3", "manual_seed(seed)", "manual_seed(0)", "picture of seed 0"),

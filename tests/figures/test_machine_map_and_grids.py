@@ -109,7 +109,7 @@ def test_the_shapes_on_the_map_are_those_of_the_networks(config):
         latents = vae.encode(torch.zeros(2, *expected["picture"])).mode()
         noise_pred = UNet(config.unet)(latents, 5, states)
         picture = vae.decode(latents)
-    found = {"states of the words": states, "latents": latents, "predicted noise": noise_pred, "picture": picture}
+    found = {"text embeddings": states, "latents": latents, "predicted noise": noise_pred, "picture": picture}
     for name, x in found.items():
         assert tuple(x.shape) == (2, *expected[name])
 

@@ -87,6 +87,13 @@ def test_any_other_difference_is_a_drift(tmp_path, package, old, new):
     assert "\n+" in found
 
 
+def test_a_quoted_return_type_is_the_same_type():
+    source = "class Pair:\n    def flipped(self) -> {}:\n        return self\n"
+    types = ("Pair", "'Pair'", "'Other'")
+    texts = {written: drift.without_docstrings(next(drift.definitions(source.format(written)))) for written in types}
+    assert texts["Pair"] == texts["'Pair'"] != texts["'Other'"]
+
+
 def test_a_function_drifts_too(tmp_path, package):
     good = "def guide(cond, uncond, scale):\n    return uncond + scale * (cond - uncond)"
     bad = good.replace("cond - uncond", "uncond - cond")

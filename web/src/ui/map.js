@@ -47,7 +47,7 @@ export function machineMap(model, open) {
     part.text_encoder,
     h("p", { class: "aside hint" }, "in training, and to start from a picture: notebook 12"),
     h("div", { class: "part vae unused" }, h("strong", {}, "VAE encoder"), h("span", {}, "pixels to latents")),
-    flow("states", "states of the words", model.states),
+    flow("states", "text embeddings", model.states),
     h("div", { class: "end noise" }, noise, h("span", { class: "what" }, "noise from a seed")),
     flow("latents", "latents", model.latents, latents),
     part.unet,

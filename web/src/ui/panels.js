@@ -38,7 +38,7 @@ function tile(title, sizes, className = "latents") {
 export function textEncoderPanel(model) {
   const tokens = h("ol", { class: "tokens", start: 0 });
   const cut = h("p", { class: "warning", hidden: true });
-  const states = tile("states of the words", model.states, "matrix");
+  const states = tile("text embeddings", model.states, "matrix");
   const element = h(
     "div",
     { class: "beside" },
@@ -98,7 +98,7 @@ export function unetPanel(model, choose) {
       without.numbers(step?.without, model.latents);
       withPrompt.numbers(step?.without && step.withPrompt, model.latents);
       guided.numbers(step?.noise, model.latents);
-      time.textContent = step ? `Also in: timestep ${number(step.timestep, 4)}, and the states of the words ${shape(model.states)}` : "";
+      time.textContent = step ? `Also in: timestep ${number(step.timestep, 4)}, and the text embeddings ${shape(model.states)}` : "";
       const list = words?.words ?? [];
       const word = Math.min(state.word ?? Math.min(1, list.length - 1), list.length - 1);
       if (chips.of !== words) {
