@@ -213,7 +213,7 @@ def test_notebook_14_is_a_playground(open_notebook, keep, tmp_path):
 
     # 10. A mask painted in another program
     press(latents, "Inpaint")
-    expect(latents.locator("figcaption")).to_have_text(["orange: anew", "result"])
+    expect(latents.locator("figcaption")).to_have_text(["orange: new", "result"])
     painted = latents.locator("figure img").first
     ellipse = painted.get_attribute("src")
     mask = Image.new("L", (64, 64))
@@ -223,7 +223,7 @@ def test_notebook_14_is_a_playground(open_notebook, keep, tmp_path):
         latents.get_by_role("button", name="Upload a mask").click()
     chooser.value.set_files(tmp_path / "mask.png")
     expect(painted).not_to_have_attribute("src", ellipse)
-    expect(latents.locator("figcaption")).to_have_text(["orange: anew", "result"])
+    expect(latents.locator("figcaption")).to_have_text(["orange: new", "result"])
     keep.picture(latents, "latent_explorer_mask")
 
     assert_no_errors(page)
