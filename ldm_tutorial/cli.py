@@ -134,7 +134,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     command = add_command(commands, "progress", "say which exercises of your notebooks are done, and which comes next")
     command.set_defaults(command=own_progress)
     command.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="with your notebooks (default: my_notebooks)")
-    command.add_argument("--run", action="store_true", help="examine the saved answers anew, not read what `check` last printed")
+    command.add_argument("--run", action="store_true", help="examine the saved answers again, not read what `check` last printed")
 
     command = add_command(
         commands, "grade", "run a class's notebooks, each apart from everything else, and write a table of points"
