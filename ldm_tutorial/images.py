@@ -68,8 +68,9 @@ def upright(image: Image.Image, argument: str) -> Image.Image:
         raise ValueError(f"{argument} has mode {image.mode!r}, of unknown range; convert it to 8 bits a channel, 'L' or 'RGB'")
     if not image.width * image.height:
         raise ValueError(f"{argument} is {image.width}x{image.height}: it has no pixels")
+    image = ImageOps.exif_transpose(image)
     usual = {"LAB": "RGB", "La": "LA"}.get(image.mode)  # Pillow converts these two to hardly any other
-    return ImageOps.exif_transpose(image.convert(usual) if usual else image)
+    return image.convert(usual) if usual else image
 
 
 def is_transparent(image: Image.Image) -> bool:
