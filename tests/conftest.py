@@ -7,6 +7,14 @@ os.environ.setdefault("LDM_QUIET", "1")
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_power_cut():
+    """Files of tests need not outlive one: to wait for the disk at each of them took more time than all else that saving does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def browser():
     """Chromium, one for all tests of a process: Playwright cannot be started twice in one."""

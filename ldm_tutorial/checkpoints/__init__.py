@@ -22,7 +22,7 @@ from ..unet import UNet
 from ..vae import AutoencoderKL
 from .atomic import atomic_path
 from .compvis import read_file, write_file
-from .folder import PARTS, read_folder, read_network, write_folder, write_network
+from .folder import PARTS, read_network, read_whole_folder, write_folder, write_network
 from .hub import HubError, load_tokenizer, resolve
 from .tensors import CheckpointError
 
@@ -86,7 +86,7 @@ def load_checkpoint(path: str | Path, device: Device = None, dtype: DType = None
     """
     path, device, dtype = _checked(path, device, dtype)
     wanted = [part for part in PARTS if part != "vae" or vae is None]
-    parts = (read_folder if path.is_dir() else read_file)(path, device, dtype, wanted)
+    parts = (read_whole_folder if path.is_dir() else read_file)(path, device, dtype, wanted)
     return Components(**parts if vae is None else parts | {"vae": load_vae(vae, None, device, dtype)})
 
 

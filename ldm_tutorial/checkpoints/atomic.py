@@ -32,9 +32,8 @@ def atomic_path(path: str | Path, folder: bool = False) -> Iterator[Path]:
         for file in [path for path in (new, *new.rglob("*")) if path.is_file()]:
             with open(file, "rb+") as opened:
                 os.fsync(opened.fileno())  # on the disk before it gets its name: a power cut leaves the old one
-        if folder and target.exists():
-            _take_along(target, new)
-            _exchange(new, target)
+        if folder:
+            _put_folder(new, target)
         else:
             os.replace(new, target)
     except OSError as error:
@@ -47,6 +46,18 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     """Make `path` a file of these bytes, in one go. Raises OSError as `atomic_path` does."""
     with atomic_path(path) as new:
         new.write_bytes(data)
+
+
+def _put_folder(new: Path, target: Path) -> None:
+    if not target.exists():
+        try:
+            os.replace(new, target)
+            return
+        except OSError:
+            if not target.is_dir():  # else another process was first
+                raise
+    _take_along(target, new)
+    _exchange(new, target)
 
 
 def _take_along(old: Path, new: Path) -> None:

@@ -44,6 +44,7 @@ PARTS = {
     "text_encoder": Part(CLIPTextModel, CLIPTextConfig, "transformers", "CLIPTextModel", "model"),
 }
 PIECE = re.compile(r"[\w.-]{1,200}\.safetensors")  # the name of one file of weights beside others
+TRIES = 100  # to read a folder that others write
 PIPELINE = "StableDiffusionPipeline"
 OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # the autoencoder's, before 2023
 BAD_CONFIG = (ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError)  # what numbers out of a file can cause
@@ -68,6 +69,25 @@ def build(source: object, part: str, config: Any) -> Any:
 
 
 # ---- reading: each raises FileNotFoundError for what is not there, CheckpointError for what is wrong
+
+
+def read_whole_folder(folder: Path, device: torch.device, dtype: torch.dtype, parts: Sequence[str]) -> dict[str, Any]:
+    """As `read_folder`; once more, if another process has put a new model there meanwhile, of which some may have been read."""
+
+    def which() -> tuple[int, int] | None:  # the number of a folder that is gone is given to the next: its time tells them apart
+        return (folder.stat().st_ino, folder.stat().st_ctime_ns) if folder.is_dir() else None
+
+    for _ in range(TRIES):
+        before = which()
+        try:
+            read = read_folder(folder, device, dtype, parts)
+        except (OSError, CheckpointError):
+            if which() == before:
+                raise
+        else:
+            if which() == before:
+                return read
+    raise CheckpointError(f"{folder} is replaced again and again while it is read")
 
 
 def read_folder(folder: Path, device: torch.device, dtype: torch.dtype, parts: Sequence[str]) -> dict[str, Any]:
