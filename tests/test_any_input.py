@@ -154,7 +154,7 @@ def test_any_size_is_drawn_or_refused_by_name(tiny_pipe, height, width):
         assert tiny_pipe.prepare("a cat", Options(height=height, width=width)).shape == (1, 4, height // 4, width // 4)
     else:
         first = next(name for name in right if not right[name])
-        with pytest.raises(ValueError, match=f"^{first}={height if first == "height" else width} must be a "):
+        with pytest.raises(ValueError, match=f"^{first}={height if first == 'height' else width} must be a "):
             tiny_pipe.prepare("a cat", Options(height=height, width=width))
 
 

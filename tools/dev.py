@@ -65,6 +65,16 @@ def test(arguments: list[str]) -> int:
     return tested or linted or formatted or typed
 
 
+def fuzz(arguments: list[str]) -> int:
+    """damage files at random for an hour, and read them; ARGS="--seconds 60" for a minute, ARGS="model --case 7" for one case"""
+    return run([environment("notebooks", "train", "web", "docs", "test"), "tools/fuzz.py", *arguments])
+
+
+def mutants(arguments: list[str]) -> int:
+    """put small faults into schedulers, pipeline and checkpoints, and see that the tests notice; ARGS=--report for the table"""
+    return run([environment("notebooks", "train", "web", "docs", "test"), "tools/mutants.py", *arguments])
+
+
 def lint(arguments: list[str]) -> int:
     """check code and notebooks with ruff, how they are formatted, and the types with mypy; ARGS=--fix repairs and formats"""
     python = environment("notebooks", "train", "web", "test")
@@ -230,6 +240,8 @@ COMMANDS = {
         lab,
         test,
         lint,
+        fuzz,
+        mutants,
         course,
         notebooks,
         exam,
