@@ -22,7 +22,7 @@ INSTEAD = {
     r"states of the words": "text embeddings",
     r"with(out)? words": "with, without a prompt",
     r"(early|late) (time)?steps?": "timesteps at high noise, at low noise",
-    r"(learn(s|ed|ing)?|know(s|n)?) by heart": "memorize",
+    r"by heart": "memorize",
     r"(best|perfect|exact|guided|network's|model's|U-Net's) guess(es)?": "prediction (a guess is the reader's)",
     r"guess(es|ed|ing)? (the |of the )?noise": "predict the noise",
     r"(guided|network's|model's|U-Net's|decoder's) answers?": "model output, prediction",
