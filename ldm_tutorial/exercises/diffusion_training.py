@@ -106,28 +106,30 @@ def averaged(answer: Callable) -> str | None:
             return (
                 f"{asked}: return the average after each update, a list of {len(right)} numbers; yours is {type(found).__name__}"
             )
-        if len(got) == len(values) and near(got[1:], right):
+        if len(got) == len(values) and same_numbers(got[1:], right):
             return f"{asked}: your list begins with the start; return the averages after the updates only"
         if len(got) != len(right):
             return f"{asked}: there are {len(right)} averages, one after each update; yours are {len(got)}"
-        if near(got, right):
+        if same_numbers(got, right):
             continue
         for rule, mistake in AVERAGES.items():
-            if near(got, averages(values, decay, rule)):
+            if same_numbers(got, averages(values, decay, rule)):
                 return f"{asked}: {mistake}"
-        if near(got, values[1:]):
+        if same_numbers(got, values[1:]):
             return f"{asked}: these are the weights themselves, not their average"
-        if near(got, [sum(values[: n + 2]) / (n + 2) for n in range(len(right))]):
+        if same_numbers(got, [sum(values[: n + 2]) / (n + 2) for n in range(len(right))]):
             return f"{asked}: that is the plain mean of all weights so far: old ones must count less and less"
         return Unnamed(f"{asked}: the first averages should be {brief(right)}, and yours are {brief(got)}")
     return None
 
 
-def near(a: list[float], b: list[float]) -> bool:
+def same_numbers(a: list[float], b: list[float]) -> bool:
+    """Whether two lists are equally long and their numbers equal to rounding."""
     return len(a) == len(b) and all(abs(x - y) <= 1e-5 * (1 + abs(y)) for x, y in zip(a, b))
 
 
 def brief(values: list[float]) -> str:
+    """The first three numbers, for a message."""
     return ", ".join(f"{value:.4f}" for value in values[:3])
 
 

@@ -13,7 +13,7 @@ from . import call, cases, exercise, shape_of, unknown
 # ---- 1. The score
 
 
-def score(output: Tensor, x: Tensor, alpha_bar: Tensor, prediction: str) -> Tensor:
+def score_of_output(output: Tensor, x: Tensor, alpha_bar: Tensor, prediction: str) -> Tensor:
     """Tweedie's formula: the score is -ε / sqrt(1 - ᾱ), with the ε that follows from the prediction."""
     signal, spread = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     eps = {"epsilon": output, "sample": (x - signal * output) / spread, "v_prediction": signal * output + spread * x}[prediction]
@@ -32,7 +32,7 @@ def scored(answer: Callable) -> str | None:
     alpha_bar = torch.tensor([[0.97], [0.6], [0.3], [0.05]])  # (4, 1)
     signal, spread = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     for prediction in cases(("epsilon", "sample", "v_prediction")):
-        right = score(output, x, alpha_bar, prediction)
+        right = score_of_output(output, x, alpha_bar, prediction)
         given = output.clone(), x.clone()
         found = call(answer, *given, alpha_bar.clone(), prediction)
         asked = f"for {prediction}"
@@ -52,7 +52,7 @@ def scored(answer: Callable) -> str | None:
             "you divide by sqrt(ᾱ): the score is -ε / sqrt(1 - ᾱ)": -eps / signal,
             "the output is taken for ε; it is another prediction": -output / spread,
             "you return x0: the score is -ε / sqrt(1 - ᾱ)": (x - spread * eps) / signal,
-            "ᾱ and 1 - ᾱ are swapped": score(output, x, 1 - alpha_bar, prediction),
+            "ᾱ and 1 - ᾱ are swapped": score_of_output(output, x, 1 - alpha_bar, prediction),
             "ᾱ is a variance: its root multiplies x0, and the root of 1 - ᾱ multiplies ε": score_without_roots(
                 output, x, alpha_bar, prediction
             ),
@@ -79,6 +79,7 @@ def score_without_roots(output: Tensor, x: Tensor, alpha_bar: Tensor, prediction
 
 
 def rounded(point: Tensor) -> list[float]:
+    """The numbers of a point, for a message."""
     return [round(value, 3) for value in point.flatten().tolist()]
 
 
