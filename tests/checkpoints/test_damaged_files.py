@@ -385,7 +385,7 @@ def test_a_path_that_cannot_be_is_no_file(path):
 
 
 def test_looking_for_numbers_that_are_not_finite_takes_one_pass_over_the_weights(model, file, monkeypatch):
-    """One sum of each tensor, and nothing else of its size: 2 % of the time to the end of the first step at v1.5's size."""
+    """One sum of each tensor, and nothing else of its size."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Work(TorchDispatchMode):
