@@ -298,11 +298,15 @@ class DenoisingLoop(Parts):
 
     def draw(self, inputs: Inputs, progress: bool = True) -> list[Image.Image]:
         """The pictures of one call, from its checked arguments. Their `.info` says how they were made."""
-        run = self.start(inputs)
-        latents = run.latents
-        for step in progress_bar(self.denoise(run), len(inputs.timesteps), progress):
-            latents = step.latents
-        return self.finish(inputs, latents)
+        gradients = torch.is_grad_enabled()
+        try:
+            run = self.start(inputs)
+            latents = run.latents
+            for step in progress_bar(self.denoise(run), len(inputs.timesteps), progress):
+                latents = step.latents
+            return self.finish(inputs, latents)
+        finally:
+            torch.set_grad_enabled(gradients)  # Ctrl-C at the end of a `no_grad` leaves them off
 
     def finish(self, inputs: Inputs, latents: Tensor) -> list[Image.Image]:
         """Decode the last latents, (b, 4, h, w); put back what the mask keeps; note the settings in each picture's `.info`."""

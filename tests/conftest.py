@@ -15,6 +15,17 @@ def _no_power_cut():
         yield
 
 
+@pytest.fixture(autouse=True)
+def _gradients_stay_on():
+    """A test that leaves gradients switched off would break others far away: it fails itself."""
+    import torch
+
+    yield
+    if not torch.is_grad_enabled():
+        torch.set_grad_enabled(True)
+        pytest.fail("gradients are switched off after this test")
+
+
 @pytest.fixture(scope="session")
 def browser():
     """Chromium, one for all tests of a process: Playwright cannot be started twice in one."""

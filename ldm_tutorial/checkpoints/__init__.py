@@ -86,8 +86,14 @@ def load_checkpoint(path: str | Path, device: Device = None, dtype: DType = None
     """
     path, device, dtype = _checked(path, device, dtype)
     wanted = [part for part in PARTS if part != "vae" or vae is None]
-    parts = (read_whole_folder if path.is_dir() else read_file)(path, device, dtype, wanted)
-    return Components(**parts if vae is None else parts | {"vae": load_vae(vae, None, device, dtype)})
+    gradients = torch.is_grad_enabled()
+    try:
+        parts = (read_whole_folder if path.is_dir() else read_file)(path, device, dtype, wanted)
+        return Components(**parts if vae is None else parts | {"vae": load_vae(vae, None, device, dtype)})
+    finally:
+        torch.set_grad_enabled(
+            gradients
+        )  # Ctrl-C at the end of a `no_grad` leaves them off, and PyTorch initializes weights in one
 
 
 def load_vae(
