@@ -238,7 +238,7 @@ def write_api(links: Links) -> None:
     for title, modules, what in rooms():
         name = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_").replace("_py", "")
         names.append(name)
-        what = links.rewrite(what, "README.md")
+        what = links.rewrite(what, "README.md").replace("](docs/", "](../docs/")  # README's links, from a page in api/
         lines = [f"# {title}", "", what[0].upper() + what[1:] + ".", ""]
         for module in modules:
             if len(modules) > 1:
