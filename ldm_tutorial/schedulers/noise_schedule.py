@@ -79,11 +79,12 @@ def spaced_timesteps(spacing: str, n: int, num_train_timesteps: int, steps_offse
     if n == 1:  # np.linspace would give t = 0, and leading t = steps_offset
         return np.array([T - 1.0])
     if spacing == "leading":
-        # Parts of T // n timesteps, as in diffusers, leave T % n at the noisy end to no part: 10 for n = 30, but 332 for
-        # n = 334, which would begin at 667. Where it is more than a tenth of all, the parts share all T instead.
+        # Each part has T // n timesteps, as in diffusers. T % n timesteps at the noisy end then belong to no part: 10 for
+        # n = 30, but 332 for n = 334, which would begin at 667. If these are more than a tenth of all, the parts divide all T
+        # timesteps instead.
         i = np.arange(n - 1, -1, -1)
         timesteps = i * (T // n) if T % n <= T / 10 else i * T // n
-        # With n = 1000, an offset of 1 would begin at t = 1000, which does not exist: no more than fits.
+        # With n = 1000, the first timestep is 999 already, and an offset of 1 would give t = 1000, which does not exist.
         return timesteps + float(min(steps_offset, T - 1 - timesteps[0]))
     if spacing == "trailing":
         # Rounding makes np.arange return n + 1 values for some n (61 is the first), the last of them t = -1.
