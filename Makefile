@@ -1,7 +1,7 @@
 # The work is done by tools/dev.py, which also runs without make. `make help` lists the commands.
 #   make lab ARGS=--no-browser      make test ARGS="-k vae"      make lab PYTHON=python3.12
 
-COMMANDS := lab test lint fuzz mutants course notebooks exam translate lesson web site slides wheel badges bundle bundle-check lock clean distclean
+COMMANDS := lab test lint fuzz monkey mutants course notebooks exam translate lesson web site slides wheel badges bundle bundle-check lock clean distclean
 .PHONY: help $(COMMANDS)
 .DEFAULT_GOAL := help
 

@@ -70,6 +70,12 @@ def fuzz(arguments: list[str]) -> int:
     return run([environment("notebooks", "train", "web", "docs", "test"), "tools/fuzz.py", *arguments])
 
 
+def monkey(arguments: list[str]) -> int:
+    """use the playground at random in a browser, for ten minutes (MONKEY=60 for one; MONKEY_SEED=7 does other things)"""
+    python = environment("notebooks", "train", "web", "docs", "test")
+    return run([python, "-m", "pytest", "tests/browser/test_monkey.py", *arguments], MONKEY=os.environ.get("MONKEY", "600"))
+
+
 def mutants(arguments: list[str]) -> int:
     """put small faults into schedulers, pipeline and checkpoints, and see that the tests notice; ARGS=--report for the table"""
     return run([environment("notebooks", "train", "web", "docs", "test"), "tools/mutants.py", *arguments])
@@ -241,6 +247,7 @@ COMMANDS = {
         test,
         lint,
         fuzz,
+        monkey,
         mutants,
         course,
         notebooks,

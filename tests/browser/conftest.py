@@ -66,12 +66,13 @@ def lab(tmp_path_factory):
 
 @pytest.fixture
 def open_notebook(lab, browser):
-    """A function: name of a notebook -> its page, with the kernel ready. `page.outside` and `page.complaints` fill as it runs."""
+    """A function: name or path of a notebook -> its page, kernel ready. `page.outside` and `page.complaints` fill as it runs."""
     url, root = lab
     contexts = []
 
     def open_(name):
-        shutil.copy(ROOT / "notebooks" / name, root / "notebooks" / name)
+        source = ROOT / "notebooks" / name  # a whole path is itself
+        shutil.copy(source, root / "notebooks" / source.name)
         context = browser.new_context(
             viewport={"width": 1280, "height": 1500}, permissions=["clipboard-read", "clipboard-write"], accept_downloads=True
         )
@@ -83,7 +84,7 @@ def open_notebook(lab, browser):
         page.on("request", lambda request: None if request.url.startswith(here) else page.outside.append(request.url))
         page.on("console", lambda m: page.complaints.append(f"{m.text} {m.location}") if m.type == "error" else None)
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.goto(f"{url}/doc/tree/notebooks/{name}?reset")
+        page.goto(f"{url}/doc/tree/notebooks/{source.name}?reset")
         page.locator(".jp-Notebook").wait_for()
         page.wait_for_function(
             "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'", timeout=120_000

@@ -1,6 +1,11 @@
-"""Each of the three trainings, killed at every step in turn, ends with the bits of one left alone."""
+"""Each of the three trainings, killed at every step in turn, ends with the bits of one left alone; in two processes, too."""
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -86,3 +91,16 @@ def test_a_training_killed_at_every_step_in_turn_ends_with_the_bits_of_one_left_
     kill_at.clear()
     train(name, killed, *options)
     assert_same_bits(state(whole, name), state(killed, name))
+
+
+IN_TWO = Path(__file__).with_name("killed_in_two.py")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_the_trainings_in_two_processes_killed_in_turn_end_with_the_bits_of_ones_left_alone(tmp_path):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "LDM_QUIET": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, IN_TWO, tmp_path], env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split() == [str(-signal.SIGKILL)] * 3 + ["0", "0"]  # killed three times, then to the end; left alone
+    for name in TRAININGS:
+        assert_same_bits(state(tmp_path / "alone", name), state(tmp_path / "killed", name))
