@@ -26,7 +26,7 @@ import torch
 
 from ..checkpoints import Components, save_checkpoint
 from ..clip import CLIPTextModel
-from ..config import EMOJI, SD15
+from ..config import EMOJI, SD15, CLIPTextConfig
 from ..engines import quick
 from ..lessons.machine import machine
 from ..pipeline import load_pipeline
@@ -42,12 +42,17 @@ Work: TypeAlias = Callable[[], object]
 
 # What a process does that opens a model of one file and takes the first step; it prints its seconds, and its most memory in GiB.
 OPENING = """
-import resource, sys, time, torch
+import pathlib, resource, sys, time, torch
 {imports}
 began = time.perf_counter()
 with torch.no_grad():
     {work}
-print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+seconds, status = time.perf_counter() - began, pathlib.Path("/proc/self/status")
+if status.exists():  # on Linux, ru_maxrss begins with the memory of the process that started this one
+    kilobytes = int(status.read_text().split("VmHWM:")[1].split()[0])
+else:
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+print(seconds, kilobytes / 2**20)
 """
 OURS = OPENING.format(
     imports="from ldm_tutorial import load_pipeline",
@@ -245,13 +250,19 @@ def opening(rounds: int, diffusers: Any, device: torch.device) -> Iterator[Resul
 def single_file() -> Iterator[tuple[Path, Path]]:
     """A whole model of random weights in one float32 file, 4.1 GB, and a diffusers folder with its settings; both are deleted."""
     emoji = load_pipeline("emoji", "cpu")
-    words = replace(SD15.text_encoder, vocab_size=emoji.text_encoder.config.vocab_size)
-    model = Components(UNet(SD15.unet), AutoencoderKL(SD15.vae), CLIPTextModel(words), emoji.tokenizer, emoji.scheduler)
+    words = CLIPTextModel(with_words_of(emoji.text_encoder.config))
+    model = Components(UNet(SD15.unet), AutoencoderKL(SD15.vae), words, emoji.tokenizer, emoji.scheduler)
     with tempfile.TemporaryDirectory() as place:
         folder = save_checkpoint(model, Path(place) / "settings", torch.float16)
         for weights in folder.rglob("*.safetensors"):
             weights.unlink()
         yield save_checkpoint(model, Path(place) / "model.safetensors"), folder
+
+
+def with_words_of(config: CLIPTextConfig) -> CLIPTextConfig:
+    """v1.5's text encoder with the vocabulary of another."""
+    names = ("vocab_size", "bos_token_id", "eos_token_id")
+    return replace(SD15.text_encoder, **{name: getattr(config, name) for name in names})
 
 
 def known_to(cls: type, settings: dict[str, Any]) -> dict[str, Any]:

@@ -154,3 +154,18 @@ def test_the_table_is_put_between_the_marks_of_a_page(monkeypatch, tmp_path, cap
 
 def test_the_commands_choices_are_the_benchmarks():
     assert set(cli.BENCHMARKS) == {*benchmark.SMALL_WORK, *benchmark.FULL_SIZE_WORK}
+
+
+def test_the_model_of_full_size_reads_the_words_of_the_small_one():
+    words = benchmark.with_words_of(EMOJI.text_encoder)
+    assert (words.vocab_size, words.hidden_size) == (EMOJI.text_encoder.vocab_size, SD15.text_encoder.hidden_size)
+    assert (words.bos_token_id, words.eos_token_id) == (EMOJI.text_encoder.bos_token_id, EMOJI.text_encoder.eos_token_id)
+
+
+def test_the_memory_of_a_process_that_opens_a_model_is_its_own():
+    """Of a child that does nothing but import PyTorch, while this process has had a gigabyte more."""
+    held = bytearray(2**30)
+    held[:: 2**12] = b"x" * len(held[:: 2**12])
+    program = benchmark.OPENING.format(imports="", work="pass")
+    seconds, gib = map(float, benchmark.run_python("-c", program).split())
+    assert seconds < 1 and gib < 0.8
