@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -99,6 +100,20 @@ def test_a_single_file_is_opened_by_both(monkeypatch, tiny_pipe):
             taken, memory = map(float, benchmark.run_python("-c", benchmark.DIFFUSERS, str(file), str(folder)).split()[-2:])
             assert 0 < taken < 300 and 0.1 < memory < 8
     assert not file.exists()
+
+
+def test_opening_tells_seconds_with_and_without_imports_and_memory(monkeypatch, tmp_path):
+    monkeypatch.setattr(benchmark, "single_file", lambda: nullcontext((tmp_path / "model.safetensors", tmp_path)))
+
+    def run(_, program, *__):
+        time.sleep(0.05)
+        return "0.01 4.5" if program == benchmark.OURS else "warnings and such\n0.02 5"
+
+    monkeypatch.setattr(benchmark, "run_python", run)
+    inside, all_of_it, memory = benchmark.opening(2, object(), CPU)
+    assert [result.key for result in (inside, all_of_it, memory)] == ["opening.s", "opening.all.s", "opening.GiB"]
+    assert (inside.ours, inside.other, memory.ours, memory.other) == ([0.01] * 2, [0.02] * 2, [4.5] * 2, [5.0] * 2)
+    assert len(all_of_it.ours) == len(all_of_it.other) == 2 and min(all_of_it.ours + all_of_it.other) >= 0.05
 
 
 def test_a_process_that_fails_says_why():
