@@ -21,7 +21,7 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 # What a picture's `.info` and its PNG file hold. Strings are stored as they are, everything else as JSON.
 TEXTS = ("prompt", "negative_prompt", "scheduler", "model", "dtype", "software")
-NUMBERS = ("seed", "scheduler_options", "steps", "guidance_scale", "guidance_rescale", "strength", "width", "height")
+NUMBERS = ("seed", "scheduler_options", "steps", "guidance_scale", "guidance_rescale", "strength", "width", "height", "loras")
 
 
 # ---- PIL <-> tensor

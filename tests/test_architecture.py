@@ -24,6 +24,7 @@ FLOORS = (
     "unet",
     "weights",
     "checkpoints",
+    "adapters",
     "images",
     "inputs",
     "engines",
