@@ -291,13 +291,13 @@ FULL_SIZE_WORK = {"unet": full_unet, "opening": opening}  # take minutes, 8 GB o
 BEGIN, END = "<!-- benchmark: written by ldm-tutorial benchmark --write -->", "<!-- end of benchmark -->"
 
 
-def put_into(page: Path, table: str) -> None:
+def put_into(page: Path, table: str, begin: str = BEGIN, end: str = END) -> None:
     """Replace what stands between the two marks in a page. Raises ValueError if it has not both, once each."""
     text = page.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"--write {page}: the page must hold, once each and in this order, {BEGIN} and {END}")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    page.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{after}", encoding="utf-8")
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"--write {page}: the page must hold, once each and in this order, {begin} and {end}")
+    before, after = text.split(begin)[0], text.split(end)[1]
+    page.write_text(f"{before}{begin}\n\n{table}\n\n{end}{after}", encoding="utf-8")
 
 
 def measured(names: Sequence[str], rounds: int, against: str | None, device: torch.device) -> Iterator[Result]:

@@ -32,6 +32,7 @@ from .reference import Question, Reference, sample
 from .report import Measurement, Report, Table, share
 from .samplers import Crowd, Sweep, likeness_table
 from .sheets import captioned_sheet, quality_curves, save_sheet
+from .variety import open_captions
 
 if TYPE_CHECKING:
     from ..pipeline import StableDiffusion
@@ -50,6 +51,8 @@ class Plan:
     steps: tuple[int, ...] = (5, 10, 25, 50)
     crowd_prompts: int = 10
     crowd_seeds: int = 24
+    open_captions: int = 25  # captions without a style, each with `open_seeds` seeds
+    open_seeds: int = 8
     paths: int = 8  # interpolations, of each kind
     path_length: int = 8
     reconstructed: int | None = None  # real pictures that the classifier sees after a way through the autoencoder
@@ -58,7 +61,7 @@ class Plan:
     back_guidance: tuple[float, ...] = (1.0, 4.0, 7.5)
 
     def __post_init__(self):
-        for name in ("crowd_prompts", "crowd_seeds", "path_length"):
+        for name in ("crowd_prompts", "crowd_seeds", "open_seeds", "path_length"):
             if getattr(self, name) < 2:
                 raise ValueError(f"Plan: {name}={getattr(self, name)} must be 2 or more, for they are compared with each other")
 
@@ -68,12 +71,14 @@ QUICK = Plan(
     trained=40,
     held_out=24,
     reworded=8,
-    empty=8,
+    empty=5,
     swept=8,
     guidance=(2.0, 7.5),
     steps=(5, 10, 25),
     crowd_prompts=2,
     crowd_seeds=5,
+    open_captions=1,
+    open_seeds=4,
     paths=1,
     path_length=5,
     reconstructed=300,
@@ -103,6 +108,8 @@ class Evaluation:
         self.way_back = WayBack(self._ask(shuffled[: plan.taken_back]), plan.strengths, plan.back_guidance)
         self.crowd = Crowd(tuple(q.request.prompt for q in self._ask(shuffled[: plan.crowd_prompts])), plan.crowd_seeds)
 
+        self.open = open_captions(reference, plan.open_captions, plan.open_seeds)
+
     def _ask(self, numbers: list[int]) -> list[Question]:
         """The full captions of these pictures."""
         return [self.reference.full(i) for i in numbers]
@@ -112,7 +119,8 @@ class Evaluation:
         questions = [*self.trained, *self.held_out]
         questions += [q for i in self.reworded for q in wordings(self.reference, i).values()]
         swept = [request for sweep in self.sweeps for request in sweep.requests()]
-        return [*(q.request for q in questions), *self.empty, *swept, *self.way_back.requests(), *self.crowd.requests()]
+        several = [*self.crowd.requests(), *self.open.requests()]
+        return [*(q.request for q in questions), *self.empty, *swept, *self.way_back.requests(), *several]
 
     def run(self, path: Path | None = None, progress: bool = True) -> Report:
         """Measure everything. `path`: the model's files, for their size and their weights' fingerprint."""
@@ -123,7 +131,7 @@ class Evaluation:
         self.drawn = drawn = draw_all(self.pipe, self.judge, self.requests(), progress=progress)
         figures += [*split_figures("trained", self.trained, drawn), *split_figures("held_out", self.held_out, drawn)]
         figures += empty_figures(self.empty, drawn, self.real.features)
-        figures += self._detail() + self._memorization() + self._interpolations()
+        figures += self._detail() + self._memorization() + self.open.figures(drawn) + self._interpolations()
         both = [*self.trained, *self.held_out]
         tables = (
             by("category", lambda entry: entry.group, both, drawn),
@@ -267,6 +275,12 @@ class Evaluation:
         single = [(drawn.pictures[row],) for row in drawn.rows(self.empty)]
         captions = [f"seed {request.seed}" for request in self.empty]
         yield "evaluation_empty_prompt.webp", captioned_sheet(single, captions, columns=12, title="No prompt", lines=1)
+
+        several = [(drawn.pictures[row],) for row in drawn.rows(self.open.requests())]
+        captions = [f"{request.prompt}, {request.seed}" for request in self.open.requests()]
+        if several:
+            title = "Captions that leave the style open, and their seeds"
+            yield "evaluation_open_captions.webp", captioned_sheet(several, captions, columns=2 * self.open.seeds, title=title)
 
         for sweep in self.sweeps:
             yield f"quality_against_{sweep.name}.png", quality_curves(sweep.curves(drawn), sweep.values, sweep.name)

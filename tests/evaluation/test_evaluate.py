@@ -24,6 +24,8 @@ SMALL = Plan(
     steps=(5, 25),
     crowd_prompts=2,
     crowd_seeds=4,
+    open_captions=2,
+    open_seeds=3,
     paths=1,
     path_length=3,
     reconstructed=6,
@@ -51,7 +53,7 @@ def test_the_real_pictures_score_full_marks(make_pipe, small_judge, small_data):
         "detail",
     ]
     names = [name for name, sheet in evaluation.sheets() if isinstance(sheet, Image.Image)]
-    assert len(set(names)) == len(names) == 7
+    assert len(set(names)) == len(names) == 8
 
 
 def test_the_real_pictures_are_as_sharp_as_themselves_and_as_white(make_pipe, small_judge, small_data):
@@ -89,6 +91,7 @@ def test_quick_draws_at_most_380_pictures_worth_of_25_steps(make_pipe, small_jud
     """The pairs of the small data set are fewer than the plan asks for, and so counted as asked."""
     swept = 4 * QUICK.swept * (sum(QUICK.steps) + 25 * sum(g != 7.5 for g in QUICK.guidance)) - 25 * QUICK.swept
     pictures = QUICK.trained + QUICK.held_out + 5 * QUICK.reworded + QUICK.empty + 4 * QUICK.crowd_prompts * QUICK.crowd_seeds
+    pictures += QUICK.open_captions * QUICK.open_seeds
     back = QUICK.taken_back * len(QUICK.back_guidance) * (1 + sum(QUICK.strengths) * 50 / 25)
     assert swept / 25 + pictures + back + 2 * QUICK.paths * QUICK.path_length + 25 <= 380
 
@@ -98,7 +101,7 @@ def test_a_model_of_another_size_is_refused(tiny_pipe, small_judge, small_data):
         Evaluation(tiny_pipe, small_judge, small_data, SMALL)
 
 
-@pytest.mark.parametrize("name", ["crowd_prompts", "crowd_seeds", "path_length"])
+@pytest.mark.parametrize("name", ["crowd_prompts", "crowd_seeds", "open_seeds", "path_length"])
 def test_one_alone_cannot_be_compared(name):
     with pytest.raises(ValueError, match=f"{name}=1 must be 2 or more"):
         Plan(**{name: 1})

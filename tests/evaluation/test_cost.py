@@ -1,0 +1,48 @@
+"""The formula of what drawing costs: it finds numbers that were put in, and says how far it is from what was measured."""
+
+import pytest
+
+from ldm_tutorial.evaluation.cost import Cost, Work, fit_cost, measure_seconds
+
+TRUE = Cost(0.009, 0.006, 0.0002, 0.03, error=0)
+WORKS = [Work(steps=5), Work(steps=50), Work(pictures=8), Work(pictures=24), Work(scale=2), Work(scale=3)]
+
+
+def test_the_numbers_of_an_exact_formula_are_found():
+    cost = fit_cost({work: TRUE.seconds(work) for work in WORKS})
+    assert (cost.step, cost.row, cost.attention, cost.picture) == pytest.approx((0.009, 0.006, 0.0002, 0.03), rel=1e-6)
+    assert cost.error < 1e-6
+    assert "m (9 + 6 · 2 b s² + 0.2 · 2 b s⁴) + 30 b s²" in cost.text() and "is 0%" in cost.text()
+
+
+def test_seconds_by_hand():
+    """Ten steps of 2 x 3 rows of four times the area, and three pictures decoded."""
+    assert TRUE.seconds(Work(10, 3, 2)) == pytest.approx(10 * (0.009 + 0.006 * 6 * 4 + 0.0002 * 6 * 16) + 0.03 * 3 * 4)
+
+
+def test_the_error_is_the_largest_relative_difference():
+    measured = {work: TRUE.seconds(work) for work in WORKS}
+    measured[WORKS[2]] *= 1.5
+    cost = fit_cost(measured)
+    assert cost.error == pytest.approx(max(abs(cost.seconds(work) / taken - 1) for work, taken in measured.items()))
+    assert cost.error > 0.05
+
+
+def test_no_number_is_negative():
+    measured = {work: 0.01 * work.steps + 0.001 * work.pictures for work in WORKS}
+    cost = fit_cost(measured)
+    assert min(cost.step, cost.row, cost.attention, cost.picture) >= 0
+
+
+def test_too_few_measured_values_are_refused():
+    with pytest.raises(ValueError, match="four"):
+        fit_cost(dict.fromkeys(WORKS[:3], 1.0))
+
+
+def test_work_is_drawn_as_it_says(tiny_pipe, monkeypatch):
+    asked = []
+    monkeypatch.setattr(type(tiny_pipe), "__call__", lambda self, prompt, **settings: asked.append(settings))
+    assert measure_seconds(tiny_pipe, Work(7, 3, 2)) >= 0
+    size = 2 * tiny_pipe.unet.config.sample_size * tiny_pipe.vae.config.downsampling
+    assert [settings["steps"] for settings in asked] == [1, 7, 7]
+    assert all((s["num_images"], s["height"], s["width"]) == (3, size, size) for s in asked)
