@@ -231,9 +231,10 @@ def check_prompt(prompt: object, argument: str) -> None:
 
 def warn_of_cut(text: str, tokens: int, limit: int, argument: str) -> None:
     """Say which words of a long prompt the text encoder does not read."""
-    words, start = len(text.split()), text if len(text) <= 60 else f"{text[:57]}..."
+    words = sum(any(c.isalnum() for c in piece) for piece in text.split())  # a comma is a token, but not a word
+    start = text if len(text) <= 60 else f"{text[:57]}..."
     count = f"last {tokens} tokens ({words} word{'s' * (words != 1)}) are" if tokens > 1 else "last token is"
-    warn(f'{argument} is longer than the {limit} tokens that the text encoder reads; the {count} cut, from "{start}" on')
+    warn(f'{argument} is longer than the {limit} tokens that the text encoder reads; the {count} cut, beginning with "{start}"')
 
 
 # ---- pictures and sizes

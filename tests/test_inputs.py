@@ -47,7 +47,7 @@ def test_what_is_cut_is_told_and_the_end_token_stays(tiny_tokenizer):
     assert row.shape == (77,)
     assert row[76] == EOS
     assert (row[1:76] != EOS).all()
-    assert "are cut, from" in str(told[0].message)
+    assert "are cut, beginning with" in str(told[0].message)
     assert "three four" in str(told[0].message)
     kept = tiny_tokenizer.decode(row[1:76].tolist())
     cut = str(told[0].message).split('"')[1]
@@ -57,10 +57,16 @@ def test_what_is_cut_is_told_and_the_end_token_stays(tiny_tokenizer):
 @pytest.mark.parametrize("prompt", ["word " * 10_000, "x" * 50_000, "猫" * 10_000])
 def test_the_warning_for_10000_words_is_short(tiny_tokenizer, prompt):
     with pytest.warns(
-        UserWarning, match=r'negative_prompt is longer .* the last \d+ tokens \(\d+ words?\) are cut, from ".{40,60}" on'
+        UserWarning, match=r'negative_prompt is longer .* the last \d+ tokens \(\d+ words?\) are cut, beginning with ".{40,60}"'
     ) as told:
         tokenize(tiny_tokenizer, [prompt], argument="negative_prompt")
     assert len(str(told[0].message)) < 300
+
+
+def test_the_warning_counts_words_and_not_commas(tiny_tokenizer):
+    with pytest.warns(UserWarning, match=r"the last 8 tokens \(4 words\) are cut") as told:
+        tokenize(tiny_tokenizer, ["a " * 75 + "a, a, a, a!"])
+    assert '"a , a , a , a !"' in str(told[0].message)
 
 
 def test_transformers_does_not_warn_in_its_own_words(tiny_tokenizer, caplog):
