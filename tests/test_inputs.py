@@ -36,7 +36,7 @@ def test_a_prompt_that_just_fits_is_not_cut(tiny_tokenizer):
         warnings.simplefilter("error")
         row = tokenize(tiny_tokenizer, [fits])[0]
     assert (row == EOS).tolist() == [False] * 76 + [True]
-    with pytest.warns(UserWarning, match='the last token is cut, from "!" on'):
+    with pytest.warns(UserWarning, match='the last token is cut, beginning with "!"'):
         assert tokenize(tiny_tokenizer, [fits + "!"])[0].tolist() == row.tolist()
 
 
