@@ -31,8 +31,11 @@ PARTS_TO_TRAIN = {  # its module, and what it trains
     "clip": ("training.clip", "the text encoder, and the image tower that it is trained with"),
     "autoencoder": ("training.autoencoder", "the autoencoder, from pictures to latents and back"),
     "unet": ("training.diffusion", "the U-Net, which predicts the noise in the autoencoder's latents"),
+    "lora": ("training.lora", "a LoRA of your own pictures: a small file beside a model that stays as it is"),
+    "word": ("training.word", "a new word for your own pictures: its vector, and nothing else"),
     "judge": ("evaluation.train_judge", "the classifier, which says what a picture shows: `evaluate` asks it"),
 }
+OWN_UNET = "training.finetune"  # `train unet --data FOLDER`
 
 
 class Parser(argparse.ArgumentParser):
@@ -189,15 +192,25 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     )
     command.add_argument("--revision", help="of a hub id")
 
-    command = add_command(commands, "train", "train a part of the emoji model, or the classifier that measures it")
-    parts = command.add_subparsers(title="parts, in this order", metavar="PART", required=True)
+    command = add_command(
+        commands, "train", "train a part of the emoji model, teach a model your own pictures, or train the classifier"
+    )
+    parts = command.add_subparsers(title="parts, of a new model in this order", metavar="PART", required=True)
     for name, (module, what) in PARTS_TO_TRAIN.items():
         part = add_command(parts, name, f"train {what}")
+        if name == "unet":
+            part.epilog = "With --data FOLDER it goes on with a trained U-Net, on your own pictures: add --help to see how."
+            module = OWN_UNET if has_option(argv, "--data") else module
         if "train" in argv and name in argv:  # only then its module is needed
             training = importlib.import_module(f"{__package__}.{module}")
             training.add_arguments(part)
             part.set_defaults(command=training.main)
     return parser
+
+
+def has_option(argv: Sequence[str], option: str) -> bool:
+    """Whether the command line has `option`, or `option=...`."""
+    return any(word.partition("=")[0] == option for word in argv)
 
 
 def scheduler_names(argv: Sequence[str]) -> tuple[str, str]:
@@ -229,7 +242,33 @@ def add_drawing(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", help="cuda, mps or cpu (default: the first of these that is there)")
     command.add_argument("--dtype", help="float32, bfloat16, float16, or fastest: what is measured here (default: float32)")
     command.add_argument("--engine", default="torch", help="torch, plain or onnx: same pictures, other speed (default: torch)")
+    command.add_argument(
+        "--lora",
+        dest="loras",
+        type=lora,
+        action="append",
+        default=[],
+        metavar="FILE[:SCALE]",
+        help="draw with a LoRA, a .safetensors file (default: scale 1); may be repeated",
+    )
+    command.add_argument(
+        "--word",
+        dest="words",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="draw with a word of `train word`, a .safetensors file; may be repeated",
+    )
     command.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+
+
+def lora(text: str) -> tuple[str, float]:
+    """ "style.safetensors:0.5" as ("style.safetensors", 0.5)."""
+    path, _, scale = text.rpartition(":")
+    try:
+        return path or text, float(scale) if path else 1.0
+    except ValueError:  # a part of the path
+        return text, 1.0
 
 
 def size(text: str) -> tuple[int, int]:
@@ -326,9 +365,11 @@ def compare(args: argparse.Namespace) -> None:
 
 def warn_of_unknown_words(pipe: StableDiffusion, prompts: Sequence[str]) -> None:
     """Say which words of the prompts the small model does not know; it draws all the same."""
-    if pipe.name == "emoji":
+    if pipe.name == "emoji" and not pipe.loras:  # which may have taught it words
         from .data.vocabulary import hint_for
 
+        for word in pipe.dictionary.words:
+            prompts = [prompt.replace(word, "") or "a" for prompt in prompts]
         for hint in filter(None, map(hint_for, prompts)):
             warnings.warn(hint, stacklevel=2)
 
@@ -444,10 +485,15 @@ def notebooks_of_the_learner(course: Path) -> Path:
 
 
 def load(args: argparse.Namespace) -> StableDiffusion:
-    """The pipeline that `--model`, `--device`, `--dtype` and `--revision` name."""
+    """The pipeline that `--model`, `--device`, `--dtype` and `--revision` name, with each `--lora` and `--word`."""
     from .pipeline import load_pipeline
 
-    return load_pipeline(args.model, device=args.device, dtype=args.dtype, revision=args.revision, engine=args.engine)
+    pipe = load_pipeline(args.model, device=args.device, dtype=args.dtype, revision=args.revision, engine=args.engine)
+    for path, scale in args.loras:
+        pipe.load_lora(path, scale)
+    for path in args.words:
+        pipe.load_word(path)
+    return pipe
 
 
 def drawing_options(args: argparse.Namespace, pipe: StableDiffusion) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import types
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ldm_tutorial import cli, pipeline
@@ -332,6 +333,39 @@ def test_train_hands_over_to_the_training(ldm_tutorial, monkeypatch):
     assert ldm_tutorial("train", "clip")[0] == 0
     assert seen == [3] * len(cli.PARTS_TO_TRAIN) + [7]
     assert ldm_tutorial("train", "clip", "--stepz", 3)[0] == 2
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("a.safetensors", ("a.safetensors", 1.0)),
+        ("a.safetensors:0.5", ("a.safetensors", 0.5)),
+        ("C:\\a.safetensors", ("C:\\a.safetensors", 1.0)),
+        ("C:\\a.safetensors:-1", ("C:\\a.safetensors", -1.0)),
+    ],
+)
+def test_a_lora_is_a_file_with_or_without_a_scale(text, expected):
+    assert cli.lora(text) == expected
+
+
+def test_loras_and_words_are_loaded_and_not_called_unknown(ldm_tutorial, tmp_path):
+    from ldm_tutorial.adapters import Word, new_lora, save_lora, save_word
+
+    pipe = ldm_tutorial.pipe
+    pipe.name = "emoji"
+    lora = save_lora(new_lora({"unet": pipe.unet}), tmp_path / "style.safetensors")
+    word = save_word(Word("<paris>", torch.ones(1, pipe.text_encoder.config.hidden_size)), tmp_path / "word.safetensors")
+    options = ["-o", tmp_path / "x.png", "--steps", 2, "-q"]
+    code, _, err = ldm_tutorial("generate", "a cat in paris", *options)
+    assert code == 0 and 'was never trained with "paris"' in err
+    code, _, err = ldm_tutorial("generate", "a cat, <paris>", *options, "--word", word)
+    assert code == 0 and "never trained" not in err
+    pipe.unload_word()
+    code, _, err = ldm_tutorial("generate", "a cat in paris", *options, "--lora", f"{lora}:0.5")
+    assert code == 0 and "never trained" not in err
+    assert read_settings(tmp_path / "x.png")["loras"] == {"style": 0.5}
+    code, _, err = ldm_tutorial("generate", "a cat", *options, "--lora", tmp_path / "no.safetensors")
+    assert code == 2 and "there is no file" in err
 
 
 @pytest.mark.parametrize("name", cli.PARTS_TO_TRAIN)
