@@ -330,8 +330,16 @@ class Adapted(DenoisingLoop):
     dictionary: the words that are loaded.
     """
 
-    def __init__(self, *parts: Any, **more: Any) -> None:
-        super().__init__(*parts, **more)
+    def __init__(
+        self,
+        unet: UNet,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        scheduler: Scheduler | None = None,
+        name: str = "unnamed",
+    ) -> None:
+        super().__init__(unet, vae, text_encoder, tokenizer, scheduler, name)
         self.loras: dict[str, LoRA] = {}
         self.dictionary = Dictionary(self.tokenizer, self.text_encoder)
 
@@ -401,6 +409,8 @@ class Adapted(DenoisingLoop):
 
     def add_word(self, word: Word) -> None:
         """As `load_word`, for one that is in memory."""
+        if not self.dictionary.words:  # the parts of a pipeline may be replaced
+            self.dictionary = Dictionary(self.tokenizer, self.text_encoder)
         self.dictionary.add(word)
         self.tokenizer = self.dictionary.tokenizer
 

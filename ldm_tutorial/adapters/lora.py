@@ -37,8 +37,8 @@ class LowRank(nn.Module):
         self.down: nn.Linear | nn.Conv2d  # A
         self.up: nn.Linear | nn.Conv2d  # B
         if isinstance(layer, nn.Conv2d):
-            moved: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
-            self.down = nn.Conv2d(layer.in_channels, rank, layer.kernel_size, **moved, bias=False)
+            shape: dict[str, Any] = {name: getattr(layer, name) for name in ("kernel_size", "stride", "padding", "dilation")}
+            self.down = nn.Conv2d(layer.in_channels, rank, **shape, bias=False)
             self.up = nn.Conv2d(rank, layer.out_channels, kernel_size=1, bias=False)
         else:
             self.down = nn.Linear(layer.in_features, rank, bias=False)

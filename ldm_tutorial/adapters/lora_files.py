@@ -74,7 +74,8 @@ def read_lora(path: str | Path, networks: Mapping[str, nn.Module], scale: float 
     pairs, origin = _sort(path, tensors, networks)
     alphas = _alphas(path, metadata)
     _refuse_misfits(path, pairs, origin, networks)
-    updates = {layer: _update(path, layer, pair, origin[layer], networks, alphas) for layer, pair in pairs.items()}
+    with torch.random.fork_rng(devices=[]):  # new updates begin as noise, which nobody will see
+        updates = {layer: _update(path, layer, pair, origin[layer], networks, alphas) for layer, pair in pairs.items()}
     return LoRA(updates, scale).eval()
 
 

@@ -7,4 +7,10 @@ All read and write one folder (`--folder`, "runs/emoji" unless told otherwise), 
     runs/emoji/unet, scheduler, model_index.json        written by `ldm-tutorial train unet`, which reads all of the above
     runs/emoji/judge                                    written by `ldm-tutorial train judge`: it measures, and is no part
     runs/emoji/training/NAME/                           state.pt to resume from, log.jsonl, samples/
+
+Those on your own pictures (own.py) begin with a whole model, and have folders of their own:
+
+    runs/lora/lora.safetensors                          written by `ldm-tutorial train lora --data FOLDER`
+    runs/word/word.safetensors                          written by `ldm-tutorial train word --data FOLDER --word "<mine>"`
+    runs/finetuned/                                     a whole model, written by `ldm-tutorial train unet --data FOLDER`
 """

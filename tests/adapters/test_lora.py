@@ -8,6 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from ldm_tutorial.adapters import LowRank, attention_projections, new_lora
+from ldm_tutorial.checkpoints.folder import build
+from ldm_tutorial.config import SD15
 from tests.adapters.conftest import LAYERS
 
 
@@ -72,6 +74,11 @@ def test_by_itself_it_takes_the_projections_of_all_attention(pipe):
     assert len(attention_projections(pipe.unet)) == blocks * 2 * 4
     assert len(attention_projections(pipe.text_encoder)) == 2 * 4
     assert all(isinstance(dict(named(pipe))[name], nn.Linear) for name in new_lora(pipe.networks).names)
+
+
+def test_at_the_size_of_v1_5_rank_4_has_the_800_thousand_numbers_of_diffusers_examples():
+    unet = build("a test", "unet", SD15.unet)
+    assert sum(p.numel() for p in new_lora({"unet": unet}, rank=4).parameters()) == 797_184
 
 
 def test_attached_it_is_the_network_with_other_weights_and_detached_the_one_of_before(pipe, random_lora):

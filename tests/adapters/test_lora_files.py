@@ -148,6 +148,13 @@ def test_it_comes_in_the_networks_precision_and_does_not_need_its_file_any_more(
     assert same(kept, list(lora.parameters()))
 
 
+def test_reading_one_takes_no_random_numbers(pipe, random_lora, tmp_path):
+    path = save_lora(random_lora(pipe.networks), tmp_path / "x.safetensors")
+    before = torch.get_rng_state()
+    read_lora(path, pipe.networks)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 # ---- beside diffusers
 
 

@@ -65,6 +65,12 @@ def test_a_word_of_several_vectors_takes_as_many_tokens(pipe):
     assert torch.equal(pipe.encode_prompt("a <mine>"), by_hand)
 
 
+def test_it_goes_to_the_text_encoder_that_the_pipeline_has_now(pipe, make_tiny_pipe):
+    pipe.text_encoder = make_tiny_pipe().text_encoder
+    pipe.add_word(Word("<mine>", vectors()))
+    assert torch.equal(table(pipe).weight[-1], vectors()[0])
+
+
 def test_it_is_found_as_a_word_and_not_inside_of_one(pipe):
     pipe.add_word(Word("zorb", vectors()))
     new = len(pipe.tokenizer) - 1
