@@ -125,7 +125,8 @@ def chains() -> Figure:
     alone = "every $x_t$ alone is distributed as above"
     words(38, "non-Markovian (DDIM)", f"noise: each x comes from the one before it and from the picture; {alone}")
     draw(25, every, every[::-1], [2, 3, 4])
-    words(16, "steps left out (DDIM, τ = 2, 4)", "the same model, and only the levels of τ: what was never visited needs no step")
+    visited = "the same network; sampling visits only the levels in the list τ, and ends at the picture"
+    words(16, "steps left out (DDIM, τ = 2, 4)", visited)
     draw(8, [4, 2, 0], [], [])
     axes.plot([58, 62], [57.3, 57.3], "-", color=PART_COLORS["unet"], linewidth=2)
     axes.text(63, 57.3, "sampling", fontsize=9, va="center")
