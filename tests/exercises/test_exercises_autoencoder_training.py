@@ -68,6 +68,8 @@ HINGE = "(F.relu(1 - on_real).mean() + F.relu(1 + on_fake).mean()) / 2"
             "torch.optim.SGD(generator.parameters(), 0.1).step(); return fooling, hinge",
             "make no step",
         ),
+        ("03.3", "return fooling, hinge", "pass", "the gradients are right: return both losses"),
+        ("03.3", "return fooling, hinge", "return fooling", "the gradients are right: return both losses"),
     ],
 )
 def test_a_wrong_answer_is_told_its_mistake(exercise, old, new, mistake):
@@ -89,3 +91,9 @@ def test_zeroing_before_the_generators_step_as_well_is_right():
 
     tidy = answer("03.3", (FOOL, f"generator.zero_grad(); discriminator.zero_grad(); {FOOL}"))
     assert verdict("03.3", tidy) == "[03.3] correct"
+
+
+def test_other_losses_than_those_of_the_gradients_are_told():
+    assert_told(
+        "03.3", answer("03.3", ("return fooling, hinge", "return fooling, 2 * hinge")), "the two losses that you return are"
+    )

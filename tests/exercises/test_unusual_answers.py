@@ -1,19 +1,27 @@
 """Right answers that look different from the solution are right, and what only looks right is not."""
 
+import itertools
 import json
 import math
+import random
 import struct
 
 import numpy as np
 import pytest
 import torch
+from PIL import ImageChops, ImageStat
+from safetensors import safe_open
+from torch import nn
+from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
 from ldm_tutorial.blocks import ResnetBlock
 from ldm_tutorial.exercises import outcome
+from ldm_tutorial.schedulers import EulerDiscreteScheduler
 from ldm_tutorial.schedulers.ddpm import posterior
 from ldm_tutorial.unet import UNet
-from tests.exercises.answers import answer
+from ldm_tutorial.vae import AutoencoderKL
+from tests.exercises.answers import ALL, answer
 
 
 def rescaled_by_lerp(x, uncond, cond, alpha_bar, scale, rescale):
@@ -226,12 +234,291 @@ def attention_key_by_key(q, k, v, size):
     return out / total[:, None]
 
 
+def count_by_name(config):
+    with torch.device("meta"):
+        return sum(math.prod(p.shape) for name, p in UNet(config).state_dict().items() if ".resnets." in name)
+
+
 def count_on_meta(config):
     with torch.device("meta"):
         return sum(p.numel() for m in UNet(config).modules() if isinstance(m, ResnetBlock) for p in m.parameters())
 
 
+def shape_on_meta(config, height, width):
+    with torch.device("meta"):
+        return AutoencoderKL(config.vae).encode(torch.empty(1, 3, height, width)).mean.shape[1:]
+
+
+def loop_by_sigmas(pipe, prompt, seed, steps):
+    scheduler = EulerDiscreteScheduler()
+    scheduler.set_timesteps(steps)
+    sigmas = scheduler.sigmas.tolist()
+    x = sigmas[0] * torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(seed))
+    for t, a, b in zip(scheduler.timesteps, sigmas, sigmas[1:]):
+        x = x + (b - a) * pipe.unet(x / math.hypot(a, 1), t[None], pipe.encode_prompt([prompt]))
+    return x
+
+
+def loop_at_unit_scale(pipe, prompt, seed, steps):
+    scheduler, context = EulerDiscreteScheduler(), pipe.encode_prompt(prompt)
+    scheduler.set_timesteps(steps)
+    *bars, last = (1 / (scheduler.sigmas.double() ** 2 + 1)).tolist()
+    x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(seed)) * (1 - bars[0]) ** 0.5
+    for i, t in enumerate(scheduler.timesteps):
+        a, b = bars[i], [*bars, last][i + 1]
+        eps = pipe.unet(x, t, context)
+        x = (b / a) ** 0.5 * (x - (1 - a) ** 0.5 * eps) + (1 - b) ** 0.5 * eps
+    return x
+
+
+def jump_step_by_step(x_s, noise, s, t, betas):
+    signal, variance = 1.0, 0.0
+    for beta in betas[s + 1 : t + 1].tolist():
+        signal, variance = signal * math.sqrt(1 - beta), variance * (1 - beta) + beta
+    return x_s.mul(signal).add(noise, alpha=math.sqrt(variance))
+
+
+def betas_by_sigma(betas, k):
+    sigma = k * (1 / np.cumprod(1 - betas.double().numpy()) - 1) ** 0.5
+    return torch.from_numpy(-np.expm1(np.diff(-np.log1p(sigma**2), prepend=0.0)))
+
+
+def betas_one_by_one(betas, k):
+    bar, before, found = 1.0, 1.0, []
+    for beta in betas.tolist():
+        bar *= 1 - beta
+        now = bar / (bar + k * k * (1 - bar))
+        found.append(1 - now / before)
+        before = now
+    return torch.tensor(found)
+
+
+def scale_by_merging(batches):
+    count, mean, squares = 0, 0.0, 0.0  # squared distances from the mean, updated as by Chan, Golub and LeVeque
+    for batch in batches:
+        values = batch.double().flatten()
+        n, own = len(values), values.mean()
+        squares += (values - own).square().sum() + (own - mean) ** 2 * count * n / (count + n)
+        mean, count = mean + (own - mean) * n / (count + n), count + n
+    return torch.rsqrt(squares / count)
+
+
+def kl_by_pictures(m1, l1, m2, l2):
+    found = torch.zeros(len(m1), dtype=torch.float64)
+    for i, (a, b, c, d) in enumerate(zip(*(x.double().flatten(1) for x in (m1, l1, m2, l2)))):
+        found[i] = ((d - b) / 2 + torch.expm1(b - d) / 2 + (a - c) @ ((a - c) * torch.exp(-d)) / len(a) / 2).sum()
+    return found
+
+
+def field_from_the_end(layers):
+    seen = 1
+    for kernel, stride in reversed(layers):
+        seen = (seen - 1) * stride + kernel
+    return seen
+
+
+def field_by_gradients(layers):
+    x = torch.zeros(1, 1, 400, requires_grad=True)
+    y = x
+    for kernel, stride in layers:
+        y = F.conv1d(y, torch.ones(1, 1, kernel), stride=stride)
+    [gradient] = torch.autograd.grad(y[0, 0, 0], x)
+    return torch.count_nonzero(gradient)
+
+
+def distance_by_einsum(xs, ys, heads):
+    found = 0
+    for fx, fy, head in zip(xs, ys, heads):
+        apart = fx / fx.square().sum(1, keepdim=True).sqrt() - fy / torch.linalg.vector_norm(fy, dim=1, keepdim=True)
+        found = found + torch.einsum("bchw,bchw,c->b", apart, apart, head) / (apart.shape[2] * apart.shape[3])
+    return found
+
+
+def distance_by_convolution(xs, ys, heads):
+    apart = [(F.normalize(fx) - F.normalize(fy)).pow(2) for fx, fy in zip(xs, ys)]
+    return sum(F.conv2d(d, head[None, :, None, None]).mean((1, 2, 3)) for d, head in zip(apart, heads))
+
+
+def two_gradients_by_grad(generator, discriminator, noise, real):
+    fake = generator(noise)
+    hinge = 0.5 * (1 - discriminator(real)).clamp(min=0).mean() + 0.5 * (1 + discriminator(fake)).clamp(min=0).mean()
+    losses = [discriminator(fake).mean().neg(), hinge]
+    for network, loss in zip((generator, discriminator), losses):
+        parameters = list(network.parameters())
+        for p, gradient in zip(parameters, torch.autograd.grad(loss, parameters, retain_graph=True)):
+            p.grad = gradient
+    return losses
+
+
+def two_gradients_frozen(generator, discriminator, noise, real):
+    discriminator.requires_grad_(False)
+    fake = generator(noise)
+    fooling = (-discriminator(fake)).mean()
+    fooling.backward()
+    discriminator.requires_grad_(True)
+    with torch.no_grad():
+        again = generator(noise)
+    verdicts = discriminator(torch.cat([real, again]))  # (2 b, ...)
+    sign = torch.cat([-torch.ones(len(real)), torch.ones(len(again))]).view(-1, 1, 1, 1)
+    hinge = F.relu(1 + sign * verdicts).mean()  # as many real ones as fakes: the mean of all is half of the sum
+    hinge.backward()
+    return hinge.item(), fooling.item()
+
+
+def rescaled_picture_by_picture(x, uncond, cond, alpha_bar, scale, rescale):
+    found = []
+    for noisy, u, c in zip(*(t.double().numpy() for t in (x, uncond, cond))):
+        asked = (noisy - np.sqrt(1 - alpha_bar) * c) / np.sqrt(alpha_bar)
+        guided = (noisy - np.sqrt(1 - alpha_bar) * (u + scale * (c - u))) / np.sqrt(alpha_bar)
+        mixed = rescale * guided * asked.std() / guided.std() + (1 - rescale) * guided
+        found.append((noisy - np.sqrt(alpha_bar) * mixed) / np.sqrt(1 - alpha_bar))
+    return torch.from_numpy(np.stack(found))
+
+
+def repaint_by_where(model, known, mask, levels, turns, draw):
+    x = draw()
+    for i in range((len(levels) - 1) * turns):
+        a, b = levels[i // turns], levels[i // turns + 1]
+        eps = model(x, a)
+        x = math.sqrt(b / a) * x + (math.sqrt(1 - b) - math.sqrt(b / a - b)) * eps
+        x = torch.where(mask > 0, x, known.mul(b**0.5).add(draw(), alpha=(1 - b) ** 0.5))
+        x = x if i % turns == turns - 1 else torch.lerp(torch.zeros_like(x), x, (a / b) ** 0.5) + (1 - a / b) ** 0.5 * draw()
+    return x
+
+
+def repaint_by_sigma(model, known, mask, levels, turns, draw):
+    x = draw() / levels[0] ** 0.5  # in x0 + σ ε
+    sigmas = [(1 / a - 1) ** 0.5 for a in levels]
+    for k, (high, low) in enumerate(zip(sigmas, sigmas[1:])):
+        for turn in range(turns, 0, -1):
+            x = x + (low - high) * model(x * levels[k] ** 0.5, levels[k])
+            x = known + mask * (x - known) + (1 - mask) * low * draw()
+            if turn > 1:
+                x = x + (high**2 - low**2) ** 0.5 * draw()
+    return levels[-1] ** 0.5 * x
+
+
+def header_by_library(path):
+    with safe_open(path, framework="pt") as file:
+        return {k: [(part := file.get_slice(k)).get_dtype(), part.get_shape()] for k in file.keys()}  # noqa: SIM118
+
+
+def attention_row_by_row(q, k, v, slices):
+    out = q.new_empty(*q.shape[:3], v.shape[-1])
+    for i in range(q.shape[2]):
+        scores = torch.einsum("bhd,bhmd->bhm", q[:, :, i], k).mul_(q.shape[-1] ** -0.5)
+        out[:, :, i] = torch.einsum("bhm,bhmd->bhd", scores.exp_().div_(scores.sum(-1, keepdim=True)), v)
+    return out
+
+
+def first_layer_by_global_hook(ours, theirs, x):
+    records = []
+    for network in (ours, theirs):
+        names, made = {module: name for name, module in network.named_modules()}, []
+        handle = nn.modules.module.register_module_forward_hook(
+            lambda module, inputs, output, names=names, made=made: made.append((names[module], output))
+        )
+        with torch.no_grad():
+            network(x)
+        handle.remove()
+        records.append(made)
+    different = (
+        name for (name, a), (_, b) in zip(*records) if not torch.allclose(a, b, rtol=0, atol=1e-4 * b.abs().max().item())
+    )
+    return next(different, None)
+
+
+def first_layer_by_wrapping(ours, theirs, x):
+    def outputs(network):
+        made = []
+        for name, module in network.named_modules():
+
+            def wrapped(*inputs, name=name, forward=module.forward):
+                made.append([name, result := forward(*inputs)])
+                return result
+
+            module.forward = wrapped
+        network(x)
+        for module in network.modules():
+            del module.forward
+        return made
+
+    for (name, a), (_, b) in zip(outputs(ours), outputs(theirs)):
+        if torch.dist(a, b).item() > 1e-4 * b.norm().item():
+            return name
+    return None
+
+
+def previews_one_behind(pipe, prompt, every, **options):
+    before = None
+    for step in pipe.stream(prompt, **options):
+        if before is not None and before.index % every == every - 1:
+            [picture] = pipe.decode(before.denoised)
+            yield picture
+        before = step
+    yield from pipe.decode(before.latents)
+
+
+def previews_by_itertools(pipe, prompt, every, **options):
+    steps = list(pipe.stream(prompt, **options))
+    shown = itertools.islice((step.denoised for step in steps[:-1]), every - 1, None, every)
+    return (pipe.decode(latents)[0] for latents in itertools.chain(shown, [steps[-1].latents]))
+
+
+def enough_by_image_chops(pipe, prompt, scheduler, seed, tolerance):
+    draw = lambda steps: pipe(prompt=prompt, steps=steps, scheduler=scheduler, seed=seed).pop()  # noqa: E731
+    goal = draw(64)
+    near = lambda n: sum(ImageStat.Stat(ImageChops.difference(draw(n), goal)).mean) / 3 <= tolerance  # noqa: E731
+    return next(filter(near, (2, 4, 8, 16, 32)), 64)
+
+
+def enough_from_above(pipe, prompt, scheduler, seed, tolerance):
+    pictures = {n: np.array(pipe(prompt, seed=seed, steps=n, scheduler=scheduler)[0], dtype=int) for n in (64, 32, 16, 8, 4, 2)}
+    return np.min([n for n, p in pictures.items() if abs(p - pictures[64]).sum() <= tolerance * p.size])
+
+
+def interval_by_choices(a, b):
+    rng, d = random.Random(3), (a - b).tolist()
+    means = sorted(math.fsum(rng.choices(d, k=len(d))) / len(d) for _ in range(10_000))
+    return [means[250], means[9749]]
+
+
 RIGHT = {
+    "00.1 as a list of NumPy's numbers": (
+        "00.1",
+        lambda c, h, w: list(np.array([c.vae.latent_channels, h, w]) // [1, c.vae.downsampling, c.vae.downsampling]),
+    ),
+    "00.1 by encoding on the meta device": ("00.1", shape_on_meta),
+    "00.3 by σ": ("00.3", loop_by_sigmas),
+    "00.3 at unit scale": ("00.3", loop_at_unit_scale),
+    "01.2 step by step": ("01.2", jump_step_by_step),
+    "01.3 by σ": ("01.3", betas_by_sigma),
+    "01.3 one by one": ("01.3", betas_one_by_one),
+    "02.2 by merging": ("02.2", scale_by_merging),
+    "02.3 by torch.distributions": (
+        "02.3",
+        lambda m1, l1, m2, l2: kl_divergence(Normal(m1, (l1 / 2).exp()), Normal(m2, l2.exp().sqrt())).flatten(1).sum(1),
+    ),
+    "02.3 picture by picture": ("02.3", kl_by_pictures),
+    "03.1 from the end": ("03.1", field_from_the_end),
+    "03.1 by gradients": ("03.1", field_by_gradients),
+    "03.2 by einsum": ("03.2", distance_by_einsum),
+    "03.2 by a convolution": ("03.2", distance_by_convolution),
+    "03.3 by autograd.grad": ("03.3", two_gradients_by_grad),
+    "03.3 with a frozen discriminator": ("03.3", two_gradients_frozen),
+    "06.3 by name": ("06.3", count_by_name),
+    "12.2 picture by picture": ("12.2", rescaled_picture_by_picture),
+    "12.3 by torch.where": ("12.3", repaint_by_where),
+    "12.3 by σ": ("12.3", repaint_by_sigma),
+    "13.1 by safetensors": ("13.1", header_by_library),
+    "13.2 row by row": ("13.2", attention_row_by_row),
+    "13.3 by a global hook": ("13.3", first_layer_by_global_hook),
+    "13.3 by wrapping forward": ("13.3", first_layer_by_wrapping),
+    "14.2 one behind": ("14.2", previews_one_behind),
+    "14.2 by itertools": ("14.2", previews_by_itertools),
+    "14.3 by Pillow": ("14.3", enough_by_image_chops),
+    "14.3 from above": ("14.3", enough_from_above),
+    "15.2 by random.choices": ("15.2", interval_by_choices),
     "04.1 by a product": ("04.1", lambda h, w, heads, size: math.prod([h * w, h * w, heads, size])),
     "04.1 by a tensor": ("04.1", lambda h, w, heads, size: torch.empty(heads, h * w, h * w, device="meta").numel() * size),
     "04.2 without the rows": (
@@ -458,9 +745,14 @@ RIGHT = {
     ),
     "15.3 by all choices": (
         "15.3",
-        lambda scores, k: np.mean([max(c) for c in __import__("itertools").combinations(scores, k)]),
+        lambda scores, k: np.mean([max(c) for c in itertools.combinations(scores, k)]),
     ),
 }
+
+
+def test_each_check_meets_two_unusual_right_answers():
+    met = [exercise for exercise, _ in RIGHT.values()]
+    assert {exercise: met.count(exercise) for exercise in ALL if met.count(exercise) < 2} == {}
 
 
 @pytest.mark.parametrize("name", RIGHT)
