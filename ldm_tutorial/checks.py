@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import operator
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from difflib import get_close_matches
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import torch
 
 DTYPES = ("float32", "bfloat16", "float16")
+
+P, R = ParamSpec("P"), TypeVar("R")
+
+ELSEWHERE = {  # names of diffusers and of other programs -> ours
+    "num_inference_steps": "steps",
+    "num_images_per_prompt": "num_images",
+    "generator": "seed",
+    "sampler": "scheduler",
+    "cfg": "guidance_scale",
+    "cfg_scale": "guidance_scale",
+    "eta": "scheduler_options",
+}
+
+
+def arguments_by_name(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator of a method: an argument of another name raises a TypeError that says which name is meant."""
+    known = [name for name in inspect.signature(function).parameters if name != "self"]
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name, value in kwargs.items():
+            if name not in known:
+                raise TypeError(f"{name}={value!r:.60} is no argument; {meant(name, known)}")
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def meant(name: str, known: Collection[str]) -> str:
+    """Which of the known names is meant by another one, as the end of a sentence; all of them if none is near."""
+    if ELSEWHERE.get(name) in known:
+        return f"did you mean {ELSEWHERE[name]}?"
+    near = [other for other in known if name in other or other in name] or get_close_matches(name, known, 2)
+    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
 
 
 def one_of(argument: str, value: object, allowed: Sequence[object]) -> None:

@@ -38,8 +38,17 @@ PARTS_TO_TRAIN = {  # its module, and what it trains
 OWN_UNET = "training.finetune"  # `train unet --data FOLDER`
 
 
+ALONE = {  # command -> what to do about a value that no option asked for
+    "generate": "; a prompt of several words needs quotes",
+    "compare": "; a prompt of several words needs quotes",
+    "train": "; each value needs the name of its option before it, such as --folder",
+}
+
+
 class Parser(argparse.ArgumentParser):
-    """argparse with one line for an error, and a hint for a prompt that lacks its quotes."""
+    """argparse with one line for an error, and a hint for a value that stands alone: a word of a prompt, a folder."""
+
+    alone = ""
 
     def __init__(self, **kwargs: Any):
         super().__init__(**{"allow_abbrev": False, **kwargs})
@@ -47,7 +56,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Exit with code 2 after one line."""
         if message.startswith("unrecognized arguments") and not message.split()[2].startswith("-"):
-            message += "; a prompt of several words needs quotes"
+            message += self.alone
         self.exit(2, f"{PROGRAM}: error: {message} (see {self.prog} --help)\n")
 
 
@@ -95,6 +104,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
     schedulers, course = scheduler_names(argv)
     parser = Parser(prog=PROGRAM, description="Stable Diffusion, built from scratch.")
+    parser.alone = ALONE.get(next(iter(argv), ""), "")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -204,6 +214,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         if "train" in argv and name in argv:  # only then its module is needed
             training = importlib.import_module(f"{__package__}.{module}")
             training.add_arguments(part)
+            tell_defaults(part)
             part.set_defaults(command=training.main)
     return parser
 
@@ -227,6 +238,15 @@ def add_command(commands: Any, name: str, what: str) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return command
+
+
+def tell_defaults(command: argparse.ArgumentParser) -> None:
+    """The help of each option that has a default ends with it."""
+    for action in command._actions:
+        told = action.help or ""
+        switch = action.default is False or action.default in (None, argparse.SUPPRESS)
+        if not switch and "default" not in told.lower():
+            action.help = f"{told} (default: {action.default})".strip()
 
 
 def add_drawing(command: argparse.ArgumentParser) -> None:

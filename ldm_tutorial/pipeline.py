@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from . import __version__
 from .adapters import Dictionary, LoRA, Word, read_lora, read_word
 from .checkpoints import load_checkpoint, load_tokenizer, resolve
-from .checks import as_dtype, as_path, check_precision, one_of, pick_device
+from .checks import arguments_by_name, as_dtype, as_path, check_precision, one_of, pick_device
 from .clip import CLIPTextModel
 from .config import StableDiffusionConfig
 from .engines import ENGINES, Engine, make_engine, quick
@@ -451,6 +451,7 @@ class StableDiffusion(Adapted):
 
     engine: Engine = staticmethod(quick)
 
+    @arguments_by_name
     def __call__(
         self,
         prompt: Texts,
@@ -472,6 +473,7 @@ class StableDiffusion(Adapted):
         how = (scheduler, scheduler_options, steps, guidance_scale, guidance_rescale, seed, num_images, height, width, latents)
         return self.draw(self.prepare(prompt, Options(negative_prompt, *how)), progress)
 
+    @arguments_by_name
     def img2img(
         self,
         prompt: Texts,
@@ -499,6 +501,7 @@ class StableDiffusion(Adapted):
         how = (scheduler, scheduler_options, steps, guidance_scale, guidance_rescale, seed, num_images, height, width, latents)
         return self.draw(self.prepare(prompt, Options(negative_prompt, *how), image, None, strength), progress)
 
+    @arguments_by_name
     def inpaint(
         self,
         prompt: Texts,
@@ -526,6 +529,7 @@ class StableDiffusion(Adapted):
         how = (scheduler, scheduler_options, steps, guidance_scale, guidance_rescale, seed, num_images, height, width, latents)
         return self.draw(self.prepare(prompt, Options(negative_prompt, *how), image, mask, strength), progress)
 
+    @arguments_by_name
     def stream(
         self,
         prompt: Texts,

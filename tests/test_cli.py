@@ -198,6 +198,26 @@ def test_compare_can_be_of_several_prompts(ldm_tutorial):
     assert (settings["prompt"], settings["scheduler"], settings["steps"]) == ("a cat; a dog; a rocket", "ddim, euler", [1, 2])
 
 
+@pytest.mark.parametrize("part", ["clip", "autoencoder", "unet", "judge"])
+def test_the_help_of_a_training_tells_each_default(ldm_tutorial, part):
+    code, out, _ = ldm_tutorial("train", part, "--help")
+    assert code == 0
+    entries = re.split(r"\n  (?=--)", out.partition("options:")[2])[1:]
+    told = {entry.split()[0]: " ".join(entry.split()) for entry in entries}
+    silent = {name for name, entry in told.items() if not re.search(r"\(default: |Default: |\(in words: ", entry)}
+    assert len(told) > 8
+    assert silent <= {
+        "--debug",
+        "--start-from",
+        "--frozen-encoder",
+        "--vgg16",
+        "--lpips-heads",
+        "--distill-empty",
+        "--without-held-out",
+    }
+    assert part != "unet" or ("(default: 0.999)" in told["--ema-decay"] and "(in words: 0.85)" in told["--first-caption"])
+
+
 # ---- what is wrong
 
 
@@ -236,6 +256,8 @@ def test_compare_can_be_of_several_prompts(ldm_tutorial):
         (["compare", "a", "cat", "-o", "x.png"], "unrecognized arguments: cat; a prompt of several words needs quotes"),
         (["compare", "a cat", "--also", "a cat", "-o", "x.png"], "prompts=['a cat', 'a cat'] must be one or more, each once"),
         (["train", "everything"], "invalid choice: 'everything'"),
+        (["train", "unet", "mypics"], "unrecognized arguments: mypics; each value needs the name of its option before it"),
+        (["info", "all"], "unrecognized arguments: all (see"),
     ],
 )
 def test_wrong_input_is_one_line_and_code_2(ldm_tutorial, monkeypatch, argv, words):

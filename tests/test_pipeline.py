@@ -691,13 +691,30 @@ def idle_pipe(make_tiny_pipe, monkeypatch):
         ({"scheduler_options": 3}, TypeError, "scheduler_options=3 must be a dict of settings by their names"),
         ({"scheduler_options": {3: 4}}, TypeError, r"scheduler_options=\{3: 4\} must be a dict"),
         ({"scheduler_options": "eta=1"}, TypeError, "scheduler_options='eta=1' must be a dict"),
-        ({"step": 25}, TypeError, "unexpected keyword argument 'step'"),
+        ({"step": 25}, TypeError, r"step=25 is no argument; did you mean steps\?"),
     ],
 )
 def test_a_wrong_option_is_named(idle_pipe, options, error, words):
     for draw in (idle_pipe, idle_pipe.stream):
         with pytest.raises(error, match=words):
             draw("a cat", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"guidance": 3}, r"guidance=3 is no argument; did you mean guidance_scale or guidance_rescale\?"),
+        ({"guidence_scale": 3}, r"did you mean guidance_scale or guidance_rescale\?"),
+        ({"num_inference_steps": 5}, r"did you mean steps\?"),
+        ({"sampler": "ddim"}, r"did you mean scheduler\?"),
+        ({"seeds": 3}, r"did you mean seed\?"),
+        ({"colour": "red"}, "colour='red' is no argument; there are prompt, .*latents"),
+    ],
+)
+@pytest.mark.parametrize("way", ["__call__", "img2img", "inpaint", "stream"])
+def test_an_argument_of_another_name_is_told_the_right_one(idle_pipe, way, options, words):
+    with pytest.raises(TypeError, match=words):
+        getattr(idle_pipe, way)("a cat", **options)
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,9 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--recipe", choices=RECIPES, default=DEFAULT, help=f"what the others start from (default: {DEFAULT})")
     for f in fields(Recipe):
         kind: dict[str, Any] = {"action": "store_true", "default": None} if isinstance(f.default, bool) else {"type": float}
-        group.add_argument(flag(f.name), help=f.metadata["help"], **kind)
+        usual, told = getattr(RECIPES[DEFAULT], f.name), f.metadata["help"]
+        told = told if usual is None or isinstance(f.default, bool) else f"{told} (in {DEFAULT}: {usual:g})"
+        group.add_argument(flag(f.name), help=told, **kind)
 
 
 def recipe_of(args: argparse.Namespace) -> Recipe:
