@@ -17,7 +17,8 @@ import torch
 
 DTYPES = ("float32", "bfloat16", "float16")
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 ELSEWHERE = {  # names of diffusers and of other programs -> ours
     "num_inference_steps": "steps",

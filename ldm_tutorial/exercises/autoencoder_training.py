@@ -256,7 +256,8 @@ def two_gradients(answer: Callable) -> str | None:
     losses = returned.flatten() if isinstance(returned, Tensor) else returned
     if returned is None or not isinstance(losses, (tuple, list, Tensor)) or len(losses) != 2:
         return f"the gradients are right: return both losses, too, that is two numbers; yours is {shape_of(returned)}"
-    numbers, right = sorted(float(loss) for loss in losses), sorted(loss.item() for loss in (fooling, hinge))
+    numbers = sorted(float(loss.detach() if isinstance(loss, Tensor) else loss) for loss in losses)
+    right = sorted(loss.item() for loss in (fooling, hinge))
     if not close(torch.tensor(numbers), torch.tensor(right)):
         ours_and_right = f"{numbers[0]:.4f} and {numbers[1]:.4f}; they should be {right[0]:.4f} and {right[1]:.4f}"
         return Unnamed(f"the gradients are right, but the two losses that you return are {ours_and_right}")
