@@ -246,6 +246,8 @@ def text_problems(source: str, folder: Path) -> Iterator[str]:
         target = link.split("#")[0].split("?")[0]
         if target and not re.match(r"[a-z]+:", target) and not (folder / target).exists():
             yield f"link to {link}, which does not exist"
+        elif target and (folder / target).is_dir():
+            yield f"link to {link}, which is a folder: JupyterLab opens files only"
 
 
 def images_without_alt(html: str) -> Iterator[str]:

@@ -122,6 +122,13 @@ def test_check_finds_what_github_calls_invalid(tmp_path):
     assert any("metadata.widgets" in p for p in nbtool.problems(path))
 
 
+def test_check_finds_a_link_to_a_folder_which_jupyterlab_does_not_open(tmp_path):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "a.py").touch()
+    path = stored(tmp_path, new_markdown_cell("[the package](package), [a file of it](package/a.py#L3)"))
+    assert nbtool.problems(path) == ["cell 0: link to package, which is a folder: JupyterLab opens files only"]
+
+
 def test_code_in_text_is_no_link(tmp_path):
     assert nbtool.problems(stored(tmp_path, new_markdown_cell("```python\nx[0](1)\n![](a.png)\n```\nand `f[0](x)`"))) == []
 
