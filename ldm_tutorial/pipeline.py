@@ -369,9 +369,6 @@ class Adapted(DenoisingLoop):
         """Put this LoRA, or all, into the weights, at its scale and for good: `save_checkpoint` then writes a model with it."""
         for each in self._named_loras(name):
             self.loras.pop(each).merge(self.networks)
-        if isinstance(self.engine, OnnxEngine):  # it holds the weights of before
-            self.unet.__class__ = UNet
-            self.engine = OnnxEngine(self.unet)
 
     @property
     def lora_scale(self) -> float:
@@ -552,6 +549,13 @@ class StableDiffusion(Adapted):
         """Step by step: from noise, from an image, or inside a mask. `decode(step.denoised)` shows the picture so far."""
         how = (scheduler, scheduler_options, steps, guidance_scale, guidance_rescale, seed, num_images, height, width, latents)
         return self.denoise(self.start(self.prepare(prompt, Options(negative_prompt, *how), image, mask, strength)))
+
+    def merge_lora(self, name: str | None = None) -> None:
+        """As that of `Adapted`; ONNX Runtime, which holds the weights of before, gets those of now."""
+        super().merge_lora(name)
+        if isinstance(self.engine, OnnxEngine):
+            self.unet.__class__ = UNet
+            self.engine = OnnxEngine(self.unet)
 
     def _predict_noise(self, run: Run, x: Tensor, t: Tensor) -> Tensor:
         if not x.isfinite().all():

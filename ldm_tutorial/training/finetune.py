@@ -13,7 +13,7 @@ from .own import add_own_arguments, learn, load_model
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `ldm-tutorial train unet --data FOLDER`."""
-    add_own_arguments(parser, "finetuned", steps=400, peak=1e-4)
+    add_own_arguments(parser, "finetuned", steps=1000, peak=1e-4)
 
 
 def main(args: argparse.Namespace) -> None:

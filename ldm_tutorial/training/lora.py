@@ -1,4 +1,4 @@
-"""A LoRA of your own pictures: the model stays as it is, and a file of a few hundred kilobytes is what was learned."""
+"""A LoRA of your own pictures: the model stays as it is, and a small file is what was learned."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .own import add_own_arguments, learn, load_model
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `ldm-tutorial train lora`."""
-    add_own_arguments(parser, "lora", steps=400, peak=1e-3)
+    add_own_arguments(parser, "lora", steps=1000, peak=2e-3)
     parser.add_argument("--rank", type=int, default=8, help="of each update: how much it can learn, and its size (default: 8)")
     parser.add_argument("--alpha", type=float, help="the update counts alpha / rank times (default: the rank)")
     parser.add_argument("--text-encoder", action="store_true", help="let the text encoder learn, too")

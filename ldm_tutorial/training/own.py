@@ -63,7 +63,6 @@ def add_own_arguments(parser: argparse.ArgumentParser, what: str, steps: int, pe
         help=f"how much of each batch are emoji, against forgetting (default: {EMOJI_SHARE}; 0 for a model of something else)",
     )
     add_recipe_arguments(parser)
-    parser.set_defaults(recipe="plain")
 
 
 def load_model(args: argparse.Namespace, compute: Compute) -> StableDiffusion:
@@ -112,7 +111,7 @@ def make_own_examples(
     """Your pictures with these captions, and the emoji, encoded. The file `kept` spares the work the next time."""
     size = own.pictures.shape[-1]
     pictures = [own.pictures]
-    rows = [(caption, caption) for caption in captions]  # in full, and as a label
+    rows: list[tuple[str, ...]] = [(caption, caption) for caption in captions]  # in full, and as a label
     if emoji is not None:
         theirs = emoji.pictures
         if theirs.shape[-1] != size:  # a model of another size
@@ -235,4 +234,4 @@ def sample_sheet(pipe: StableDiffusion, captions: Sequence[str]) -> Any:
     """A sheet of the first captions for a look on the way, each from the noise of its own seed."""
     prompts = list(dict.fromkeys(captions))[:SAMPLES]
     pictures = pipe(prompts, seed=list(range(len(prompts))), progress=False)
-    return contact_sheet([torch.cat([to_tensor(picture) for picture in pictures])])
+    return contact_sheet([torch.cat([to_tensor(picture) for picture in pictures])], columns=len(pictures))

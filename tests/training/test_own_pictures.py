@@ -110,7 +110,9 @@ def test_a_killed_training_goes_on_bit_for_bit(train, tmp_path, monkeypatch, nam
 @pytest.mark.parametrize("name", ["unet", "lora"])
 def test_what_is_learned_makes_the_pictures_likelier(train, tmp_path, name):
     peak = {"unet": 3e-3, "lora": 3e-2}[name]
-    train(name, tmp_path / "a", "--steps", 60, "--learning-rate", peak, "--batch-size", 12, "--emoji-share", 0)
+    train(
+        name, tmp_path / "a", "--steps", 60, "--learning-rate", peak, "--batch-size", 12, "--emoji-share", 0, "--recipe", "plain"
+    )
     loss = read_log(tmp_path / "a" / "training" / name / "log.jsonl")["mse"]
     assert loss[-15:].mean() < 0.97 * loss[:5].mean(), (loss[:5], loss[-15:])
 
@@ -212,7 +214,7 @@ def test_train_unet_with_data_is_the_fine_tuning(monkeypatch, capsys):
     monkeypatch.setattr(finetune, "main", lambda args: asked.append((args.data.name, args.steps)))
     assert cli.main(["train", "unet", "--data=pictures", "--steps", "7"]) == 0
     assert cli.main(["train", "unet", "--data", "pictures"]) == 0
-    assert asked == [("pictures", 7), ("pictures", 400)]
+    assert asked == [("pictures", 7), ("pictures", 1000)]
     with pytest.raises(SystemExit, match="2"):
         cli.main(["train", "word", "--data", "pictures"])
     assert "--word" in capsys.readouterr().err
