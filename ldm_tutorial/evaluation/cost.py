@@ -49,7 +49,7 @@ def time_figures(pipe: StableDiffusion, prompt: str = "a cat", many: int = 24) -
 
 
 @dataclass(frozen=True)
-class Work:
+class CostPoint:
     """What is drawn, with guidance: so many DDIM steps, so many pictures at once, of so many times the model's own side."""
 
     steps: int = 10
@@ -58,13 +58,13 @@ class Work:
 
     @property
     def terms(self) -> tuple[float, float, float, float]:
-        """What each number of `Cost` is multiplied by. A step has two rows for each picture; s^2 latents attend to s^2."""
+        """What each number of `CostFormula` is multiplied by. A step has two rows for each picture; s^2 latents attend to s^2."""
         rows, area = 2 * self.pictures, self.scale**2
         return self.steps, self.steps * rows * area, self.steps * rows * area**2, self.pictures * area
 
 
 @dataclass(frozen=True)
-class Cost:
+class CostFormula:
     """Seconds: of a step, whatever its size; of a row of it, by its area; by its area squared; of a picture decoded.
 
     error: the largest relative difference of a measured value from the formula.
@@ -76,7 +76,7 @@ class Cost:
     picture: float
     error: float
 
-    def seconds(self, work: Work) -> float:
+    def seconds(self, work: CostPoint) -> float:
         """By the formula."""
         return sum(number * term for number, term in zip(astuple(self), work.terms))
 
@@ -90,7 +90,7 @@ class Cost:
         )
 
 
-def measure_seconds(pipe: StableDiffusion, work: Work, repeats: int = 2) -> float:
+def measure_seconds(pipe: StableDiffusion, work: CostPoint, repeats: int = 2) -> float:
     """The least of several, by the clock, after a first step to warm up."""
     side = round(work.scale * pipe.unet.config.sample_size) * pipe.vae.config.downsampling
 
@@ -103,7 +103,7 @@ def measure_seconds(pipe: StableDiffusion, work: Work, repeats: int = 2) -> floa
     return min(draw(work.steps) for _ in range(repeats))
 
 
-def fit_cost(measured: Mapping[Work, float]) -> Cost:
+def fit_cost(measured: Mapping[CostPoint, float]) -> CostFormula:
     """The formula nearest to the measured seconds: least squares of the relative differences, no number below zero.
 
     Raises ValueError if there are fewer than four measured values.
@@ -120,4 +120,4 @@ def fit_cost(measured: Mapping[Work, float]) -> Cost:
             break
         kept.remove(int(numbers.argmin()))
     step, row, attention, picture = map(float, numbers)
-    return Cost(step, row, attention, picture, error=float(np.abs(terms @ numbers - 1).max()))
+    return CostFormula(step, row, attention, picture, error=float(np.abs(terms @ numbers - 1).max()))

@@ -2,10 +2,14 @@
 
 import pytest
 
-from ldm_tutorial.evaluation.cost import Cost, Work, fit_cost, measure_seconds
+from ldm_tutorial.evaluation.cost import CostFormula, CostPoint, fit_cost, measure_seconds
 
-TRUE = Cost(0.009, 0.006, 0.0002, 0.03, error=0)
-WORKS = [Work(steps=5), Work(steps=50), Work(pictures=8), Work(pictures=24), Work(scale=2), Work(scale=3)]
+TRUE = CostFormula(0.009, 0.006, 0.0002, 0.03, error=0)
+WORKS = [
+    *(CostPoint(steps=steps) for steps in (5, 50)),
+    *(CostPoint(pictures=pictures) for pictures in (8, 24)),
+    *(CostPoint(scale=scale) for scale in (2, 3)),
+]
 
 
 def test_the_numbers_of_an_exact_formula_are_found():
@@ -17,7 +21,7 @@ def test_the_numbers_of_an_exact_formula_are_found():
 
 def test_seconds_by_hand():
     """Ten steps of 2 x 3 rows of four times the area, and three pictures decoded."""
-    assert TRUE.seconds(Work(10, 3, 2)) == pytest.approx(10 * (0.009 + 0.006 * 6 * 4 + 0.0002 * 6 * 16) + 0.03 * 3 * 4)
+    assert TRUE.seconds(CostPoint(10, 3, 2)) == pytest.approx(10 * (0.009 + 0.006 * 6 * 4 + 0.0002 * 6 * 16) + 0.03 * 3 * 4)
 
 
 def test_the_error_is_the_largest_relative_difference():
@@ -42,7 +46,7 @@ def test_too_few_measured_values_are_refused():
 def test_work_is_drawn_as_it_says(tiny_pipe, monkeypatch):
     asked = []
     monkeypatch.setattr(type(tiny_pipe), "__call__", lambda self, prompt, **settings: asked.append(settings))
-    assert measure_seconds(tiny_pipe, Work(7, 3, 2)) >= 0
+    assert measure_seconds(tiny_pipe, CostPoint(7, 3, 2)) >= 0
     size = 2 * tiny_pipe.unet.config.sample_size * tiny_pipe.vae.config.downsampling
     assert [settings["steps"] for settings in asked] == [1, 7, 7]
     assert all((s["num_images"], s["height"], s["width"]) == (3, size, size) for s in asked)
