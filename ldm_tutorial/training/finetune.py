@@ -8,7 +8,7 @@ import torch
 
 from ..checkpoints import save_checkpoint
 from .compute import Compute
-from .own import add_own_arguments, learn, load_model
+from .own import add_own_arguments, learn_from_pictures, load_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def main(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     pipe = load_model(args, compute)
     pipe.unet.requires_grad_(True)
-    learn(args, compute, pipe, pipe.unet, "unet")
+    learn_from_pictures(args, compute, pipe, pipe.unet, "unet")
     if compute.is_main:
         save_checkpoint(pipe, args.folder)
         print(args.folder)

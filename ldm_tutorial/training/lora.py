@@ -10,7 +10,7 @@ import torch
 from ..adapters import new_lora, save_lora
 from ..adapters.lora_files import LAYOUTS
 from .compute import Compute
-from .own import add_own_arguments, learn, load_model
+from .own import add_own_arguments, learn_from_pictures, load_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +33,6 @@ def main(args: argparse.Namespace) -> None:
     pipe = load_model(args, compute)
     networks = pipe.networks if args.text_encoder else {"unet": pipe.unet}
     lora = new_lora(networks, args.rank, args.alpha).attach(networks)
-    learn(args, compute, pipe, lora, "lora", live=args.text_encoder)
+    learn_from_pictures(args, compute, pipe, lora, "lora", live=args.text_encoder)
     if compute.is_main:
         print(save_lora(lora, output, args.layout))

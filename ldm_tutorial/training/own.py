@@ -174,7 +174,7 @@ class LiveStates:
 # ---- the loop
 
 
-def learn(
+def learn_from_pictures(
     args: argparse.Namespace,
     compute: Compute,
     pipe: StableDiffusion,

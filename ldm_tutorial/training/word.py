@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..adapters import Word, save_word
 from ..pipeline import StableDiffusion
 from .compute import Compute
-from .own import add_own_arguments, learn, load_model
+from .own import add_own_arguments, learn_from_pictures, load_model
 
 KINDS = ("style", "thing")
 
@@ -93,6 +93,8 @@ def main(args: argparse.Namespace) -> None:
     pipe.add_word(Word(args.word, vectors))
     learner = WordVectors(vectors, pipe.dictionary.first_row(args.word))
     learner.attach(embeddings(pipe))
-    learn(args, compute, pipe, learner, "word", live=True, recaption=lambda caption: captions_with(args.word, args.kind, caption))
+    learn_from_pictures(
+        args, compute, pipe, learner, "word", live=True, recaption=lambda caption: captions_with(args.word, args.kind, caption)
+    )
     if compute.is_main:
         print(save_word(Word(args.word, learner.vectors.detach()), output))
