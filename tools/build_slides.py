@@ -152,7 +152,7 @@ def text_blocks(source: str, pictures: Pictures) -> Iterator[Block | tuple[str, 
         elif first.type == "heading_open":
             yield first.tag, words
         elif first.type == "html_block":
-            yield from unfolded(first.content, question)
+            yield from unfolded(first.content, question, pictures)
         elif image := lone_image(group):
             yield pictures.from_file(image.attrs["src"], image.content)
         elif first.type == "table_open":
@@ -182,13 +182,16 @@ def folded(match: re.Match) -> str:
     return f"\n\n<!--{name}: {base64.b64encode(match[2].strip().encode()).decode()}-->\n\n"
 
 
-def unfolded(comment: str, question: Block | None) -> Iterator[Block]:
-    """A hint is for the notes. An answer is a slide of its own, with its question once more above it."""
+def unfolded(comment: str, question: Block | None, pictures: Pictures) -> Iterator[Block | tuple[str, str]]:
+    """A hint is for the notes. An answer is a slide of its own, with its question above it; a derivation takes several."""
     if not (match := re.fullmatch(r"<!--(Hint|Answer): (\S+)-->\s*", comment)):
         return
     said = base64.b64decode(match[2]).decode()
     if match[1] == "Hint":
         yield Block("", 0, notes=MARKDOWN.render(f"**Hint.** {said}"))
+        return
+    if "$$" in said and not question:
+        yield from text_blocks(said, pictures)
         return
     asked = f'<div class="asked">{question.html}</div>' if question else ""
     height = LINE * sum(lines_of(line, 100) for line in said.split("\n") if line.strip()) + 40

@@ -189,9 +189,11 @@ class Seal:
         return broken
 
 
-_LEFT_ALONE = {  # Python and PyTorch change these themselves; PyTorch replaces manual_seed when its compiler is imported
+# Python and PyTorch change these themselves: PyTorch counts its hooks, and replaces manual_seed when its compiler is imported
+_LEFT_ALONE = {
     *("__doc__", "__annotations__", "__conditional_annotations__", "__warningregistry__", "__abstractmethods__", "_abc_impl"),
     "manual_seed",
+    "next_id",
 }
 
 

@@ -146,7 +146,7 @@ def test_the_table_is_printed_and_all_files_are_written(run, tmp_path):
     content = json.loads((tmp_path / "card.json").read_text())
     assert content["figures"]["subject.trained"]["value"] == 1.0 and content["about"]["model"].startswith("fake")
     assert content["tables"]["wording"]["the label alone"]["subject"]["count"] == 3
-    assert len(list((tmp_path / "sheets").iterdir())) == 7
+    assert len(list((tmp_path / "sheets").iterdir())) == 8
     assert not list(tmp_path.rglob("*.partial"))
 
 
