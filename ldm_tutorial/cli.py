@@ -69,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.passed_on = argv[len(own) :]
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"{PROGRAM}: warning: {message}", file=sys.stderr)
+            warnings.filterwarnings("always", category=UserWarning, module="ldm_tutorial")  # whatever was set before, or said
             args.command(args)
             sys.stdout.flush()
         return 0

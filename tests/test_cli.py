@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import types
+import warnings
 
 import numpy as np
 import pytest
@@ -388,6 +389,15 @@ def test_loras_and_words_are_loaded_and_not_called_unknown(ldm_tutorial, tmp_pat
     assert read_settings(tmp_path / "x.png")["loras"] == {"style": 0.5}
     code, _, err = ldm_tutorial("generate", "a cat", *options, "--lora", tmp_path / "no.safetensors")
     assert code == 2 and "there is no file" in err
+
+
+def test_a_word_is_called_unknown_each_time_whatever_python_is_told_about_warnings(ldm_tutorial):
+    ldm_tutorial.pipe.name = "emoji"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(2):
+            code, _, err = ldm_tutorial("generate", "a cat in paris", "-o", "x.png", "--steps", 2, "-q")
+            assert code == 0 and 'was never trained with "paris"' in err
 
 
 @pytest.mark.parametrize("name", cli.PARTS_TO_TRAIN)

@@ -183,7 +183,7 @@ def folded(match: re.Match) -> str:
 
 
 def unfolded(comment: str, question: Block | None, pictures: Pictures) -> Iterator[Block | tuple[str, str]]:
-    """A hint is for the notes. An answer is a slide of its own, with its question above it; a derivation takes several."""
+    """A hint is for the notes. An answer is a slide of its own, below its question if both fit; a derivation takes several."""
     if not (match := re.fullmatch(r"<!--(Hint|Answer): (\S+)-->\s*", comment)):
         return
     said = base64.b64decode(match[2]).decode()
@@ -193,9 +193,11 @@ def unfolded(comment: str, question: Block | None, pictures: Pictures) -> Iterat
     if "$$" in said and not question:
         yield from text_blocks(said, pictures)
         return
-    asked = f'<div class="asked">{question.html}</div>' if question else ""
     height = LINE * sum(lines_of(line, 100) for line in said.split("\n") if line.strip()) + 40
-    yield Block(asked + MARKDOWN.render(said), height + (0.7 * question.height if question else 0), alone=True, kind="answer")
+    asked = ""
+    if question and height + 0.7 * question.height <= HEIGHT:
+        asked, height = f'<div class="asked">{question.html}</div>', height + 0.7 * question.height
+    yield Block(asked + MARKDOWN.render(said), height, alone=True, kind="answer")
 
 
 def paragraph_block(text: str) -> Block:

@@ -181,6 +181,7 @@ def test_notebook_14_is_a_playground(open_notebook, keep, tmp_path):
     compare = cell(page, 'vary="scheduler"')
     control(compare, "widget-slider", "Columns").locator(".noUi-handle").focus()
     page.keyboard.press("Home")
+    expect(compare.get_by_label("Column 3", exact=True)).to_be_hidden()  # so the kernel has answered
     compare.get_by_label("Column 2", exact=True).select_option(label="DDPM")
     press(compare, "Compare")
     expect(compare.locator("figcaption")).to_have_text(
