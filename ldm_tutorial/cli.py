@@ -389,8 +389,8 @@ def warn_of_unknown_words(pipe: StableDiffusion, prompts: Sequence[str]) -> None
     if pipe.name == "emoji" and not pipe.loras:  # which may have taught it words
         from .data.vocabulary import hint_for
 
-        for word in pipe.dictionary.words:
-            prompts = [prompt.replace(word, "") or "a" for prompt in prompts]
+        for word in pipe.dictionary.words.values():  # known, since it was loaded
+            prompts = [word.replace(prompt, "a") for prompt in prompts]
         for hint in filter(None, map(hint_for, prompts)):
             warnings.warn(hint, stacklevel=2)
 

@@ -381,7 +381,7 @@ def test_loras_and_words_are_loaded_and_not_called_unknown(ldm_tutorial, tmp_pat
     options = ["-o", tmp_path / "x.png", "--steps", 2, "-q"]
     code, _, err = ldm_tutorial("generate", "a cat in paris", *options)
     assert code == 0 and 'was never trained with "paris"' in err
-    code, _, err = ldm_tutorial("generate", "a cat, <paris>", *options, "--word", word)
+    code, _, err = ldm_tutorial("generate", "a cat, <Paris>", *options, "--word", word)
     assert code == 0 and "never trained" not in err
     pipe.unload_word()
     code, _, err = ldm_tutorial("generate", "a cat in paris", *options, "--lora", f"{lora}:0.5")

@@ -56,9 +56,11 @@ class Word:
 
     def spell_out(self, prompt: str) -> str:
         """The prompt with all tokens in the place of the word, in upper or lower case."""
-        if len(self.vectors) == 1:
-            return prompt
-        return re.sub(rf"(?<!\w){re.escape(self.text)}(?!\w)", lambda _: " ".join(self.tokens), prompt, flags=re.IGNORECASE)
+        return prompt if len(self.vectors) == 1 else self.replace(prompt, " ".join(self.tokens))
+
+    def replace(self, prompt: str, other: str) -> str:
+        """The prompt with `other` in the place of the word, in upper or lower case, but not inside of a longer word."""
+        return re.sub(rf"(?<!\w){re.escape(self.text)}(?!\w)", lambda _: other, prompt, flags=re.IGNORECASE)
 
 
 def read_word(path: str | Path, text: str | None = None) -> Word:

@@ -90,10 +90,8 @@ def load_checkpoint(path: str | Path, device: Device = None, dtype: DType = None
     try:
         parts = (read_whole_folder if path.is_dir() else read_file)(path, device, dtype, wanted)
         return Components(**parts if vae is None else parts | {"vae": load_vae(vae, None, device, dtype)})
-    finally:
-        torch.set_grad_enabled(
-            gradients
-        )  # Ctrl-C at the end of a `no_grad` leaves them off, and PyTorch initializes weights in one
+    finally:  # Ctrl-C at the end of a `no_grad` leaves them off, and PyTorch initializes weights in one
+        torch.set_grad_enabled(gradients)
 
 
 def load_vae(

@@ -107,7 +107,6 @@ class Evaluation:
         self.sweeps = [Sweep("guidance", plan.guidance, swept), Sweep("steps", plan.steps, swept)]
         self.way_back = WayBack(self._ask(shuffled[: plan.taken_back]), plan.strengths, plan.back_guidance)
         self.crowd = Crowd(tuple(q.request.prompt for q in self._ask(shuffled[: plan.crowd_prompts])), plan.crowd_seeds)
-
         self.open = open_captions(reference, plan.open_captions, plan.open_seeds)
 
     def _ask(self, numbers: list[int]) -> list[Question]:

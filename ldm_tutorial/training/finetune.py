@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """`ldm-tutorial train unet --data FOLDER`: writes a whole model. Raises what `own.learn` raises."""
+    """`ldm-tutorial train unet --data FOLDER`: writes a whole model. Raises what `own.learn_from_pictures` raises."""
     compute = Compute(args.mixed_precision)
     torch.manual_seed(args.seed)
     pipe = load_model(args, compute)

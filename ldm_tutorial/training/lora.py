@@ -24,7 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """`ldm-tutorial train lora`: writes a .safetensors file. Raises what `own.learn`, `new_lora` and `save_lora` raise."""
+    """`ldm-tutorial train lora`: writes a .safetensors file.
+
+    Raises what `own.learn_from_pictures`, `new_lora` and `save_lora` raise.
+    """
     output = args.output or args.folder / "lora.safetensors"
     if output.suffix.lower() != ".safetensors":
         raise ValueError(f"--output {output} must end in .safetensors")

@@ -78,7 +78,10 @@ def embeddings(pipe: StableDiffusion) -> Any:
 
 
 def main(args: argparse.Namespace) -> None:
-    """`ldm-tutorial train word`: writes a .safetensors file. Raises what `own.learn` and `StableDiffusion.add_word` raise."""
+    """`ldm-tutorial train word`: writes a .safetensors file.
+
+    Raises what `own.learn_from_pictures` and `StableDiffusion.add_word` raise.
+    """
     output = args.output or args.folder / "word.safetensors"
     if output.suffix.lower() != ".safetensors":
         raise ValueError(f"--output {output} must end in .safetensors")
