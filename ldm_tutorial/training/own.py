@@ -88,12 +88,16 @@ class OwnExamples:
     own: int
 
     def batch(self, batch_size: int, share: float, step: int, seed: int) -> Tensor:
-        """The pictures of this step, (batch_size,): yours, then `share` of it emoji. Each in an endless chain of shuffles."""
+        """The pictures of this step, (batch_size,): yours, and `share` of it emoji, mixed. Each in an endless chain of shuffles.
+
+        Mixed, since the timesteps of a batch rise from its first picture to its last (objective.sample_timesteps).
+        """
         others = round(share * batch_size) if len(self.captions) > self.own else 0
         yours = batch_indices(self.own, batch_size - others, step, seed)
         if not others:
             return yours
-        return torch.cat([yours, self.own + batch_indices(len(self.captions) - self.own, others, step, seed + 1)])
+        both = torch.cat([yours, self.own + batch_indices(len(self.captions) - self.own, others, step, seed + 1)])
+        return both[batch_indices(batch_size, batch_size, step, seed + 2)]
 
 
 def share_of_emoji(args: argparse.Namespace, pipe: StableDiffusion) -> float:

@@ -14,6 +14,8 @@ from ldm_tutorial.data import EmojiDataset
 from ldm_tutorial.data.drawings import write_drawings
 from ldm_tutorial.training import finetune, lora, own, word
 from ldm_tutorial.training.logs import read_log
+from ldm_tutorial.training.loop import step_generator
+from ldm_tutorial.training.objective import sample_timesteps
 
 TRAININGS = {
     "unet": (finetune, ()),
@@ -145,6 +147,19 @@ def test_a_batch_is_yours_and_its_share_emoji_each_as_often(train):
     counts = torch.bincount(torch.cat(batches), minlength=12)
     assert counts[:5].tolist() == [42] * 5 and counts[5:].tolist() == [10] * 7
     assert (examples.batch(8, 0, 0, seed=3) < 5).all()
+
+
+def test_yours_and_the_emoji_get_timesteps_from_the_whole_range():
+    """Those of a batch rise from its first picture to its last, so the emoji must not always be the last."""
+    examples = own.OwnExamples(torch.zeros(12, 1), torch.zeros(12, 1), [("",)] * 12, own=5)
+    yours, emoji = [], []
+    for step in range(100):
+        batch, t = examples.batch(8, 0.25, step, seed=3), sample_timesteps(8, 1000, step_generator(3, step))
+        yours += t[batch < 5].tolist()
+        emoji += t[batch >= 5].tolist()
+    for name, timesteps in (("yours", yours), ("emoji", emoji)):
+        shares = torch.tensor(timesteps).float().histc(4, 0, 1000) / len(timesteps)
+        assert (shares - 0.25).abs().max() < 0.1, (name, shares)
 
 
 def test_pictures_are_encoded_once_and_again_when_they_change(train, tmp_path, monkeypatch, model, drawings):
