@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import __version__
-from .adapters import Dictionary, LoRA, Word, read_lora, read_word
+from .adapters import Adapted
 from .checkpoints import load_checkpoint, load_tokenizer, resolve
 from .checks import arguments_by_name, as_dtype, as_path, check_precision, one_of, pick_device
 from .clip import CLIPTextModel
@@ -106,7 +106,7 @@ def encode_moments(vae: AutoencoderKL, x: Tensor) -> Tensor:
     return torch.cat([posterior.mean, posterior.logvar], dim=1)
 
 
-class Parts:
+class Parts(Adapted):
     """A text encoder with its tokenizer, a U-Net, an autoencoder and a scheduler, and what each does by itself.
 
     Raises ValueError if they do not fit together.
@@ -121,8 +121,8 @@ class Parts:
         scheduler: Scheduler | None = None,
         name: str = "unnamed",
     ) -> None:
-        self.unet, self.vae, self.text_encoder = unet.eval(), vae.eval(), text_encoder.eval()
-        self.tokenizer = tokenizer
+        super().__init__(unet.eval(), text_encoder.eval(), tokenizer)
+        self.vae = vae.eval()
         self.scheduler = DDIMScheduler() if scheduler is None else scheduler
         self.name = name
         self._precise_vae: tuple[AutoencoderKL, AutoencoderKL] | None = None  # the VAE, and a copy of it in float32
@@ -163,6 +163,8 @@ class Parts:
             network.to(device, dtype)
             if device.type == "cuda":  # convolutions in half precision are fastest there with the channels last in memory
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch's types lack it
+        for lora in self.loras.values():
+            lora.to(device, dtype)
         return self
 
     def __repr__(self) -> str:
@@ -173,9 +175,11 @@ class Parts:
     def encode_prompt(self, prompt: Texts, argument: str = "prompt") -> Tensor:
         """What the U-Net reads: (b, 77, d), in the model's dtype. A prompt that is too long is cut with a UserWarning.
 
+        A loaded word of several vectors takes as many tokens.
+
         Raises FloatingPointError, which says what to try, if the text encoder overflows.
         """
-        prompts = listed(prompt)
+        prompts = [self.dictionary.spell_out(text) if isinstance(text, str) else text for text in listed(prompt)]
         distinct = list(dict.fromkeys(prompts))  # equal prompts are encoded once
         length = self.text_encoder.config.max_position_embeddings
         states = self.text_encoder(tokenize(self.tokenizer, distinct, length, argument).to(self.device))
@@ -320,123 +324,12 @@ class DenoisingLoop(Parts):
         for picture, settings in zip(pictures, inputs.settings):
             model = {"model": self.name, "dtype": str(self.dtype).removeprefix("torch.")}
             picture.info.update(settings | model | {"software": f"ldm_tutorial {__version__}"})
+            if self.loras:
+                picture.info["loras"] = {name: lora.scale for name, lora in self.loras.items()}
         return pictures
 
 
-class Adapted(DenoisingLoop):
-    """The loop with what is added to its networks, which stay as they are: LoRAs and words, each by its name.
-
-    loras: those that are loaded. `pipe.loras["blueprint"].scale` says how much of one is taken.
-    dictionary: the words that are loaded.
-    """
-
-    def __init__(
-        self,
-        unet: UNet,
-        vae: AutoencoderKL,
-        text_encoder: CLIPTextModel,
-        tokenizer: CLIPTokenizer,
-        scheduler: Scheduler | None = None,
-        name: str = "unnamed",
-    ) -> None:
-        super().__init__(unet, vae, text_encoder, tokenizer, scheduler, name)
-        self.loras: dict[str, LoRA] = {}
-        self.dictionary = Dictionary(self.tokenizer, self.text_encoder)
-
-    @property
-    def networks(self) -> dict[str, nn.Module]:
-        """Those that a LoRA may change."""
-        return {"unet": self.unet, "text_encoder": self.text_encoder}
-
-    def load_lora(self, path: str | Path, scale: float = 1.0, name: str | None = None) -> LoRA:
-        """Draw with the LoRA of a .safetensors file, in diffusers' or kohya's names, beside those that are loaded already.
-
-        scale: how much of it, 0 ... 1 as a rule. name: in `loras`; None: that of the file, without its ending.
-        Raises ValueError for a name that is taken or a wrong scale, else as `adapters.read_lora`; then nothing has changed.
-        """
-        name = Path(path).stem if name is None else name
-        if name in self.loras:
-            raise ValueError(f"a LoRA named {name!r} is loaded already; unload_lora({name!r}) first, or give another name")
-        self.loras[name] = read_lora(path, self.networks, scale).attach(self.networks)
-        return self.loras[name]
-
-    def unload_lora(self, name: str | None = None) -> None:
-        """Draw without this LoRA, or without any: as before, bit for bit. Raises ValueError for a name that is not loaded."""
-        for each in self._named_loras(name):
-            self.loras.pop(each).detach()
-
-    def merge_lora(self, name: str | None = None) -> None:
-        """Put this LoRA, or all, into the weights, at its scale and for good: `save_checkpoint` then writes a model with it."""
-        for each in self._named_loras(name):
-            self.loras.pop(each).merge(self.networks)
-
-    @property
-    def lora_scale(self) -> float:
-        """The scale of the LoRAs that are loaded; set, it holds for all. Raises ValueError if there is none, or they differ."""
-        scales = {lora.scale for lora in self.loras.values()}
-        if len(scales) != 1:
-            raise ValueError(f"lora_scale: the scales are {sorted(scales)}" if scales else "lora_scale: no LoRA is loaded")
-        return scales.pop()
-
-    @lora_scale.setter
-    def lora_scale(self, scale: float) -> None:
-        if not self.loras:
-            raise ValueError("lora_scale: no LoRA is loaded")
-        for lora in self.loras.values():
-            lora.scale = scale
-
-    def _named_loras(self, name: str | None) -> list[str]:
-        if name is None:
-            return list(self.loras)
-        if name not in self.loras:
-            loaded = ", ".join(map(repr, self.loras)) or "none"
-            raise ValueError(f"no LoRA named {name!r} is loaded; loaded: {loaded}")
-        return [name]
-
-    def load_word(self, path: str | Path, word: str | None = None) -> Word:
-        """Read a word for prompts, as textual inversion finds it, from a .safetensors file of diffusers or A1111.
-
-        word: what to call it; None: as the file does, or by the file's name.
-        Raises ValueError for a word that is there already, or for another text encoder, else as `adapters.read_word`; then
-        nothing has changed.
-        """
-        read = read_word(path, word)
-        self.add_word(read)
-        return read
-
-    def add_word(self, word: Word) -> None:
-        """As `load_word`, for one that is in memory."""
-        if not self.dictionary.words:  # the parts of a pipeline may be replaced
-            self.dictionary = Dictionary(self.tokenizer, self.text_encoder)
-        self.dictionary.add(word)
-        self.tokenizer = self.dictionary.tokenizer
-
-    def unload_word(self, word: str | None = None) -> None:
-        """Forget this word, or all that were loaded. Raises ValueError for one that was not."""
-        self.dictionary.remove(word)
-        self.tokenizer = self.dictionary.tokenizer
-
-    def encode_prompt(self, prompt: Texts, argument: str = "prompt") -> Tensor:
-        """As that of `Parts`; a word of several vectors takes several tokens."""
-        spelled = [self.dictionary.spell_out(text) if isinstance(text, str) else text for text in listed(prompt)]
-        return super().encode_prompt(spelled, argument)
-
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None) -> Self:
-        """As that of `Parts`, with the LoRAs."""
-        super().to(device, dtype)
-        for lora in self.loras.values():
-            lora.to(self.device, self.dtype)
-        return self
-
-    def finish(self, inputs: Inputs, latents: Tensor) -> list[Image.Image]:
-        """As that of `DenoisingLoop`; the `.info` names the LoRAs, too."""
-        pictures = super().finish(inputs, latents)
-        for picture in pictures if self.loras else ():
-            picture.info["loras"] = {name: lora.scale for name, lora in self.loras.items()}
-        return pictures
-
-
-class StableDiffusion(Adapted):
+class StableDiffusion(DenoisingLoop):
     """The whole machine: `pipe("a cat")` -> a list of PIL images.
 
     Their `.info` says how they were made, and `images.save_image` keeps that in the file. The options that all ways of drawing

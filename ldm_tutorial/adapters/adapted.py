@@ -1,0 +1,103 @@
+"""Networks with what is added to them, by names: what a pipeline loads, scales, merges into the weights, and takes away again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from ..clip import CLIPTextModel
+from ..unet import UNet
+from .lora import LoRA
+from .lora_files import read_lora
+from .words import Dictionary, Word, read_word
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
+
+class Adapted:
+    """A U-Net and a text encoder with LoRAs and words, each by its name. The networks themselves stay as they are.
+
+    loras: those that are loaded. `pipe.loras["blueprint"].scale` says how much of one is taken.
+    dictionary: the words that are loaded. `tokenizer` is that with them.
+    """
+
+    def __init__(self, unet: UNet, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
+        self.unet, self.text_encoder, self.tokenizer = unet, text_encoder, tokenizer
+        self.loras: dict[str, LoRA] = {}
+        self.dictionary = Dictionary(tokenizer, text_encoder)
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """Those that a LoRA may change."""
+        return {"unet": self.unet, "text_encoder": self.text_encoder}
+
+    def load_lora(self, path: str | Path, scale: float = 1.0, name: str | None = None) -> LoRA:
+        """Draw with the LoRA of a .safetensors file, in diffusers' or kohya's names, beside those that are loaded already.
+
+        scale: how much of it, 0 ... 1 as a rule. name: in `loras`; None: that of the file, without its ending.
+        Raises ValueError for a name that is taken or a wrong scale, else as `adapters.read_lora`; then nothing has changed.
+        """
+        name = Path(path).stem if name is None else name
+        if name in self.loras:
+            raise ValueError(f"a LoRA named {name!r} is loaded already; unload_lora({name!r}) first, or give another name")
+        self.loras[name] = read_lora(path, self.networks, scale).attach(self.networks)
+        return self.loras[name]
+
+    def unload_lora(self, name: str | None = None) -> None:
+        """Draw without this LoRA, or without any: as before, bit for bit. Raises ValueError for a name that is not loaded."""
+        for each in self._named_loras(name):
+            self.loras.pop(each).detach()
+
+    def merge_lora(self, name: str | None = None) -> None:
+        """Put this LoRA, or all, into the weights, at its scale and for good: `save_checkpoint` then writes a model with it."""
+        for each in self._named_loras(name):
+            self.loras.pop(each).merge(self.networks)
+
+    @property
+    def lora_scale(self) -> float:
+        """The scale of the LoRAs that are loaded; set, it holds for all. Raises ValueError if there is none, or they differ."""
+        scales = {lora.scale for lora in self.loras.values()}
+        if len(scales) != 1:
+            raise ValueError(f"lora_scale: the scales are {sorted(scales)}" if scales else "lora_scale: no LoRA is loaded")
+        return scales.pop()
+
+    @lora_scale.setter
+    def lora_scale(self, scale: float) -> None:
+        if not self.loras:
+            raise ValueError("lora_scale: no LoRA is loaded")
+        for lora in self.loras.values():
+            lora.scale = scale
+
+    def _named_loras(self, name: str | None) -> list[str]:
+        if name is None:
+            return list(self.loras)
+        if name not in self.loras:
+            loaded = ", ".join(map(repr, self.loras)) or "none"
+            raise ValueError(f"no LoRA named {name!r} is loaded; loaded: {loaded}")
+        return [name]
+
+    def load_word(self, path: str | Path, word: str | None = None) -> Word:
+        """Read a word for prompts, as textual inversion finds it, from a .safetensors file of diffusers or A1111.
+
+        word: what to call it; None: as the file does, or by the file's name.
+        Raises ValueError for a word that is there already, or for another text encoder, else as `adapters.read_word`; then
+        nothing has changed.
+        """
+        read = read_word(path, word)
+        self.add_word(read)
+        return read
+
+    def add_word(self, word: Word) -> None:
+        """As `load_word`, for one that is in memory."""
+        if not self.dictionary.words:  # the parts of a pipeline may be replaced
+            self.dictionary = Dictionary(self.tokenizer, self.text_encoder)
+        self.dictionary.add(word)
+        self.tokenizer = self.dictionary.tokenizer
+
+    def unload_word(self, word: str | None = None) -> None:
+        """Forget this word, or all that were loaded. Raises ValueError for one that was not."""
+        self.dictionary.remove(word)
+        self.tokenizer = self.dictionary.tokenizer
