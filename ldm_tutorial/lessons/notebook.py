@@ -17,6 +17,7 @@ from PIL import Image
 
 from .. import threads
 from ..weights import EMOJI_FOLDER
+from .alt_texts import alt_text
 
 if TYPE_CHECKING:
     from ..weights import KnownModel
@@ -27,14 +28,14 @@ NEEDS_PYTHON, NEEDS_TORCH, NEEDS_GIB = (3, 10), (2, 4), 2
 def show(picture: Figure | Image.Image, alt: str, width: int | None = None, colors: int | None = None) -> None:
     """Display a figure or an image, stored as png, with its alt text: what someone who cannot see it should know.
 
+    alt: the text, or the keyword of one in alt_texts.json.
     width: on the page, in pixels; None: as wide as it is. colors: no more than so many, 2 ... 256; noise does not compress,
     and with 128 colors it takes a quarter of the space. A figure made with pyplot is closed, so that it shows once.
-    Raises TypeError for another kind of picture, ValueError for an empty alt text.
+    Raises TypeError for another kind of picture, ValueError for an empty alt text or an unknown keyword.
     """
     from IPython.display import display
 
-    if not isinstance(alt, str) or not alt.strip():
-        raise ValueError(f"alt={alt!r} must say what the picture shows, for those who cannot see it")
+    alt = alt_text(alt)
     properties = {"alt": alt} if width is None else {"alt": alt, "width": width}
     data = {"image/png": base64.b64encode(png(picture, colors)).decode(), "text/plain": alt}
     display(data, raw=True, metadata={"image/png": properties})

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ..figures.canvas import to_picture
 from ..figures.grids import picture_grid
+from ..lessons.alt_texts import alt_text
 from . import panel
 from .runner import ONE_AT_A_TIME
 
@@ -27,11 +28,13 @@ class Explore(panel.LivePanel):
     returns a PIL image or a matplotlib figure (none of pyplot's), or that and a line of text, which is shown above it and
     read out. Or it is a generator of those: each takes the place of the one before, and a change of the controls ends it.
     It runs in a background thread, without gradients, and must depend on nothing but its arguments.
-    alt: what the picture shows, whatever the controls say; on the page, their values and the line of text follow.
+    alt: what the picture shows, whatever the controls say, or the keyword of such a text, as in `notebook.show`; on the page,
+    the controls' values and the line of text follow.
     width: of an image on the page, in pixels; None: as wide as it is. colors: of the stored picture, as in `notebook.show`.
 
     An error in the first picture is raised, it is the cell's; later ones are a line in the widget.
-    Raises TypeError for a control without label or value and for what is no picture, ValueError for an empty alt text.
+    Raises TypeError for a control without label or value and for what is no picture, ValueError for an alt text that is
+    empty or an unknown keyword.
     """
 
     def __init__(
@@ -44,8 +47,7 @@ class Explore(panel.LivePanel):
         background: bool | None = None,
         **controls: w.ValueWidget,
     ):
-        if not isinstance(alt, str) or not alt.strip():
-            raise ValueError(f"alt={alt!r} must say what the picture shows, for those who cannot see it")
+        alt = alt_text(alt)
         if not controls:
             raise TypeError("Explore needs a control, such as t=whole('Timestep', 400, 0, 999)")
         for name, control in controls.items():
