@@ -117,14 +117,14 @@ class Guided(StableDiffusion):
 
     def _predict_noise(self, run, x, t):
         x = run.inputs.scheduler.scale_model_input(x, t)
-        without, with_words = self.unet(torch.cat([x, x]), t.float().to(self.device), run.context).chunk(2)
-        return self.rule(without, with_words, run.inputs.options.guidance_scale)
+        without, with_prompt = self.unet(torch.cat([x, x]), t.float().to(self.device), run.context).chunk(2)
+        return self.rule(without, with_prompt, run.inputs.options.guidance_scale)
 
 
 RULES = {
-    "halves swapped": lambda without, with_words, scale: guide(with_words, without, scale),
-    "no parentheses": lambda without, with_words, scale: without + scale * with_words - without,
-    "with words only": lambda without, with_words, scale: with_words,
+    "halves swapped": lambda without, with_prompt, scale: guide(with_prompt, without, scale),
+    "no parentheses": lambda without, with_prompt, scale: without + scale * with_prompt - without,
+    "with the prompt only": lambda without, with_prompt, scale: with_prompt,
 }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
 from PIL import Image
 from torch import Tensor
 
@@ -30,6 +31,7 @@ def picture_grid(
     """Rows of pictures of one size, with labels above the columns and before the rows. The last row may be shorter.
 
     column_groups: a second line of labels above the first, each over equally many columns. A row's label may have several lines.
+    A label such as "$x_t$" is set as a formula; one with other dollar signs is not.
 
     Small pictures are enlarged so that their shorter side has about `shown` pixels: by a whole factor, with `resample`
     (LANCZOS is smooth, NEAREST shows the pixels). At 100 dpi, a pixel of the enlarged picture is a pixel of the figure.
@@ -62,8 +64,9 @@ def picture_grid(
     figure = new_figure(canvas_width / DPI, canvas_height / DPI)
 
     def write(x: float, y: float, text: str, size: float, **style) -> None:
-        # parse_math: a prompt may hold dollar signs
-        figure.text(x / canvas_width, 1 - y / canvas_height, text, fontsize=size, va="center", parse_math=False, **style)
+        figure.text(
+            x / canvas_width, 1 - y / canvas_height, text, fontsize=size, va="center", parse_math=is_formula(text), **style
+        )
 
     # 2. The words
     y = GAP + LABEL / 2
@@ -92,6 +95,17 @@ def picture_grid(
             axes.imshow(np.asarray(enlarged), interpolation="nearest", aspect="auto")
             axes.set_axis_off()
     return figure
+
+
+def is_formula(label: str) -> bool:
+    """Whether a label is one formula from the first dollar sign to the last. A prompt may hold dollar signs, too."""
+    if len(label) < 3 or not label[0] == label[-1] == "$" or "$" in label[1:-1]:
+        return False
+    try:
+        MathTextParser("path").parse(label)
+    except ValueError:
+        return False
+    return True
 
 
 def maps_over(picture: Image.Image, maps: Sequence[Tensor], labels: Sequence[str], name: str = "drawn") -> Figure:

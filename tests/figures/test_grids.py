@@ -75,6 +75,13 @@ def test_any_prompt_can_be_the_title(title):
     assert len(blocks(grid)) == 6
 
 
+@pytest.mark.parametrize("label, formula", [("$x_t$", True), ("$5 and $6", False), (r"$\frac{$", False), ("$1$ and $2$", False)])
+def test_a_label_that_is_a_formula_is_set_as_one(label, formula):
+    grid = picture_grid([[Image.new("RGB", (64, 64), "red")]], [label])
+    assert [text.get_parse_math() for text in grid.texts] == [formula]
+    to_picture(grid)
+
+
 def test_pyplot_is_not_needed():
     code = "import sys, ldm_tutorial.figures.grids, ldm_tutorial.figures.plots; assert 'matplotlib.pyplot' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -45,7 +45,8 @@ NOT_YET: set[str] = set()
 
 
 def files() -> list[Path]:
-    texts = ["course/*.md", "course/questions.yml", "README.md", "docs/*.md", "ldm_tutorial/**/*.py"]
+    texts = ["course/*.md", "course/questions.yml", "README.md", "CONTRIBUTING.md", "docs/**/*.md", "ldm_tutorial/**/*.py"]
+    texts += ["ldm_tutorial/lessons/alt_texts.json"]
     return sorted(path for pattern in texts for path in nbtool.ROOT.glob(pattern))
 
 
