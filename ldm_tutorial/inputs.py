@@ -19,7 +19,7 @@ from torch import Tensor
 from .checks import real_number, warn, whole_number, whole_part
 from .config import StableDiffusionConfig
 from .images import fit, mask_to_tensor, to_tensor, upright
-from .schedulers import SCHEDULERS, Scheduler, make_scheduler, scheduler_class
+from .schedulers import FLOW_SCHEDULERS, SCHEDULERS, DiffusionScheduler, FlowScheduler, Scheduler, make_scheduler, scheduler_class
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
@@ -291,24 +291,43 @@ def timesteps_to_visit(scheduler: Scheduler, steps: int, strength: float) -> Ten
 
 
 def choose_scheduler(own: Scheduler, options: Options) -> Scheduler:
-    """A new scheduler, as the options ask, for a model that was trained as its own scheduler says."""
+    """A new scheduler, as the options ask, for a model that was trained as its own scheduler says.
+
+    Raises ValueError for one that is made for a model trained otherwise, TypeError for what is none.
+    """
     chosen, settings = options.scheduler, options.scheduler_options or {}
     if isinstance(chosen, Scheduler):
         if settings:
             raise ValueError("scheduler_options need a scheduler given by name; set them on the object instead")
+        check_process(own, type(chosen))
         return copy.deepcopy(chosen)
     if chosen is not None and not isinstance(chosen, str):
         raise TypeError(f"scheduler={chosen!r:.60} must be one of {', '.join(map(repr, SCHEDULERS))}, or a scheduler object")
     cls = type(own) if chosen is None else scheduler_class(chosen)
-    inherited = [field.name for field in dataclasses.fields(own)] if cls is type(own) else list(TRAINED_WITH)
-    if own.rescale_betas_zero_snr:
+    check_process(own, cls)
+    alike = cls is type(own) or isinstance(own, FlowScheduler)  # those for flow matching have the same settings
+    inherited = [field.name for field in dataclasses.fields(own)] if alike else list(TRAINED_WITH)
+    if isinstance(own, DiffusionScheduler) and own.rescale_betas_zero_snr:
         inherited.append("timestep_spacing")  # only from the last timestep on does such a model start from pure noise
     return make_scheduler(cls, **{name: getattr(own, name) for name in inherited} | dict(settings))
 
 
+def check_process(own: Scheduler, cls: type[Scheduler]) -> None:
+    """Raises ValueError if the model's own scheduler and this class belong to different ways of adding noise."""
+    flow = isinstance(own, FlowScheduler)
+    if issubclass(cls, FlowScheduler) != flow:
+        how = "flow matching" if flow else "diffusion"
+        fitting = ", ".join(map(repr, FLOW_SCHEDULERS if flow else SCHEDULERS))
+        raise ValueError(
+            f"scheduler: {cls.label.title} does not fit this model, which was trained by {how} and predicts "
+            f"{own.prediction_type!r}; choose one of {fitting}"
+        )
+
+
 def scheduler_name(scheduler: Scheduler) -> str:
-    """Its name in `SCHEDULERS`, such as "ddim"; that of its class for one from elsewhere."""
-    return next((name for name, cls in SCHEDULERS.items() if type(scheduler) is cls), type(scheduler).__name__)
+    """Its name, such as "ddim" or "flow_euler"; that of its class for one from elsewhere."""
+    known = SCHEDULERS | FLOW_SCHEDULERS
+    return next((name for name, cls in known.items() if type(scheduler) is cls), type(scheduler).__name__)
 
 
 def changed_settings(scheduler: Scheduler) -> dict[str, Any]:

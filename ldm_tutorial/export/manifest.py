@@ -12,7 +12,7 @@ import torch
 
 from .. import __version__
 from ..inputs import Options, choose_scheduler
-from ..schedulers import COURSE, SCHEDULERS
+from ..schedulers import COURSE, SCHEDULERS, DiffusionScheduler
 from .characters import characters_of
 
 if TYPE_CHECKING:
@@ -28,10 +28,15 @@ def file_entry(name: str, data: bytes) -> dict[str, Any]:
 
 
 def manifest_of(pipe: StableDiffusion, files: Mapping[str, Any], subjects: Sequence[str], styles: Sequence[str]) -> str:
-    """The text of model.json. All sizes are of one picture of the size that the model was trained on."""
+    """The text of model.json. All sizes are of one picture of the size that the model was trained on.
+
+    Raises ValueError for a model that was not trained by diffusion: the page has no other schedulers.
+    """
     config, f = pipe.config, pipe.vae.config.downsampling
     side = config.unet.sample_size
     networks = {"text_encoder": pipe.text_encoder, "unet": pipe.unet, "vae": pipe.vae, "vae_decoder": pipe.vae.decoder}
+    if not isinstance(pipe.scheduler, DiffusionScheduler):
+        raise ValueError(f"the page draws with {', '.join(COURSE)}, not with the model's {type(pipe.scheduler).__name__}")
     choices = {name: choose_scheduler(pipe.scheduler, Options(scheduler=name)) for name in COURSE}  # those that the page has, too
     call = inspect.signature(type(pipe).__call__).parameters
     manifest = {

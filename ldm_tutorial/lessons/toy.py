@@ -80,11 +80,14 @@ class GaussianMixture:
         """The best U-Net that training on this mixture, with this scheduler's noise, could give.
 
         model(scheduler.scale_model_input(x, t), t) is what `scheduler.step` takes: E[ε | x], or E[v | x] with
-        prediction_type "v_prediction".
+        prediction_type "v_prediction", or E[ε - x_0 | x] for a scheduler of flow matching.
         """
 
         def model(x: Tensor, t: Tensor | float) -> Tensor:
             a = scheduler.alpha_bar_at(t).to(x)[:, None]  # (b | 1, 1)
+            if scheduler.prediction_type == "velocity":
+                x = x * (a.sqrt() + (1 - a).sqrt())  # from (1 - t) x_0 + t ε to sqrt(ᾱ) x_0 + sqrt(1 - ᾱ) ε
+                return self.epsilon(x, a) - self.denoised(x, a)
             eps = self.epsilon(x, a)
             if scheduler.prediction_type == "epsilon":
                 return eps

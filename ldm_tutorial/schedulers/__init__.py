@@ -2,9 +2,10 @@
 
 noise_schedule.py                      how much noise each training timestep holds, and which timesteps are visited
 base.py                                what all schedulers share: settings, timesteps, the source of noise
-spaces.py                              the two ways to write a noisy picture
+spaces.py                              the three ways to write a noisy picture, the four ways to say what is in it
 ddpm.py, ddim.py, dpmpp_2m.py          one step, written in the first
 euler.py, euler_ancestral.py, heun.py  one step, written in the second
+flow_euler.py, flow_heun.py            one step, written in the third: for models trained by flow matching
 config_file.py                         settings to and from diffusers' scheduler_config.json
 
 A scheduler is one file, which holds its name, title and look as well, and one line below.
@@ -14,10 +15,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from .base import DiffusionScheduler as DiffusionScheduler
 from .base import Scheduler as Scheduler
 from .base import Step as Step
 from .base import randn as randn
 from .config_file import OTHER_SAMPLERS
+from .spaces import FlowScheduler as FlowScheduler
 
 # isort: off
 # The schedulers, in the order of every list of them.
@@ -27,18 +30,25 @@ from .euler import EulerDiscreteScheduler as EulerDiscreteScheduler
 from .euler_ancestral import EulerAncestralDiscreteScheduler as EulerAncestralDiscreteScheduler
 from .heun import HeunDiscreteScheduler as HeunDiscreteScheduler
 from .dpmpp_2m import DPMSolverMultistepScheduler as DPMSolverMultistepScheduler
+from .flow_euler import FlowMatchEulerDiscreteScheduler as FlowMatchEulerDiscreteScheduler
+from .flow_heun import FlowMatchHeunDiscreteScheduler as FlowMatchHeunDiscreteScheduler
 # isort: on
 
-SCHEDULERS: dict[str, type[Scheduler]] = {cls.label.name: cls for cls in list(vars().values()) if hasattr(cls, "label")}
+_ALL: dict[str, type[Scheduler]] = {cls.label.name: cls for cls in list(vars().values()) if hasattr(cls, "label")}
+SCHEDULERS = {name: cls for name, cls in _ALL.items() if issubclass(cls, DiffusionScheduler)}  # for models like v1.5
+FLOW_SCHEDULERS = {name: cls for name, cls in _ALL.items() if issubclass(cls, FlowScheduler)}  # for flow matching
 COURSE = ("ddpm", "ddim", "euler", "euler_a")  # those that the notebooks build, and that galleries show unless asked for others
 
 
 def scheduler_class(name: str) -> type[Scheduler]:
-    """The class of a name in `SCHEDULERS`, an alias such as "Euler a", or diffusers' class name. ValueError for any other."""
-    names = {alias: cls for cls in SCHEDULERS.values() for alias in (cls.__name__.lower(), cls.label.name, *cls.label.aliases)}
+    """The class of a name in `SCHEDULERS` or `FLOW_SCHEDULERS`, an alias such as "Euler a", or diffusers' class name.
+
+    Raises ValueError for any other.
+    """
+    names = {alias: cls for cls in _ALL.values() for alias in (cls.__name__.lower(), cls.label.name, *cls.label.aliases)}
     cls = names.get(str(name).lower().replace(" ", "_").replace("-", "_"))
     if cls is None:
-        raise ValueError(f"scheduler={name!r} is unknown; choose one of {', '.join(map(repr, SCHEDULERS))}")
+        raise ValueError(f"scheduler={name!r} is unknown; choose one of {', '.join(map(repr, _ALL))}")
     return cls
 
 
@@ -59,15 +69,15 @@ def make_scheduler(name: str | type[Scheduler], config: Mapping[str, Any] | None
 def scheduler_from_config(config: Mapping[str, Any]) -> Scheduler:
     """The scheduler that a scheduler_config.json names. Other samplers of diffusers become DDIM (v1.5 itself comes with PNDM).
 
-    Raises ValueError for a class that is neither, such as FlowMatchEulerDiscreteScheduler, and as `Scheduler.from_config` does.
+    Raises ValueError for a class that is neither, such as EDMEulerScheduler, and as `Scheduler.from_config` does.
     """
     written_by = config.get("_class_name")
-    known = {cls.__name__: cls for cls in SCHEDULERS.values()}
+    known = {cls.__name__: cls for cls in _ALL.values()}
     if written_by is None or written_by in list(OTHER_SAMPLERS):
         return DDIMScheduler.from_config(config)
     if written_by not in list(known):  # in a damaged file it may be a list, which no dict can look up
         raise ValueError(
             f"_class_name={written_by!r} in a scheduler config is not supported: its model may be trained on another forward "
-            f"process than x = sqrt(ᾱ) x0 + sqrt(1 - ᾱ) ε, which is that of {', '.join(known)}"
+            f"process than those of {', '.join(known)}"
         )
     return known[written_by].from_config(config)

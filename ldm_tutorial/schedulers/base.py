@@ -82,43 +82,30 @@ def per_picture(values: Tensor, x: Tensor) -> Tensor:
 
 @dataclass(kw_only=True, eq=False)
 class Scheduler(ConfigFile, ABC):
-    """Base of all schedulers. Its fields are the settings: diffusers' names, Stable Diffusion v1.5's values.
+    """Base of all schedulers. Its fields are the settings, by diffusers' names.
 
     num_train_timesteps      T, the number of noise levels the model was trained on
-    beta_schedule            "scaled_linear", "linear", from beta_start to beta_end; or "cosine" ("squaredcos_cap_v2" in files)
-    prediction_type          what the model predicts: "epsilon", the noise, or "v_prediction"
-    timestep_spacing         "leading", "linspace" or "trailing": see `noise_schedule.spaced_timesteps`
-    steps_offset             added to "leading" timesteps; 1 makes v1.5 end at t = 1
-    rescale_betas_zero_snr   nothing of the picture in the last timestep (2305.08891); needs "v_prediction"
+    prediction_type          what the model predicts: one of `prediction_types`
 
-    A new scheduler visits every training timestep, T - 1 ... 0, until `set_timesteps` chooses fewer. See `check_settings`
-    for the errors that a wrong setting raises.
+    A new scheduler visits every training timestep until `set_timesteps` chooses fewer. See `check_settings` for the errors that
+    a wrong setting raises.
     """
 
     num_train_timesteps: int = 1000
-    beta_start: float = 0.00085
-    beta_end: float = 0.012
-    beta_schedule: str = "scaled_linear"
     prediction_type: str = "epsilon"
-    timestep_spacing: str = "leading"
-    steps_offset: int = 1
-    rescale_betas_zero_snr: bool = False
 
     label: ClassVar[Label]  # name, title and look; each scheduler has its own
+    prediction_types: ClassVar[tuple[str, ...]] = ("epsilon", "v_prediction")
     evaluations_per_step: ClassVar[int] = 1  # of the network; the last step may need fewer
-    terminal_alpha_bar: ClassVar[float] = 0.0  # ᾱ of the last timestep, if rescaled to hold no picture
 
     def __post_init__(self) -> None:
-        self.beta_schedule = "squaredcos_cap_v2" if self.beta_schedule == "cosine" else self.beta_schedule
         self.check_settings()
-        make_betas = noise_schedule.BETA_SCHEDULES[self.beta_schedule]
-        self.betas = make_betas(self.num_train_timesteps, self.beta_start, self.beta_end)  # β, (T,)
-        if self.rescale_betas_zero_snr:
-            self.betas = noise_schedule.rescale_zero_terminal_snr(self.betas)
-        self.alphas_cumprod = (1 - self.betas).cumprod(0)  # ᾱ, (T,)
-        if self.rescale_betas_zero_snr:
-            self.alphas_cumprod[-1] = self.terminal_alpha_bar
         self.set_timesteps(self.num_train_timesteps)
+
+    @property
+    def last_timestep(self) -> int:
+        """The training timestep with the most noise: T - 1."""
+        return self.num_train_timesteps - 1
 
     def check_settings(self) -> None:
         """Raises TypeError for a setting of the wrong kind, ValueError for a wrong value or combination.
@@ -133,17 +120,7 @@ class Scheduler(ConfigFile, ABC):
                 whole_number(name, getattr(self, name), 0)
             elif isinstance(default, float):
                 real_number(name, getattr(self, name), 0, finite=math.isfinite(default))
-        low, high = self.beta_start, self.beta_end
-        if not 0 < low <= high < 1:
-            raise ValueError(f"beta_start={low}, beta_end={high} must satisfy 0 < beta_start <= beta_end < 1")
-        one_of("beta_schedule", self.beta_schedule, [*noise_schedule.BETA_SCHEDULES, "cosine"])
-        one_of("prediction_type", self.prediction_type, ["epsilon", "v_prediction"])
-        one_of("timestep_spacing", self.timestep_spacing, noise_schedule.SPACINGS)
-        if self.rescale_betas_zero_snr and self.prediction_type == "epsilon":
-            raise ValueError(
-                "rescale_betas_zero_snr=True needs prediction_type='v_prediction': "
-                "the last timestep is pure noise, and x_0 cannot be computed from a prediction of that noise"
-            )
+        one_of("prediction_type", self.prediction_type, self.prediction_types)
 
     # ---- the timesteps that are visited
 
@@ -154,23 +131,6 @@ class Scheduler(ConfigFile, ABC):
         With a model on a GPU, leave them on the CPU: `step` then reads t without waiting for the GPU. Raises TypeError or
         ValueError for a wrong number, and changes nothing.
         """
-
-    def spaced_timesteps(self, num_inference_steps: int) -> np.ndarray:
-        """The timesteps at which the steps begin, (n,) float64: see `noise_schedule.spaced_timesteps`.
-
-        Warns if at the first the model expects more than an eighth of the variance of x to be picture. Raises TypeError or
-        ValueError for a wrong n.
-        """
-        T = self.num_train_timesteps
-        n = whole_number("num_inference_steps", num_inference_steps, 1, T)
-        timesteps = noise_schedule.spaced_timesteps(self.timestep_spacing, n, T, self.steps_offset)
-        first = int(timesteps[0])
-        if (alpha_bar := self.alphas_cumprod[first].item()) > 1 / 8:
-            warn(
-                f"timestep_spacing={self.timestep_spacing!r} with so few steps begins at timestep {first} of {T - 1}, where the "
-                f"model expects {alpha_bar:.0%} of x to be picture, and pure noise misleads it: take more steps, or 'trailing'"
-            )
-        return timesteps
 
     def visit(self, timesteps: Tensor, device: torch.device | str | None) -> None:
         """Take these timesteps, (k,), and forget what an earlier run has left."""
@@ -242,7 +202,7 @@ class Scheduler(ConfigFile, ABC):
 
     @abstractmethod
     def alpha_bar_at(self, t: Tensor | float) -> Tensor:
-        """ᾱ at t, a number or (k,), within 0 ... T - 1 (else ValueError): (k,) float64, on the CPU."""
+        """ᾱ at t, a number or (k,), within 0 ... `last_timestep` (else ValueError): (k,) float64, on the CPU."""
 
     def sigma_at(self, t: Tensor | float) -> Tensor:
         """σ = sqrt((1 - ᾱ) / ᾱ) at t: (k,) float64, on the CPU."""
@@ -252,11 +212,9 @@ class Scheduler(ConfigFile, ABC):
     def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
         """x at timestep t from clean x0 and noise, both (b, ...). t: a number, or one per picture, (b,)."""
 
+    @abstractmethod
     def get_velocity(self, x0: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
-        """What v-prediction learns, (b, ...): v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x0. 2202.00512, section 4."""
-        t = self.check_batch(x0, noise, t)
-        alpha_bar = per_picture(self.alpha_bar_at(t), x0)  # (b, 1, 1, 1)
-        return (alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * x0).to(x0.dtype)
+        """What a model learns that predicts a velocity, "v_prediction" or "velocity", from x0 and noise: (b, ...)"""
 
     def check_batch(self, x0: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
         """t as (1,) or (b,) on the CPU. Raises ValueError unless x0 and noise have one shape, (b, ...), and t fits."""
@@ -268,13 +226,82 @@ class Scheduler(ConfigFile, ABC):
         return t
 
     def check_timesteps(self, t: Tensor | float) -> Tensor:
-        """t as (k,) on the CPU. Raises ValueError outside 0 ... T - 1."""
+        """t as (k,) on the CPU. Raises ValueError outside 0 ... `last_timestep`."""
         t = torch.as_tensor(t).flatten().cpu()
-        if not ((t >= 0) & (t <= self.num_train_timesteps - 1)).all():
-            raise ValueError(f"t={t.tolist()} must lie within 0 ... {self.num_train_timesteps - 1}")
+        if not ((t >= 0) & (t <= self.last_timestep)).all():
+            raise ValueError(f"t={t.tolist()} must lie within 0 ... {self.last_timestep}")
         return t
 
     def check_output(self, model_output: Tensor, x: Tensor) -> None:
         """Raises ValueError if the model's output does not have the shape of x."""
         if model_output.shape != x.shape:
             raise ValueError(f"model_output {tuple(model_output.shape)} must have the shape of x {tuple(x.shape)}")
+
+
+@dataclass(kw_only=True, eq=False)
+class DiffusionScheduler(Scheduler):
+    """Base of those that reverse a diffusion: its settings are the noise schedule, with Stable Diffusion v1.5's values.
+
+    beta_schedule            "scaled_linear", "linear", from beta_start to beta_end; or "cosine" ("squaredcos_cap_v2" in files)
+    prediction_type          "epsilon", the noise, or "v_prediction"
+    timestep_spacing         "leading", "linspace" or "trailing": see `noise_schedule.spaced_timesteps`
+    steps_offset             added to "leading" timesteps; 1 makes v1.5 end at t = 1
+    rescale_betas_zero_snr   nothing of the picture in the last timestep (2305.08891); needs "v_prediction"
+    """
+
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    beta_schedule: str = "scaled_linear"
+    timestep_spacing: str = "leading"
+    steps_offset: int = 1
+    rescale_betas_zero_snr: bool = False
+
+    terminal_alpha_bar: ClassVar[float] = 0.0  # ᾱ of the last timestep, if rescaled to hold no picture
+
+    def __post_init__(self) -> None:
+        self.beta_schedule = "squaredcos_cap_v2" if self.beta_schedule == "cosine" else self.beta_schedule
+        self.check_settings()
+        make_betas = noise_schedule.BETA_SCHEDULES[self.beta_schedule]
+        self.betas = make_betas(self.num_train_timesteps, self.beta_start, self.beta_end)  # β, (T,)
+        if self.rescale_betas_zero_snr:
+            self.betas = noise_schedule.rescale_zero_terminal_snr(self.betas)
+        self.alphas_cumprod = (1 - self.betas).cumprod(0)  # ᾱ, (T,)
+        if self.rescale_betas_zero_snr:
+            self.alphas_cumprod[-1] = self.terminal_alpha_bar
+        self.set_timesteps(self.num_train_timesteps)
+
+    def check_settings(self) -> None:
+        super().check_settings()
+        low, high = self.beta_start, self.beta_end
+        if not 0 < low <= high < 1:
+            raise ValueError(f"beta_start={low}, beta_end={high} must satisfy 0 < beta_start <= beta_end < 1")
+        one_of("beta_schedule", self.beta_schedule, [*noise_schedule.BETA_SCHEDULES, "cosine"])
+        one_of("timestep_spacing", self.timestep_spacing, noise_schedule.SPACINGS)
+        if self.rescale_betas_zero_snr and self.prediction_type == "epsilon":
+            raise ValueError(
+                "rescale_betas_zero_snr=True needs prediction_type='v_prediction': "
+                "the last timestep is pure noise, and x_0 cannot be computed from a prediction of that noise"
+            )
+
+    def spaced_timesteps(self, num_inference_steps: int) -> np.ndarray:
+        """The timesteps at which the steps begin, (n,) float64: see `noise_schedule.spaced_timesteps`.
+
+        Warns if at the first the model expects more than an eighth of the variance of x to be picture. Raises TypeError or
+        ValueError for a wrong n.
+        """
+        T = self.num_train_timesteps
+        n = whole_number("num_inference_steps", num_inference_steps, 1, T)
+        timesteps = noise_schedule.spaced_timesteps(self.timestep_spacing, n, T, self.steps_offset)
+        first = int(timesteps[0])
+        if (alpha_bar := self.alphas_cumprod[first].item()) > 1 / 8:
+            warn(
+                f"timestep_spacing={self.timestep_spacing!r} with so few steps begins at timestep {first} of {T - 1}, where the "
+                f"model expects {alpha_bar:.0%} of x to be picture, and pure noise misleads it: take more steps, or 'trailing'"
+            )
+        return timesteps
+
+    def get_velocity(self, x0: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
+        """What v-prediction learns, (b, ...): v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x0. 2202.00512, section 4."""
+        t = self.check_batch(x0, noise, t)
+        alpha_bar = per_picture(self.alpha_bar_at(t), x0)  # (b, 1, 1, 1)
+        return (alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * x0).to(x0.dtype)

@@ -10,14 +10,15 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 # Keys that say how the model was trained, with the only value known here. Another one would make every sampler wrong.
-FORWARD_PROCESS = {"trained_betas": None, "use_flow_sigmas": False, "timestep_type": "discrete"}
+FORWARD_PROCESS = {"trained_betas": None, "use_flow_sigmas": False, "timestep_type": "discrete", "invert_sigmas": False}
 
 # Keys that belong to some of diffusers' schedulers and mean nothing to the others.
 OF_OTHER_CLASSES = """
     set_alpha_to_one variance_type clip_sample_range dynamic_thresholding_ratio sample_max_value interpolation_type
     use_karras_sigmas use_exponential_sigmas use_beta_sigmas sigma_min sigma_max final_sigmas_type skip_prk_steps
     algorithm_type solver_order solver_type lower_order_final euler_at_final use_lu_lambdas lambda_min_clipped predict_x0
-    solver_p disable_corrector flow_shift use_dynamic_shifting time_shift_type timestep_scaling original_inference_steps
+    solver_p disable_corrector timestep_scaling original_inference_steps flow_shift use_dynamic_shifting time_shift_type
+    base_shift max_shift base_image_seq_len max_image_seq_len
 """.split()
 
 # diffusers' further samplers of the same forward process, x_t = sqrt(ᾱ_t) x_0 + sqrt(1 - ᾱ_t) ε, for the same kind of model.
@@ -40,6 +41,9 @@ class ConfigFile:
     # Options of diffusers' class that would change its steps, with the value that does not: others are ignored with a warning.
     unsupported: ClassVar[dict[str, Any]] = {"clip_sample": False, "thresholding": False}
 
+    # Written although it is the only value here: diffusers' DDPM and DDIM clip where a file is silent.
+    always_written: ClassVar[dict[str, Any]] = {"clip_sample": False}
+
     # What diffusers assumes where a file is silent, when that is not v1.5's value. (Its schedulers take 0 for a silent
     # steps_offset, but its Stable Diffusion pipelines then set 1, as ours do.)
     where_silent: ClassVar[dict[str, Any]] = {
@@ -54,8 +58,7 @@ class ConfigFile:
 
         Settings that diffusers' files do not know are written only if changed: it goes without, and warns.
         """
-        # Written although it is the only value here: diffusers' DDPM and DDIM clip where a file is silent.
-        config = {"_class_name": type(self).__name__, "clip_sample": False}
+        config = {"_class_name": type(self).__name__, **self.always_written}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name not in self.beyond_diffusers or value != field.default:

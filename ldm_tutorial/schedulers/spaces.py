@@ -1,25 +1,60 @@
-"""The two ways to write one noisy picture.
+"""The three ways to write one noisy picture, and the four ways to say what is in it.
 
     variance preserving   x = sqrt(ᾱ) x0 + sqrt(1 - ᾱ) ε    x keeps unit scale        DDPM, DDIM, DPM-Solver++
     variance exploding    x = x0 + σ ε                      x grows with the noise    Euler, Euler ancestral, Heun
+    straight              x = (1 - t) x0 + t ε              a line from x0 to ε       flow matching
 
-Divide the first by sqrt(ᾱ), and it is the second: σ = sqrt((1 - ᾱ) / ᾱ), and so ᾱ = 1 / (σ² + 1).
-The names are Song et al.'s (arXiv:2011.13456). Stable Diffusion's U-Net was trained on the first.
+Divide the first by sqrt(ᾱ), or the third by 1 - t, and it is the second: σ = sqrt((1 - ᾱ) / ᾱ) = t / (1 - t), and so
+ᾱ = 1 / (σ² + 1), t = σ / (σ + 1). The names of the first two are Song et al.'s (arXiv:2011.13456). Stable Diffusion's U-Net was
+trained on the first.
+
+A model may predict ε, x0, or a mixture of the two (`PREDICTIONS`). From x and one of them follow the others (`convert`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import one_of, whole_number
 from . import noise_schedule
-from .base import Scheduler, at_least_float32, per_picture
+from .base import DiffusionScheduler, Scheduler, at_least_float32, per_picture
+
+Factor = float | Tensor  # of x0 or ε: a number, or one for each picture, (b, 1, 1, 1)
+
+# What a model may predict, as c x0 + d ε: (c, d) for x = a x0 + s ε.
+PREDICTIONS: dict[str, Callable[[Factor, Factor], tuple[Factor, Factor]]] = {
+    "epsilon": lambda a, s: (0.0, 1.0),  # ε. DDPM (2006.11239), eq. 14
+    "sample": lambda a, s: (1.0, 0.0),  # x0
+    "v_prediction": lambda a, s: (-s / (a**2 + s**2) ** 0.5, a / (a**2 + s**2) ** 0.5),  # v. 2202.00512, section 4
+    "velocity": lambda a, s: (-1.0, 1.0),  # ε - x0 = dx/dt on the straight line. 2210.02747, eq. 23; 2209.03003, eq. 1
+}
+
+
+def convert(prediction: Tensor, x: Tensor, given: str, wanted: str, a: Factor, s: Factor) -> Tensor:
+    """One prediction as another, both named in `PREDICTIONS`, about x = a x0 + s ε: all tensors (b, ...).
+
+    Two linear equations, x = a x0 + s ε and prediction = c x0 + d ε, have the solution
+
+        x0 = (d x - s prediction) / (a d - s c),    ε = (a prediction - c x) / (a d - s c).
+
+    The determinant a d - s c is a for ε, -s for x0, sqrt(a² + s²) for v and a + s for the velocity: in pure noise, a = 0, a
+    prediction of ε says nothing of x0, and without noise, s = 0, one of x0 nothing of ε. Raises ValueError for another name.
+    """
+    one_of("given", given, [*PREDICTIONS])
+    one_of("wanted", wanted, [*PREDICTIONS])
+    c, d = PREDICTIONS[given](a, s)
+    determinant = a * d - s * c
+    x0, eps = (d * x - s * prediction) / determinant, (a * prediction - c * x) / determinant
+    c, d = PREDICTIONS[wanted](a, s)
+    return c * x0 + d * eps
 
 
 @dataclass(kw_only=True, eq=False)
-class VPScheduler(Scheduler):
+class VPScheduler(DiffusionScheduler):
     """Keeps x at unit scale. `alpha_bars`, (n + 1,): ᾱ at each of the `timesteps`, then at the end."""
 
     @property
@@ -65,7 +100,7 @@ class VPScheduler(Scheduler):
 
 
 @dataclass(kw_only=True, eq=False)
-class VEScheduler(Scheduler):
+class VEScheduler(DiffusionScheduler):
     """Keeps x0 at its scale. `sigmas`, (n + 1,): σ where each step begins, then 0; `model_sigmas`: σ at each of `timesteps`."""
 
     timestep_spacing: str = "linspace"
@@ -129,3 +164,82 @@ class VEScheduler(Scheduler):
         t = self.check_batch(x0, noise, t)
         sigma = per_picture(self.sigma_at(t), x0)  # (b, 1, 1, 1)
         return (x0 + sigma * noise).to(x0.dtype)
+
+
+@dataclass(kw_only=True, eq=False)
+class FlowScheduler(Scheduler):
+    """A straight line from picture to noise, for models trained by flow matching: x = (1 - t) x0 + t ε. `times`, (n + 1,): t
+    where each step begins, then 0.
+
+    The model is asked at the timestep T t, and predicts the velocity, dx/dt = ε - x0. (diffusers calls t `sigma`.)
+
+    shift   s, to spend more steps at high noise: t becomes s t / (1 + (s - 1) t). SD3 (2403.03206), eq. 23: the square root of
+            how many times more pixels there are; 3 for its pictures of 1024 x 1024
+    """
+
+    prediction_type: str = "velocity"
+    shift: float = 1.0
+
+    prediction_types: ClassVar[tuple[str, ...]] = ("velocity",)
+    beyond_diffusers: ClassVar[tuple[str, ...]] = ("prediction_type",)
+    unsupported: ClassVar[dict[str, Any]] = {
+        "use_dynamic_shifting": False,
+        "shift_terminal": None,
+        "stochastic_sampling": False,
+        "use_karras_sigmas": False,
+        "use_exponential_sigmas": False,
+        "use_beta_sigmas": False,
+    }
+    where_silent: ClassVar[dict[str, Any]] = {}
+    always_written: ClassVar[dict[str, Any]] = {}
+
+    @property
+    def last_timestep(self) -> int:
+        """Pure noise, t = 1: T."""
+        return self.num_train_timesteps
+
+    def check_settings(self) -> None:
+        super().check_settings()
+        if not self.shift > 0:
+            raise ValueError(f"shift={self.shift:g} must be a finite number above 0")
+
+    def shifted(self, t: np.ndarray) -> np.ndarray:
+        """Times with the same signal-to-noise ratio in a picture of more pixels. SD3 (2403.03206), eq. 23."""
+        return self.shift * t / (1 + (self.shift - 1) * t)
+
+    def levels(self, num_inference_steps: int) -> Tensor:
+        """The times at which n steps begin, from 1 on evenly down to the first of training, then shifted: (n,) float32."""
+        n = whole_number("num_inference_steps", num_inference_steps, 1, self.num_train_timesteps)
+        last = self.shifted(np.array(1 / self.num_train_timesteps, dtype=np.float32))  # here and below, as in diffusers
+        return torch.from_numpy(self.shifted(np.linspace(1, last, n))).float()
+
+    @property
+    def init_noise_sigma(self) -> float:
+        return 1.0
+
+    def scale_model_input(self, x: Tensor, t: Tensor | float) -> Tensor:
+        return x
+
+    def predict(self, model_output: Tensor, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
+        """(x0, velocity) at time t: the line through x in the direction of the velocity, followed to t = 0."""
+        self.check_output(model_output, x)
+        velocity = at_least_float32(model_output)
+        return x - t * velocity, velocity
+
+    def time_at(self, t: Tensor | float) -> Tensor:
+        """The time, 0 ... 1, of timestep t: (k,) float64."""
+        return self.check_timesteps(t).double() / self.num_train_timesteps
+
+    def alpha_bar_at(self, t: Tensor | float) -> Tensor:
+        time = self.time_at(t)
+        return (1 - time) ** 2 / ((1 - time) ** 2 + time**2)
+
+    def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
+        self.check_batch(x0, noise, t)
+        time = per_picture(self.time_at(t), x0)  # (b, 1, 1, 1)
+        return ((1 - time) * x0 + time * noise).to(x0.dtype)
+
+    def get_velocity(self, x0: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
+        """The slope of the line, the same at all times: ε - x0."""
+        self.check_batch(x0, noise, t)
+        return noise - x0

@@ -1,7 +1,7 @@
 """Training the U-Net: predict the noise in a noisy latent, given the text (Rombach et al. 2022, equation 3).
 
 Autoencoder and text encoder are frozen, so the latents of all pictures and the text embeddings of all captions are
-computed once. The input, the target and the loss of a step are in objective.py and recipes.py.
+computed once. The input, the target and the loss of a step are in objective.py and recipes.py; in flow.py for flow matching.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ..config import EMOJI
 from ..data import EmojiDataset
 from ..images import save_image, to_tensor, to_unit_range
 from ..pipeline import StableDiffusion
-from ..schedulers import DDPMScheduler, make_scheduler
 from ..unet import UNet
 from ..vae import AutoencoderKL, DiagonalGaussian
 from .compute import Compute
 from .ema import EMA
+from .flow import add_objective_arguments, check_objective, objective_of
 from .loop import (
     TrainingRun,
     add_common_arguments,
@@ -34,7 +34,7 @@ from .loop import (
     set_learning_rate,
     step_generator,
 )
-from .recipes import RecipeObjective, add_recipe_arguments, recipe_of
+from .recipes import add_recipe_arguments, recipe_of
 from .sheets import contact_sheet
 
 SAMPLE_PROMPTS = (
@@ -92,11 +92,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser, steps=60_000, batch_size=32, peak=8e-4)
     add_start_from(parser)
     parser.add_argument("--ema-decay", type=float, default=0.999, help="of the average of the weights, which is what is saved")
+    add_objective_arguments(parser)
     add_recipe_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> None:
     """`ldm-tutorial train unet`. Raises ValueError for options that mean nothing, FileNotFoundError without an autoencoder."""
+    check_objective(args)
     recipe, compute = recipe_of(args), Compute(args.mixed_precision)
     mine = compute.mine(args.batch_size)
     torch.manual_seed(args.seed)
@@ -108,7 +110,7 @@ def main(args: argparse.Namespace) -> None:
     # What never changes, once: the posterior of each picture, the text embeddings of each caption.
     posterior = encode_pictures(vae, compute.put(data.pictures))
     encode = partial(encode_captions, tokenizer, text_encoder, device=compute.device, dtype=compute.dtype)
-    objective = RecipeObjective(recipe, compute, DDPMScheduler(), [entry.captions for entry in data.entries], encode)
+    objective, sampler = objective_of(args, recipe, compute, [entry.captions for entry in data.entries], encode)
 
     unet = load_component(args.start_from / "unet").float() if args.start_from else silence_residuals(UNet(EMOJI.unet))
     unet = unet.to(compute.device).train()
@@ -141,15 +143,15 @@ def main(args: argparse.Namespace) -> None:
             run.log(**compute.mean({"loss": loss, "mse": mse}), learning_rate=optimizer.param_groups[0]["lr"])
         if (step + 1) % args.sample_every == 0 and compute.is_main:
             average: Any = ema.model
-            save_image(draw_samples(StableDiffusion(average, vae, text_encoder, tokenizer)), run.sample_path())
+            save_image(draw_samples(StableDiffusion(average, vae, text_encoder, tokenizer, sampler)), run.sample_path())
 
     if compute.is_main:
         save_component(ema.model, args.folder / "unet")
-        save_checkpoint({"scheduler": make_scheduler("ddim")}, args.folder)  # now it is a whole model
+        save_checkpoint({"scheduler": sampler}, args.folder)  # now it is a whole model
 
 
 def draw_samples(pipe: StableDiffusion) -> Any:
     """A sheet of `SAMPLE_PROMPTS` for a look on the way, each from the noise of its own seed."""
     seeds = list(range(len(SAMPLE_PROMPTS)))
-    pictures = pipe(list(SAMPLE_PROMPTS), scheduler="ddim", guidance_scale=5.0, seed=seeds, progress=False)
+    pictures = pipe(list(SAMPLE_PROMPTS), guidance_scale=5.0, seed=seeds, progress=False)
     return contact_sheet([torch.cat([to_tensor(picture) for picture in pictures])])

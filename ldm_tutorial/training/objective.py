@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..schedulers import DDPMScheduler
+from ..schedulers import Scheduler
 from .compute import Compute
 
 
@@ -70,12 +70,12 @@ class Objective:
     def __init__(
         self,
         compute: Compute,
-        schedule: DDPMScheduler,
+        schedule: Scheduler,
         captions: Sequence[Sequence[str]],
         encode: Callable[[list[str]], Tensor],
     ):
         self.compute, self.schedule, self.captions = compute, schedule, captions
-        self.num_train_timesteps = len(schedule.alphas_cumprod)
+        self.num_train_timesteps = schedule.num_train_timesteps
         vocabulary = ["", *sorted(self.vocabulary(captions))]
         self.number = {caption: i for i, caption in enumerate(vocabulary)}  # the empty caption is number 0
         self.states = encode(vocabulary)
@@ -98,6 +98,10 @@ class Objective:
         """How often the caption is dropped: (b,) -> (b,)"""
         return torch.full(timesteps.shape, self.caption_dropout)
 
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the U-Net should predict: the noise, (n, 4, h, w)."""
+        return noise
+
     def weights(self, timesteps: Tensor) -> Tensor:
         """How much an error counts: (n,) -> (n,)"""
         return torch.ones(timesteps.shape)
@@ -118,8 +122,8 @@ class Objective:
         timesteps, noise = draws.timesteps[mine], self.compute.put(draws.noise[mine])
         noisy = self.schedule.add_noise(latents, noise, timesteps)
         captions = draws.captions[mine].where(~draws.dropped[mine], 0)
-        weights = self.compute.put(self.weights(timesteps))
-        return Batch(noisy, self.compute.put(timesteps), self.states[self.compute.put(captions)], noise, weights)
+        target, weights = self.target(latents, noise, timesteps), self.compute.put(self.weights(timesteps))
+        return Batch(noisy, self.compute.put(timesteps), self.states[self.compute.put(captions)], target, weights)
 
     def loss(self, unet: nn.Module, batch: Batch, average: nn.Module) -> tuple[Tensor, Tensor]:
         """The weighted loss, () with gradients, and the mean squared error, (). `average`: that of the U-Net's weights."""

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..schedulers import DiffusionScheduler
 from .objective import Batch, Draws, Objective, sample_timesteps
 from .wording import choose_words, without_article
 
@@ -166,6 +167,7 @@ class RecipeObjective(Objective):
 
     def weights(self, timesteps: Tensor) -> Tensor:
         """min-SNR."""
+        assert isinstance(self.schedule, DiffusionScheduler)
         return min_snr_weight(self.schedule.alphas_cumprod, timesteps, self.recipe.min_snr_gamma, self.recipe.snr_offset)
 
     def ask(self, latents: Tensor, draws: Draws, mine: slice) -> PairedBatch:

@@ -202,7 +202,7 @@ def test_the_other_samplers_are_diffusers_own_and_know_nothing_but_betas():
 
 @pytest.mark.parametrize(
     "name",
-    ["FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "EDMEulerScheduler", "CogVideoXDDIMScheduler", "Mine"],
+    ["FlowMatchLCMScheduler", "EDMEulerScheduler", "CogVideoXDDIMScheduler", "Mine"],
 )
 def test_a_class_that_may_have_another_forward_process_is_refused_by_name(name):
     with pytest.raises(ValueError, match=f"_class_name='{name}' in a scheduler config is not supported"):

@@ -54,6 +54,7 @@ def test_a_log_tells_the_learning_rate_of_each_step(tmp_path, name, warmup):
         ("autoencoder", "vae", ("--mixed-precision", "fp16", "--gan-start", 0)),
         ("diffusion", "unet", ()),
         ("diffusion", "unet", ("--distill-empty", "--agree", 10)),
+        ("diffusion", "unet", ("--objective", "flow")),
     ],
 )
 def test_a_killed_training_goes_on_bit_for_bit(tmp_path, monkeypatch, name, part, more):
