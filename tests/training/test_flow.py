@@ -53,6 +53,16 @@ def test_rows_that_should_agree_have_the_velocity_as_their_target_too():
     assert len(batch.silent) and torch.equal(batch.target[batch.silent], (draws.noise - LATENTS)[batch.paired])
 
 
+def test_two_processes_have_the_rows_of_one_between_them():
+    objective = flow()
+    draws = draws_of(objective)
+    whole = objective.ask(LATENTS, draws, WHOLE)
+    halves = [objective.ask(LATENTS[mine], draws, mine) for mine in (slice(0, None, 2), slice(1, None, 2))]
+    for name in ("noisy", "timesteps", "context", "target", "weights"):
+        for first, half in enumerate(halves):
+            assert torch.equal(getattr(half, name), getattr(whole, name)[first::2]), name
+
+
 def test_uniform_times_cover_the_range_evenly_and_logit_normal_ones_its_middle():
     generator = torch.Generator().manual_seed(0)
     uniform, normal = (torch.stack([sample_times(10, generator, d) for _ in range(2000)]) for d in DENSITIES)  # (2000, 10)
