@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Collection, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
@@ -32,7 +32,10 @@ ELSEWHERE = {  # names of diffusers and of other programs -> ours
 
 
 def arguments_by_name(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator of a method: an argument of another name raises a TypeError that says which name is meant."""
+    """Decorator of a method: an argument of another name raises a TypeError that says which name is meant.
+
+    What is given by name only, and was not given, is as the object's `own_arguments` say, if they do.
+    """
     known = [name for name in inspect.signature(function).parameters if name != "self"]
 
     @functools.wraps(function)
@@ -40,7 +43,9 @@ def arguments_by_name(function: Callable[P, R]) -> Callable[P, R]:
         for name, value in kwargs.items():
             if name not in known:
                 raise TypeError(f"{name}={value!r:.60} is no argument; {meant(name, known)}")
-        return function(*args, **kwargs)
+        own: Any = getattr(args[0], "own_arguments", None)
+        given: Any = kwargs if own is None else {**own(kwargs), **kwargs}
+        return function(*args, **given)
 
     return checked
 

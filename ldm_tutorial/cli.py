@@ -33,6 +33,10 @@ PARTS_TO_TRAIN = {  # its module, and what it trains
     "unet": ("training.diffusion", "the U-Net, which predicts the noise in the autoencoder's latents"),
     "lora": ("training.lora", "a LoRA of your own pictures: a small file beside a model that stays as it is"),
     "word": ("training.word", "a new word for your own pictures: its vector, and nothing else"),
+    "distill": (
+        "training.distill",
+        "a LoRA with which a model draws in four steps, without guidance, as it does in many with it",
+    ),
     "judge": ("evaluation.train_judge", "the classifier, which says what a picture shows: `evaluate` asks it"),
 }
 OWN_UNET = "training.finetune"  # `train unet --data FOLDER`
@@ -113,7 +117,9 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     command.set_defaults(command=generate)
     add_drawing(command)
     command.add_argument("--scheduler", help=f"{schedulers} (default: the model's own)")
-    command.add_argument("--steps", type=int, default=25, metavar="N", help="noise levels to visit (default: 25)")
+    command.add_argument(
+        "--steps", type=int, metavar="N", help="noise levels to visit (default: 25; what a distilled model was trained for)"
+    )
     command.add_argument(
         "--scheduler-option",
         dest="scheduler_options",
@@ -175,6 +181,9 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     command.add_argument("--judge", type=Path, metavar="FOLDER", help="of `train judge` (default: the one that is shipped)")
     command.add_argument("--quick", action="store_true", help="rough figures in three minutes, instead of all in about an hour")
     command.add_argument("--blind", type=Path, metavar="FOLDER", help="only draw sheets for a viewer to name, and their keys")
+    command.add_argument(
+        "--student", type=Path, metavar="FILE", help="only compare a LoRA of `train distill` with --model, its teacher"
+    )
     command.add_argument("--blind-seed", type=int, default=0, metavar="N", help="which pairs, and the noise (default: 0)")
     command.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the table, Markdown, there too")
     command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, as JSON")
@@ -257,7 +266,9 @@ def add_drawing(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", default="emoji", help="emoji, sd15, a file, a folder or a hub id (default: emoji)")
     command.add_argument("--revision", help="of a hub id")
     command.add_argument("--negative-prompt", default="", metavar="TEXT", help="what to stay away from")
-    command.add_argument("--guidance", type=float, default=7.5, metavar="W", help="how strongly the prompt counts (default: 7.5)")
+    command.add_argument(
+        "--guidance", type=float, metavar="W", help="how strongly the prompt counts (default: 7.5; 1 for a distilled model)"
+    )
     command.add_argument("--seed", type=int, default=0, help="of the noise; the same seed draws the same picture (default: 0)")
     command.add_argument("--size", type=size, metavar="WxH", help="in pixels (default: what the model was trained on)")
     command.add_argument("--device", help="cuda, mps or cpu (default: the first of these that is there)")
@@ -328,14 +339,10 @@ def generate(args: argparse.Namespace) -> None:
         raise ValueError(f"--upscale {args.upscale} must be 1 or more")
 
     pipe = load(args)
-    options = drawing_options(args, pipe) | {
-        "scheduler": args.scheduler,
-        "scheduler_options": dict(args.scheduler_options),
-        "steps": args.steps,
-        "guidance_rescale": args.guidance_rescale,
-        "num_images": args.num_images,
-        "progress": not args.quiet,
-    }
+    given = {"scheduler": args.scheduler, "scheduler_options": dict(args.scheduler_options), "steps": args.steps}
+    given = {name: value for name, value in given.items() if value not in (None, {})}  # else the model's own
+    options = drawing_options(args, pipe) | given
+    options |= {"guidance_rescale": args.guidance_rescale, "num_images": args.num_images, "progress": not args.quiet}
     if image is not None and mask is not None:
         pictures = pipe.inpaint(args.prompt, image, mask, 1.0 if args.strength is None else args.strength, **options)
     elif image is not None:
@@ -521,8 +528,8 @@ def drawing_options(args: argparse.Namespace, pipe: StableDiffusion) -> dict[str
     """What `generate` and `compare` have in common, as arguments of `pipe(...)`."""
     own = pipe.unet.config.sample_size * pipe.vae.config.downsampling
     width, height = args.size or (own, own)
-    options = {"negative_prompt": args.negative_prompt, "guidance_scale": args.guidance, "seed": args.seed}
-    return {**options, "width": width, "height": height}
+    options = {"negative_prompt": args.negative_prompt, "seed": args.seed, "width": width, "height": height}
+    return options if args.guidance is None else {**options, "guidance_scale": args.guidance}
 
 
 def describe(settings: Mapping[Any, Any]) -> str:

@@ -121,9 +121,8 @@ class Parts(Adapted):
         scheduler: Scheduler | None = None,
         name: str = "unnamed",
     ) -> None:
-        super().__init__(unet.eval(), text_encoder.eval(), tokenizer)
+        super().__init__(unet.eval(), text_encoder.eval(), tokenizer, DDIMScheduler() if scheduler is None else scheduler)
         self.vae = vae.eval()
-        self.scheduler = DDIMScheduler() if scheduler is None else scheduler
         self.name = name
         self._precise_vae: tuple[AutoencoderKL, AutoencoderKL] | None = None  # the VAE, and a copy of it in float32
 
@@ -255,8 +254,15 @@ class DenoisingLoop(Parts):
     def prepare(
         self, prompt: Texts, options: Options, image: Pictures | None = None, mask: Pictures | None = None, strength: float = 1.0
     ) -> Inputs:
-        """The arguments of one call, checked and made into tensors. Raises TypeError or ValueError for a wrong one."""
-        return read_inputs(prompt, options, image, mask, strength, self.config, self.scheduler)
+        """The arguments of one call, checked and made into tensors. Raises TypeError or ValueError for a wrong one.
+
+        Warns if a distilled model is asked for what it was not trained for.
+        """
+        inputs = read_inputs(prompt, options, image, mask, strength, self.config, self.scheduler)
+        if self.few_steps is not None:
+            own = read_inputs("", Options(**self.few_steps.arguments), None, None, 1.0, self.config, self.scheduler)
+            self.few_steps.advise(inputs.timesteps.tolist(), own.timesteps.tolist(), options.guidance_scale)
+        return inputs
 
     @torch.no_grad()
     def start(self, inputs: Inputs) -> Run:

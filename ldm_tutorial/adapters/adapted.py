@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from ..clip import CLIPTextModel
+from ..schedulers import Scheduler, make_scheduler
+from ..schedulers.few_steps import FewSteps
 from ..unet import UNet
 from .lora import LoRA
 from .lora_files import read_lora
@@ -20,12 +23,13 @@ if TYPE_CHECKING:
 class Adapted:
     """A U-Net and a text encoder with LoRAs and words, each by its name. The networks themselves stay as they are.
 
+    scheduler: how the model is drawn with by itself, which a LoRA may change, too.
     loras: those that are loaded. `pipe.loras["blueprint"].scale` says how much of one is taken.
     dictionary: the words that are loaded. `tokenizer` is that with them.
     """
 
-    def __init__(self, unet: UNet, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
-        self.unet, self.text_encoder, self.tokenizer = unet, text_encoder, tokenizer
+    def __init__(self, unet: UNet, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, scheduler: Scheduler) -> None:
+        self.unet, self.text_encoder, self.tokenizer, self.scheduler = unet, text_encoder, tokenizer, scheduler
         self.loras: dict[str, LoRA] = {}
         self.dictionary = Dictionary(tokenizer, text_encoder)
 
@@ -38,13 +42,18 @@ class Adapted:
         """Draw with the LoRA of a .safetensors file, in diffusers' or kohya's names, beside those that are loaded already.
 
         scale: how much of it, 0 ... 1 as a rule. name: in `loras`; None: that of the file, without its ending.
-        Raises ValueError for a name that is taken or a wrong scale, else as `adapters.read_lora`; then nothing has changed.
+        That of a distilled model (`train distill`) changes what `pipe(...)` does by itself: its own few steps, no guidance.
+        Raises ValueError for a name that is taken, a wrong scale, or a second distilled one, else as `adapters.read_lora`; then
+        nothing has changed.
         """
         name = Path(path).stem if name is None else name
         if name in self.loras:
             raise ValueError(f"a LoRA named {name!r} is loaded already; unload_lora({name!r}) first, or give another name")
-        self.loras[name] = read_lora(path, self.networks, scale).attach(self.networks)
-        return self.loras[name]
+        lora = read_lora(path, self.networks, scale)
+        if lora.few_steps is not None and self.few_steps is not None:
+            raise ValueError(f"{path} is of a distilled model, and so is what this pipeline has already: {self.few_steps}")
+        self.loras[name] = lora.attach(self.networks)
+        return lora
 
     def unload_lora(self, name: str | None = None) -> None:
         """Draw without this LoRA, or without any: as before, bit for bit. Raises ValueError for a name that is not loaded."""
@@ -52,9 +61,29 @@ class Adapted:
             self.loras.pop(each).detach()
 
     def merge_lora(self, name: str | None = None) -> None:
-        """Put this LoRA, or all, into the weights, at its scale and for good: `save_checkpoint` then writes a model with it."""
+        """Put this LoRA, or all, into the weights, at its scale and for good: `save_checkpoint` then writes a model with it.
+
+        That of a distilled model leaves it a scheduler that says so.
+        """
         for each in self._named_loras(name):
-            self.loras.pop(each).merge(self.networks)
+            lora = self.loras.pop(each)
+            lora.merge(self.networks)
+            if lora.few_steps is not None and lora.scale:
+                self.scheduler = make_scheduler("ddim", self.scheduler.to_config(), timestep_spacing="trailing")
+                self.scheduler.few_steps = lora.few_steps
+
+    @property
+    def few_steps(self) -> FewSteps | None:
+        """In how many steps the model draws, if it is a distilled one: by its own scheduler, or by a LoRA of a scale above 0."""
+        said = (lora.few_steps for lora in self.loras.values() if lora.scale and lora.few_steps is not None)
+        return next(said, self.scheduler.few_steps)
+
+    def own_arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What a distilled model puts in the place of the usual defaults, for a call with these arguments; nothing for others."""
+        own = {} if self.few_steps is None else self.few_steps.arguments
+        if isinstance(given.get("scheduler"), Scheduler):
+            own.pop("scheduler_options", None)  # which are for a scheduler given by name
+        return own
 
     @property
     def lora_scale(self) -> float:

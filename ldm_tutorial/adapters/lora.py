@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..checks import real_number, whole_number
+from ..schedulers.few_steps import FewSteps
 
 # The layers of attention: of the U-Net, of the text encoder
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
@@ -61,16 +62,18 @@ class LoRA(nn.Module):
     """The updates of some layers, each by the name of its network and its own: "unet.mid_block.attentions.0...attn1.to_q".
 
     scale: s, at any time also afterwards. 0 leaves the networks exactly as they are, 1 is what was trained.
+    few_steps: what it says of itself if it is a distilled model's; None for any other.
 
     The networks do not know of it: `attach` hangs each update on its layer by a hook, and `detach` takes them away again.
     Its parameters are what a training trains.
     """
 
-    def __init__(self, updates: Mapping[str, LowRank], scale: float = 1.0):
+    def __init__(self, updates: Mapping[str, LowRank], scale: float = 1.0, few_steps: FewSteps | None = None):
         super().__init__()
         self.names = tuple(updates)
         self.updates = nn.ModuleList(updates.values())
         self.scale = scale
+        self.few_steps = few_steps
         self._hanging: list[RemovableHandle] = []
 
     @property

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ..checkpoints.atomic import atomic_path
 from ..checkpoints.tensors import CheckpointError, read_tensors, write_tensors
 from ..checks import as_path, one_of
+from ..schedulers.few_steps import FEW_STEPS, FewSteps
 from .lora import LoRA, LowRank, find_layer
 
 LAYOUTS = ("diffusers", "kohya")
@@ -73,10 +74,14 @@ def read_lora(path: str | Path, networks: Mapping[str, nn.Module], scale: float 
 
     pairs, origin = _sort(path, tensors, networks)
     alphas = _alphas(path, metadata)
+    try:
+        few_steps = FewSteps.from_file(metadata, path)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     _refuse_misfits(path, pairs, origin, networks)
     with torch.random.fork_rng(devices=[]):  # new updates begin as noise, which nobody will see
         updates = {layer: _update(path, layer, pair, origin[layer], networks, alphas) for layer, pair in pairs.items()}
-    return LoRA(updates, scale).eval()
+    return LoRA(updates, scale, few_steps).eval()
 
 
 def _role(name: str) -> tuple[str, str]:
@@ -242,11 +247,12 @@ def save_lora(lora: LoRA, path: str | Path, layout: str = "diffusers", dtype: to
     if path.suffix.lower() != ".safetensors":
         raise ValueError(f"path={str(path)!r} must end in .safetensors")
     tensors, settings = _kohya(lora) if layout == "kohya" else _diffusers(lora)
+    metadata = {ADAPTER_METADATA: json.dumps(settings, indent=2, sort_keys=True)} if settings else {}
+    if lora.few_steps is not None:
+        metadata[FEW_STEPS] = lora.few_steps.to_json()
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as new:
-        write_tensors(
-            new, tensors, dtype, {ADAPTER_METADATA: json.dumps(settings, indent=2, sort_keys=True)} if settings else None
-        )
+        write_tensors(new, tensors, dtype, metadata)
     return path
 
 

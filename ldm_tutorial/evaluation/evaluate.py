@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import platform
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from .reference import Question, Reference, sample
 from .report import Measurement, Report, Table, share
 from .samplers import Crowd, Sweep, likeness_table
 from .sheets import captioned_sheet, quality_curves, save_sheet
+from .students import student_table
 from .variety import open_captions
 
 if TYPE_CHECKING:
@@ -310,6 +312,14 @@ def main(args: argparse.Namespace) -> None:
         args.sheets.mkdir(parents=True, exist_ok=True)
     judge = load_judge(args.judge or JUDGE)
     pipe = load_pipeline(args.model, device=args.device, dtype=args.dtype)
+    if args.student:
+        reference, pairs = Reference(EmojiDataset("all"), judge.to(pipe.device)), QUICK.trained if args.quick else None
+        table = student_table(pipe, judge, reference, args.student, pairs, progress=not args.quiet)
+        print(table.to_markdown())
+        for name, path in files.items():
+            text = json.dumps(table.to_json(), indent=2) if name == "--json" else table.to_markdown()
+            write_atomically(path, (text + "\n").encode())
+        return
     evaluation = Evaluation(pipe, judge.to(pipe.device), EmojiDataset("all"), QUICK if args.quick else Plan())
     report = evaluation.run(resolve(args.model), progress=not args.quiet)
     print(report.to_markdown(), end="")

@@ -7,6 +7,7 @@ ddpm.py, ddim.py, dpmpp_2m.py          one step, written in the first
 euler.py, euler_ancestral.py, heun.py  one step, written in the second
 flow_euler.py, flow_heun.py            one step, written in the third: for models trained by flow matching
 config_file.py                         settings to and from diffusers' scheduler_config.json
+few_steps.py                           what a distilled model says there: in how many steps it draws
 
 A scheduler is one file, which holds its name, title and look as well, and one line below.
 """

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..checks import warn
+from .few_steps import FEW_STEPS, FewSteps
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -36,6 +37,10 @@ class ConfigFile:
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # of the dataclass; a type checker wants to know
 
+    few_steps: FewSteps | None = (
+        None  # of a distilled model's scheduler; no field, for it says nothing about the steps themselves
+    )
+
     # Fields that diffusers takes as arguments of `step`, or not at all: its files do not know them.
     beyond_diffusers: ClassVar[tuple[str, ...]] = ()
     # Options of diffusers' class that would change its steps, with the value that does not: others are ignored with a warning.
@@ -63,7 +68,7 @@ class ConfigFile:
             value = getattr(self, field.name)
             if field.name not in self.beyond_diffusers or value != field.default:
                 config[field.name] = value
-        return config
+        return config if self.few_steps is None else config | {FEW_STEPS: dataclasses.asdict(self.few_steps)}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Self":
@@ -75,6 +80,7 @@ class ConfigFile:
         """
         if not isinstance(config, Mapping):
             raise TypeError(f"config must be a dict, but is a {type(config).__name__}")
+        few_steps = FewSteps.from_file(config, "a scheduler config")
         config = {key: value for key, value in config.items() if key[:1] != "_" and value is not None}
         for key, only in FORWARD_PROCESS.items():
             if config.get(key, only) != only:
@@ -85,6 +91,8 @@ class ConfigFile:
         if ignored:
             warn(f"{cls.__name__} ignores what it does not know: {', '.join(ignored)}")
         try:
-            return cls(**{key: value for key, value in (cls.where_silent | config).items() if key in settings})
+            scheduler = cls(**{key: value for key, value in (cls.where_silent | config).items() if key in settings})
         except TypeError as error:  # in a file, a value of the wrong kind is a wrong value
             raise ValueError(str(error)) from error
+        scheduler.few_steps = few_steps
+        return scheduler

@@ -13,4 +13,8 @@ Those on your own pictures (own.py) begin with a whole model, and have folders o
     runs/lora/lora.safetensors                          written by `ldm-tutorial train lora --data FOLDER`
     runs/word/word.safetensors                          written by `ldm-tutorial train word --data FOLDER --word "<mine>"`
     runs/finetuned/                                     a whole model, written by `ldm-tutorial train unet --data FOLDER`
+
+And a whole model, with guidance, is the teacher of one that draws in a few steps without it (distill.py, progressive.py):
+
+    runs/distilled/lora.safetensors                     written by `ldm-tutorial train distill`
 """

@@ -117,13 +117,17 @@ def make_own_examples(
     pictures = [own.pictures]
     rows: list[tuple[str, ...]] = [(caption, caption) for caption in captions]  # in full, and as a label
     if emoji is not None:
-        theirs = emoji.pictures
-        if theirs.shape[-1] != size:  # a model of another size
-            theirs = F.interpolate(theirs.float(), size=(size, size), mode="bicubic", antialias=True).round().clamp(0, 255).byte()
-        pictures.append(theirs)
+        pictures.append(fitted(emoji.pictures, size))
         rows += [entry.captions[:3] for entry in emoji.entries]
     posterior = encode_once(pipe, torch.cat(pictures), kept)
     return OwnExamples(posterior["mean"], posterior["std"], rows, len(own))
+
+
+def fitted(pictures: Tensor, size: int) -> Tensor:
+    """The pictures at the size of another model, uint8 (n, 3, h, w) -> (n, 3, size, size); those of this size as they are."""
+    if pictures.shape[-1] == size:
+        return pictures
+    return F.interpolate(pictures.float(), size=(size, size), mode="bicubic", antialias=True).round().clamp(0, 255).byte()
 
 
 def encode_once(pipe: StableDiffusion, pictures: Tensor, kept: Path) -> dict[str, Tensor]:
