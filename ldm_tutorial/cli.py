@@ -192,6 +192,21 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     command.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32)")
     command.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
+    command = add_command(commands, "speedrun", "train a U-Net with your own function and so many samples, and measure it")
+    command.set_defaults(command=speedrun)
+    command.add_argument("file", type=Path, nargs="?", metavar="FILE", help="with def train(unet, data, seed) (default: ours)")
+    command.add_argument("--samples", type=int, default=40_000, metavar="N", help="that it may learn from (default: 40000)")
+    command.add_argument("--seed", type=int, default=0, help="of the order of the pictures, and the function's (default: 0)")
+    command.add_argument("--who", default="anonymous", metavar="NAME", help="in the table (default: anonymous)")
+    command.add_argument("--model", default="emoji", help="whose autoencoder and text encoder are used (default: emoji)")
+    command.add_argument("--folder", type=Path, default=Path("runs/speedrun"), help="for latents (default: runs/speedrun)")
+    command.add_argument("--judge", type=Path, metavar="FOLDER", help="of `train judge` (default: the one that is shipped)")
+    command.add_argument("--pairs", type=int, default=100, metavar="N", help="to draw, learned and held out each (default: 100)")
+    command.add_argument("--record", type=Path, metavar="FILE", help="add the figures there, a line of JSON")
+    command.add_argument("--write", type=Path, metavar="FILE", help="put the table of --record between two marks in this page")
+    command.add_argument("--device", help="cuda, mps or cpu (default: the first of these that is there)")
+    command.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+
     command = add_command(commands, "benchmark", "measure how fast this machine draws and trains, also beside diffusers")
     command.set_defaults(command=benchmark)
     command.add_argument("--against", choices=["diffusers"], help="measure it on equal work, in turn")
@@ -405,6 +420,13 @@ def warn_of_unknown_words(pipe: StableDiffusion, prompts: Sequence[str]) -> None
 def evaluate(args: argparse.Namespace) -> None:
     """`ldm-tutorial evaluate`: all figures of the model card."""
     from .evaluation.evaluate import main
+
+    main(args)
+
+
+def speedrun(args: argparse.Namespace) -> None:
+    """`ldm-tutorial speedrun`: a training function's record."""
+    from .evaluation.speedrun import main
 
     main(args)
 
