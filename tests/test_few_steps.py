@@ -101,6 +101,14 @@ def test_two_distilled_ones_do_not_go_together(pipe, file):
     assert list(pipe.loras) == ["emoji-4-steps"]
 
 
+@pytest.mark.parametrize("other", [DDIMScheduler(prediction_type="v_prediction"), make_scheduler("flow_euler")])
+def test_a_model_that_predicts_something_else_refuses_it(pipe, file, other):
+    pipe.scheduler = other
+    with pytest.raises(ValueError, match=f"that predicts noise; this one predicts {other.prediction_type}"):
+        pipe.load_lora(file)
+    assert pipe.loras == {}
+
+
 @pytest.mark.parametrize("place", ["model", "model.safetensors"])
 def test_merged_and_saved_the_model_keeps_its_steps(pipe, file, tmp_path, place):
     pipe.load_lora(file)

@@ -43,8 +43,8 @@ class Adapted:
 
         scale: how much of it, 0 ... 1 as a rule. name: in `loras`; None: that of the file, without its ending.
         That of a distilled model (`train distill`) changes what `pipe(...)` does by itself: its own few steps, no guidance.
-        Raises ValueError for a name that is taken, a wrong scale, or a second distilled one, else as `adapters.read_lora`; then
-        nothing has changed.
+        Raises ValueError for a name that is taken, a wrong scale, a second distilled one, or one that does not predict what the
+        model does, else as `adapters.read_lora`; then nothing has changed.
         """
         name = Path(path).stem if name is None else name
         if name in self.loras:
@@ -52,6 +52,10 @@ class Adapted:
         lora = read_lora(path, self.networks, scale)
         if lora.few_steps is not None and self.few_steps is not None:
             raise ValueError(f"{path} is of a distilled model, and so is what this pipeline has already: {self.few_steps}")
+        if lora.few_steps is not None and self.scheduler.prediction_type != "epsilon":
+            raise ValueError(
+                f"{path} is of a distilled model that predicts noise; this one predicts {self.scheduler.prediction_type}"
+            )
         self.loras[name] = lora.attach(self.networks)
         return lora
 

@@ -15,6 +15,7 @@ Here α = √ᾱ and σ = √(1 - ᾱ), and one, two dashes are one, two steps l
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,6 +25,9 @@ from ..pipeline import guide
 from ..schedulers import DDIMScheduler, Scheduler, make_scheduler
 from .objective import Batch, sample_timesteps
 from .recipes import RECIPES, RecipeObjective
+
+# Full captions, labels and tags, as in the U-Net's last training, and one in ten without a prompt
+CAPTION_SHARES = replace(RECIPES["agree"], agree=0.0, late_dropout=None)
 
 Predictor = Callable[[Tensor, Tensor, Tensor], Tensor]  # latents (n, 4, h, w), timesteps (n,), words (n, 77, d) -> ε (n, 4, h, w)
 
@@ -63,7 +67,7 @@ class Halving(RecipeObjective):
     """
 
     def __init__(self, steps: int, guidance: float, *args: Any):
-        super().__init__(RECIPES["agree"], *args)  # whose wordings are those of the last training: labels, tags, full captions
+        super().__init__(CAPTION_SHARES, *args)
         self.begin(steps, guidance)
 
     def begin(self, steps: int, guidance: float) -> None:
@@ -74,14 +78,6 @@ class Halving(RecipeObjective):
     def choose_timesteps(self, batch_size: int, generator: torch.Generator) -> Tensor:
         """Those at which a step of the student begins, each as often: (b,)"""
         return self.levels.timesteps[sample_timesteps(batch_size, self.steps, generator)]
-
-    def dropout_rate(self, timesteps: Tensor) -> Tensor:
-        """One caption in ten: without a prompt, the student draws what the teacher does."""
-        return torch.full(timesteps.shape, self.caption_dropout)
-
-    def ask(self, latents: Tensor, draws: Any, mine: slice) -> Any:
-        """The noisy latents and the words, without what a recipe adds."""
-        return super(RecipeObjective, self).ask(latents, draws, mine)
 
     def alpha_bars(self, timesteps: Tensor, levels: DDIMScheduler, later: int, z: Tensor) -> Tensor:
         """ᾱ so many of these levels after each timestep, as rows of z: (n,) -> (n, 1, 1, 1)"""
