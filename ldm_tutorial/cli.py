@@ -130,13 +130,22 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         help="such as eta=1 or use_karras_sigmas=true; may be repeated",
     )
     command.add_argument("--guidance-rescale", type=float, default=0.0, metavar="PHI", help="0 ... 1, against glare (default: 0)")
+    command.add_argument("--prompt-weights", action="store_true", help="read (cat:1.3) as a weight; as text, write \\( and \\)")
+    command.add_argument(
+        "--long-prompts", action="store_true", help="read prompts of more than 77 tokens in chunks; else they are cut"
+    )
+    command.add_argument("--clip-skip", type=int, default=0, metavar="N", help="leave out the last N layers of the text encoder")
     command.add_argument("--num-images", type=int, default=1, metavar="N", help="with seeds SEED, SEED + 1, ...; one file each")
     command.add_argument("--grid", action="store_true", help="put several pictures into one file")
     command.add_argument("--init-image", metavar="FILE", help="redraw this picture, its middle cut and scaled to --size")
     command.add_argument("--strength", type=float, metavar="S", help="0 ... 1, how much is redrawn (default: 0.6, with --mask 1)")
     command.add_argument(
+        "--start-at", type=int, metavar="T", help="instead of --strength: the timestep, 0 ... 999, whose noise is added"
+    )
+    command.add_argument(
         "--mask", metavar="FILE", help="draw only what is white here; the rest is kept; needs --init-image, and its size"
     )
+    command.add_argument("--feather", type=int, metavar="N", help="with --mask: blend its edge, inside, over N pixels")
     command.add_argument("--upscale", type=int, default=1, metavar="K", help="save each pixel as K x K pixels (default: 1)")
 
     command = add_command(commands, "compare", "draw prompts with every scheduler, from the same noise, as a labelled grid")
@@ -348,8 +357,13 @@ def generate(args: argparse.Namespace) -> None:
     output = check_output(args.output)
     image = open_image(args.init_image, "--init-image") if args.init_image else None
     mask = open_image(args.mask, "--mask") if args.mask else None
-    if image is None and (mask is not None or args.strength is not None):
-        raise ValueError(f"{'--mask' if mask else '--strength'} needs --init-image")
+    asked = [name for name in ("mask", "strength", "start_at") if getattr(args, name) is not None]
+    if image is None and asked:
+        raise ValueError(f"--{asked[0].replace('_', '-')} needs --init-image")
+    if mask is None and args.feather is not None:
+        raise ValueError("--feather needs --mask")
+    if args.strength is not None and args.start_at is not None:
+        raise ValueError("--strength and --start-at both say how much is redrawn; give one of them")
     if args.upscale < 1:
         raise ValueError(f"--upscale {args.upscale} must be 1 or more")
 
@@ -357,11 +371,14 @@ def generate(args: argparse.Namespace) -> None:
     given = {"scheduler": args.scheduler, "scheduler_options": dict(args.scheduler_options), "steps": args.steps}
     given = {name: value for name, value in given.items() if value not in (None, {})}  # else the model's own
     options = drawing_options(args, pipe) | given
+    options |= {"prompt_weights": args.prompt_weights, "long_prompts": args.long_prompts, "clip_skip": args.clip_skip}
     options |= {"guidance_rescale": args.guidance_rescale, "num_images": args.num_images, "progress": not args.quiet}
     if image is not None and mask is not None:
-        pictures = pipe.inpaint(args.prompt, image, mask, 1.0 if args.strength is None else args.strength, **options)
+        strength, edge = 1.0 if args.strength is None else args.strength, args.feather or 0
+        pictures = pipe.inpaint(args.prompt, image, mask, strength, start_at=args.start_at, feather=edge, **options)
     elif image is not None:
-        pictures = pipe.img2img(args.prompt, image, 0.6 if args.strength is None else args.strength, **options)
+        strength = 0.6 if args.strength is None else args.strength
+        pictures = pipe.img2img(args.prompt, image, strength, start_at=args.start_at, **options)
     else:
         pictures = pipe(args.prompt, **options)
     warn_of_unknown_words(pipe, [args.prompt])

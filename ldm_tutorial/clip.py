@@ -82,7 +82,11 @@ class CLIPLayer(nn.Module):
 
 
 class CLIPTextModel(nn.Module):
-    """`CLIPTextModel(config)(input_ids)` -> the last hidden states, normalized: (b, m) integers -> (b, m, d)"""
+    """`CLIPTextModel(config)(input_ids)` -> the last hidden states, normalized: (b, m) integers -> (b, m, d)
+
+    clip_skip: how many of the last layers are left out. The normalization after them stays, as in diffusers: the U-Net was
+    trained on what comes out of it.
+    """
 
     def __init__(self, config: CLIPTextConfig):
         super().__init__()
@@ -96,9 +100,10 @@ class CLIPTextModel(nn.Module):
             }
         )
 
-    def forward(self, input_ids: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, clip_skip: int = 0) -> Tensor:
         x = self.text_model.embeddings(input_ids)
-        for layer in self.text_model.encoder.layers:
+        layers = list(self.text_model.encoder.layers)
+        for layer in layers[: len(layers) - clip_skip]:
             x = layer(x)
         return self.text_model.final_layer_norm(x)
 

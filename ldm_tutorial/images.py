@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, PngImagePlugin
 from torch import Tensor
+from torch.nn import functional as F
 
 from .checkpoints.atomic import write_atomically
 from .checks import as_path
@@ -21,7 +22,10 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 # What a picture's `.info` and its PNG file hold. Strings are stored as they are, everything else as JSON.
 TEXTS = ("prompt", "negative_prompt", "scheduler", "model", "dtype", "software")
-NUMBERS = ("seed", "scheduler_options", "steps", "guidance_scale", "guidance_rescale", "strength", "width", "height", "loras")
+NUMBERS = (
+    *("seed", "scheduler_options", "steps", "guidance_scale", "guidance_rescale", "strength", "start_at", "feather"),
+    *("width", "height", "prompt_weights", "long_prompts", "clip_skip", "loras"),
+)
 
 
 # ---- PIL <-> tensor
@@ -50,6 +54,18 @@ def mask_to_tensor(mask: Image.Image, argument: str = "mask") -> Tensor:
     if is_transparent(mask):
         mask = on_background(mask, "black")
     return torch.from_numpy(np.asarray(mask.convert("L")) >= 128).float()[None, None]
+
+
+def feathered(mask: Tensor, width: int) -> Tensor:
+    """A mask of 0 and 1 whose edge rises evenly over `width` pixels inside of it; what is 0 stays 0. (b, 1, h, w) both
+
+    It is the mean of the mask and of `width` masks, each one pixel smaller all around than the one before.
+    """
+    total = smaller = mask
+    for _ in range(width):
+        smaller = 1 - F.max_pool2d(1 - smaller, kernel_size=3, stride=1, padding=1)
+        total = total + smaller
+    return total / (width + 1)
 
 
 def to_images(x: Tensor) -> list[Image.Image]:

@@ -16,9 +16,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .checks import real_number, warn, whole_number, whole_part
+from .checks import one_of, real_number, warn, whole_number, whole_part
 from .config import StableDiffusionConfig
 from .images import fit, mask_to_tensor, to_tensor, upright
+from .prompts import read_weights
 from .schedulers import FLOW_SCHEDULERS, SCHEDULERS, DiffusionScheduler, FlowScheduler, Scheduler, make_scheduler, scheduler_class
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ class Options:
     height, width      in pixels, multiples of the autoencoder's factor, up to 16,384. None: those of the image or of the
                        latents, else what the model was trained on. An image is scaled and its edges cut to fit
     latents            noise of unit variance to start from instead of the seed's, (b, 4, height / f, width / f)
+    prompt_weights     True reads (cat:1.3), in prompts and negative prompts: see prompts/weights.py. False: parentheses are text
+    long_prompts       True reads prompts of more than 77 tokens, in chunks: see prompts/chunks.py. False: the rest is cut, and a
+                       UserWarning names it
+    clip_skip          how many of the text encoder's last layers are left out; their normalization stays. 0 is how the U-Net was
+                       trained. Counted as diffusers does: 1 is what A1111 calls "Clip skip 2"
     """
 
     negative_prompt: Texts = ""
@@ -63,12 +69,18 @@ class Options:
     height: int | None = None
     width: int | None = None
     latents: Tensor | None = None
+    prompt_weights: bool = False
+    long_prompts: bool = False
+    clip_skip: int = 0
 
     def __post_init__(self) -> None:
         whole_number("steps", self.steps, 1)
         real_number("guidance_scale", self.guidance_scale)
         real_number("guidance_rescale", self.guidance_rescale, 0, 1)
         whole_number("num_images", self.num_images, 1, MAX_IMAGES)
+        one_of("prompt_weights", self.prompt_weights, [False, True])
+        one_of("long_prompts", self.long_prompts, [False, True])
+        whole_number("clip_skip", self.clip_skip, 0)
         settings = self.scheduler_options
         if settings is not None and not (isinstance(settings, Mapping) and all(isinstance(name, str) for name in settings)):
             raise TypeError(
@@ -79,6 +91,12 @@ class Options:
                 raise ValueError("latents must be a tensor (b, 4, h, w)")
             if self.latents.is_complex() or not self.latents.isfinite().all():
                 raise ValueError("latents must be finite real numbers, noise of unit variance")
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How the prompts are read, where that is not the usual way: arguments of `encode_prompt`."""
+        asked = {"prompt_weights": self.prompt_weights, "long_prompts": self.long_prompts, "clip_skip": int(self.clip_skip)}
+        return {name: value for name, value in asked.items() if value}
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +112,7 @@ class Inputs:
     pixels: Tensor | None  # (b, 3, f h, f w) in [-1, 1]: the picture to redraw
     mask: Tensor | None  # (b, 1, f h, f w): 1 where it is to be repainted, 0 where it stays
     from_noise: bool  # False: start from the picture, with the noise of the first timestep added
+    feather: int  # pixels inside of the mask, from its edge on, over which the picture turns into what is painted
     options: Options
     settings: list[dict[str, Any]]  # of each picture, for its file
 
@@ -106,13 +125,23 @@ def read_inputs(
     strength: float,
     config: StableDiffusionConfig,
     own_scheduler: Scheduler,
+    start_at: int | None = None,
+    feather: int = 0,
 ) -> Inputs:
     """The arguments of one call, for a model of this configuration. Raises TypeError or ValueError for a wrong one."""
+    if start_at is not None and image is None:
+        raise ValueError(f"start_at={start_at!r:.60} needs an image")
+    if whole_number("feather", feather, 0, MAX_SIDE) and mask is None:
+        raise ValueError(f"feather={feather} needs a mask")
+
     # 1. The prompt, seed and picture of each result: lists with one entry for each
     each = one_per_picture(prompt, options, image, mask, strength)
     for argument in ("prompt", "negative_prompt"):
         for text in each[argument]:
             check_prompt(text, argument)
+            if options.prompt_weights:
+                read_weights(text, argument)
+    whole_number("clip_skip", options.clip_skip, 0, config.text_encoder.num_hidden_layers - 1)
 
     # 2. Sizes, and pictures as tensors
     f = config.vae.downsampling
@@ -126,21 +155,28 @@ def read_inputs(
 
     # 3. The noise levels
     scheduler = choose_scheduler(own_scheduler, options)
-    timesteps = timesteps_to_visit(scheduler, options.steps, strength)
+    if start_at is None:
+        timesteps = timesteps_to_visit(scheduler, options.steps, strength)
+    else:
+        timesteps = timesteps_from(scheduler, options.steps, start_at)
     settings = {
         "scheduler": scheduler_name(scheduler),
         "scheduler_options": changed_settings(scheduler),
         "steps": int(options.steps),
         "guidance_scale": float(options.guidance_scale),
         "guidance_rescale": float(options.guidance_rescale),
-        **({} if image is None else {"strength": float(strength)}),
+        **({} if image is None else {"strength": float(strength)} if start_at is None else {"start_at": int(start_at)}),
+        **({"feather": int(feather)} if feather else {}),
         "width": width,
         "height": height,
+        **options.reading,
     }
     texts, negatives, seeds = each["prompt"], each["negative_prompt"], each["seed"]
     of_each = [{"prompt": t, "negative_prompt": n, "seed": s, **settings} for t, n, s in zip(texts, negatives, seeds)]
-    from_noise = image is None or (mask is not None and strength == 1)
-    return Inputs(scheduler, timesteps, shape, texts, negatives, seeds, pixels, painted, from_noise, options, of_each)
+    from_noise = image is None or (mask is not None and strength == 1 and start_at is None)
+    return Inputs(
+        scheduler, timesteps, shape, texts, negatives, seeds, pixels, painted, from_noise, int(feather), options, of_each
+    )
 
 
 # ---- one value or a list
@@ -234,7 +270,8 @@ def warn_of_cut(text: str, tokens: int, limit: int, argument: str) -> None:
     words = sum(any(c.isalnum() for c in piece) for piece in text.split())  # a comma is a token, but not a word
     start = text if len(text) <= 60 else f"{text[:57]}..."
     count = f"last {tokens} tokens ({words} word{'s' * (words != 1)}) are" if tokens > 1 else "last token is"
-    warn(f'{argument} is longer than the {limit} tokens that the text encoder reads; the {count} cut, beginning with "{start}"')
+    what = f'the {count} cut, beginning with "{start}"'
+    warn(f"{argument} is longer than the {limit} tokens that the text encoder reads; {what}; long_prompts=True reads them, too")
 
 
 # ---- pictures and sizes
@@ -290,6 +327,17 @@ def timesteps_to_visit(scheduler: Scheduler, steps: int, strength: float) -> Ten
     return scheduler.timesteps[scheduler.evaluations_per_step * (steps - taken) :]
 
 
+def timesteps_from(scheduler: Scheduler, steps: int, start_at: int) -> Tensor:
+    """The timesteps of a run that begins at exactly this noise level: `start_at`, then those of the `steps` that lie below it.
+
+    Every scheduler then begins with the same noise, whatever its spacing and the number of steps.
+    """
+    whole_number("steps", steps, 1, scheduler.num_train_timesteps)
+    scheduler.start_at = whole_number("start_at", start_at, 0, scheduler.last_timestep)
+    scheduler.set_timesteps(steps)
+    return scheduler.timesteps
+
+
 def choose_scheduler(own: Scheduler, options: Options) -> Scheduler:
     """A new scheduler, as the options ask, for a model that was trained as its own scheduler says.
 
@@ -300,7 +348,9 @@ def choose_scheduler(own: Scheduler, options: Options) -> Scheduler:
         if settings:
             raise ValueError("scheduler_options need a scheduler given by name; set them on the object instead")
         check_process(own, type(chosen))
-        return copy.deepcopy(chosen)
+        chosen = copy.deepcopy(chosen)
+        chosen.start_at = None  # which is an argument of the call
+        return chosen
     if chosen is not None and not isinstance(chosen, str):
         raise TypeError(f"scheduler={chosen!r:.60} must be one of {', '.join(map(repr, SCHEDULERS))}, or a scheduler object")
     cls = type(own) if chosen is None else scheduler_class(chosen)

@@ -22,14 +22,15 @@ from torch.nn import functional as F
 from . import __version__
 from .adapters import Adapted
 from .checkpoints import load_checkpoint, load_tokenizer, resolve
-from .checks import arguments_by_name, as_dtype, as_path, check_precision, one_of, pick_device
+from .checks import arguments_by_name, as_dtype, as_path, check_precision, one_of, pick_device, whole_number
 from .clip import CLIPTextModel
 from .config import StableDiffusionConfig
 from .engines import ENGINES, Engine, make_engine, quick
 from .engines.dtypes import fastest_dtype
 from .engines.onnx import OnnxEngine
-from .images import to_images, to_tensor
-from .inputs import Inputs, Options, Pictures, Texts, listed, read_inputs, side, tokenize
+from .images import feathered, to_images, to_tensor
+from .inputs import Inputs, Options, Pictures, Texts, check_prompt, listed, read_inputs, side, tokenize
+from .prompts import Span, equally_long, plain_text, read_weights, token_weights, tokenize_in_chunks, weigh
 from .schedulers import DDIMScheduler, Scheduler, randn
 from .threads import sharing
 from .unet import UNet
@@ -48,7 +49,7 @@ class Run:
 
     inputs: Inputs
     latents: Tensor  # (b, 4, h, w) float32, at the first of the timesteps
-    context: Tensor  # (b, 77, d), or (2 b, 77, d) with that of the negative prompts first
+    context: Tensor  # (b, 77, d), or (2 b, 77, d) with that of the negative prompts first; 77 k with `long_prompts`
     known: Tensor | None  # (b, 4, h, w): the picture that is redrawn, encoded
     noise: Tensor  # (b, 4, h, w)
     mask: Tensor | None  # (b, 1, h, w): 1 where latents are repainted, 0 where they stay
@@ -171,20 +172,54 @@ class Parts(Adapted):
         return f"{type(self).__name__}({self.name!r}, {size}x{size} pictures, {dtype} on {self.device})"
 
     @torch.no_grad()
-    def encode_prompt(self, prompt: Texts, argument: str = "prompt") -> Tensor:
+    def encode_prompt(
+        self,
+        prompt: Texts,
+        argument: str = "prompt",
+        prompt_weights: bool = False,
+        long_prompts: bool = False,
+        clip_skip: int = 0,
+    ) -> Tensor:
         """What the U-Net reads: (b, 77, d), in the model's dtype. A prompt that is too long is cut with a UserWarning.
 
-        A loaded word of several vectors takes as many tokens.
+        A loaded word of several vectors takes as many tokens. The other arguments are described at `inputs.Options`; with
+        `long_prompts`, (b, 77 k, d) for the k chunks of the longest.
 
-        Raises FloatingPointError, which says what to try, if the text encoder overflows.
+        Raises ValueError for a mistake in the weights, FloatingPointError, which says what to try, if the text encoder overflows.
         """
-        prompts = [self.dictionary.spell_out(text) if isinstance(text, str) else text for text in listed(prompt)]
+        prompts = listed(prompt)
+        for text in prompts:
+            check_prompt(text, argument)
         distinct = list(dict.fromkeys(prompts))  # equal prompts are encoded once
-        length = self.text_encoder.config.max_position_embeddings
-        states = self.text_encoder(tokenize(self.tokenizer, distinct, length, argument).to(self.device))
+
+        # 1. The words, and their weights
+        parts = [read_weights(text, argument) if prompt_weights else [Span(text, 1.0)] for text in distinct]
+        parts = [[Span(self.dictionary.spell_out(text), weight) for text, weight in spans] for spans in parts]
+
+        # 2. Tokens, and their hidden states
+        texts, length = [plain_text(spans) for spans in parts], self.text_encoder.config.max_position_embeddings
+        if long_prompts:
+            ids = tokenize_in_chunks(self.tokenizer, texts, length)  # (n, 77 k)
+        else:
+            ids = tokenize(self.tokenizer, texts, length, argument)  # (n, 77)
+        states = self._hidden_states(ids, clip_skip)
+
+        # 3. What has a weight is moved away from the states of the empty prompt, or towards them
+        if any(weight != 1 for spans in parts for _, weight in spans):
+            chunks = ids.shape[1] // length
+            weights = torch.tensor([token_weights(self.tokenizer, spans, length, chunks) for spans in parts])  # (n, 77 k)
+            empty = self._hidden_states(tokenize(self.tokenizer, [""], length), clip_skip).repeat(1, chunks, 1)
+            states = weigh(states, empty, weights.to(states.device))
+        return states[[distinct.index(text) for text in prompts]]
+
+    def _hidden_states(self, ids: Tensor, clip_skip: int) -> Tensor:
+        """Tokens in k chunks, each of which the text encoder reads by itself: (n, 77 k) -> (n, 77 k, d)"""
+        whole_number("clip_skip", clip_skip, 0, self.text_encoder.config.num_hidden_layers - 1)
+        rows = ids.view(-1, self.text_encoder.config.max_position_embeddings).to(self.device)  # (n k, 77)
+        states = self.text_encoder(rows, clip_skip)  # (n k, 77, d)
         if not states.isfinite().all():
             raise FloatingPointError(f"the text encoder's output is not finite: {self._remedy(self.text_encoder)}")
-        return states[[distinct.index(text) for text in prompts]]
+        return states.view(*ids.shape, -1)
 
     @torch.no_grad()
     def encode(self, image: Pictures | Tensor, generator: torch.Generator | list[torch.Generator] | None = None) -> Tensor:
@@ -252,13 +287,20 @@ class DenoisingLoop(Parts):
     """From checked arguments to pictures: `prepare`, `start`, `denoise`, `finish`; `draw` does the last three."""
 
     def prepare(
-        self, prompt: Texts, options: Options, image: Pictures | None = None, mask: Pictures | None = None, strength: float = 1.0
+        self,
+        prompt: Texts,
+        options: Options,
+        image: Pictures | None = None,
+        mask: Pictures | None = None,
+        strength: float = 1.0,
+        start_at: int | None = None,
+        feather: int = 0,
     ) -> Inputs:
         """The arguments of one call, checked and made into tensors. Raises TypeError or ValueError for a wrong one.
 
         Warns if a distilled model is asked for what it was not trained for.
         """
-        inputs = read_inputs(prompt, options, image, mask, strength, self.config, self.scheduler)
+        inputs = read_inputs(prompt, options, image, mask, strength, self.config, self.scheduler, start_at, feather)
         if self.few_steps is not None:
             own = read_inputs("", Options(**self.few_steps.arguments), None, None, 1.0, self.config, self.scheduler)
             self.few_steps.advise(inputs.timesteps.tolist(), own.timesteps.tolist(), options.guidance_scale)
@@ -268,9 +310,13 @@ class DenoisingLoop(Parts):
     def start(self, inputs: Inputs) -> Run:
         """Encode the words and the picture, draw the noise, and put together what the loop starts from."""
         # 1. The words. At scale 1 only the prompts, for half of the work
-        context = self.encode_prompt(inputs.prompts)  # (b, 77, d)
+        how = inputs.options.reading
+        context = self.encode_prompt(inputs.prompts, **how)  # (b, 77, d)
         if inputs.options.guidance_scale != 1:
-            context = torch.cat([self.encode_prompt(inputs.negative_prompts, "negative_prompt"), context])  # (2 b, 77, d)
+            negative = self.encode_prompt(inputs.negative_prompts, "negative_prompt", **how)
+            if negative.shape != context.shape:  # in chunks, of which one has more
+                negative, context = equally_long(negative, context, self.encode_prompt("", **how))
+            context = torch.cat([negative, context])  # (2 b, 77, d)
 
         # 2. The noise. One generator per picture gives, in this order: the autoencoder's sample, the start, the steps
         generators = [torch.Generator().manual_seed(seed) for seed in inputs.seeds]
@@ -325,7 +371,7 @@ class DenoisingLoop(Parts):
         pictures = self.decode(latents)
         if inputs.pixels is not None and inputs.mask is not None:
             originals = to_images(inputs.pixels)
-            stencils = [Image.fromarray(m.numpy()) for m in (255 * inputs.mask[:, 0]).byte()]
+            stencils = [Image.fromarray(m.numpy()) for m in (255 * feathered(inputs.mask, inputs.feather)[:, 0]).byte()]
             pictures = [Image.composite(*three) for three in zip(pictures, originals, stencils)]
         for picture, settings in zip(pictures, inputs.settings):
             model = {"model": self.name, "dtype": str(self.dtype).removeprefix("torch.")}
@@ -364,10 +410,14 @@ class StableDiffusion(DenoisingLoop):
         height: int | None = None,
         width: int | None = None,
         latents: Tensor | None = None,
+        prompt_weights: bool = False,
+        long_prompts: bool = False,
+        clip_skip: int = 0,
     ) -> list[Image.Image]:
         """Pictures of the prompts, from noise."""
         how = (scheduler, scheduler_options, steps, guidance_scale, guidance_rescale, seed, num_images, height, width, latents)
-        return self.draw(self.prepare(prompt, Options(negative_prompt, *how)), progress)
+        reading = (prompt_weights, long_prompts, clip_skip)
+        return self.draw(self.prepare(prompt, Options(negative_prompt, *how, *reading)), progress)
 
     @arguments_by_name
     def img2img(
@@ -376,6 +426,7 @@ class StableDiffusion(DenoisingLoop):
         image: Pictures,
         strength: float = 0.6,
         *,
+        start_at: int | None = None,
         progress: bool = True,
         negative_prompt: Texts = "",
         scheduler: str | Scheduler | None = None,
@@ -388,14 +439,24 @@ class StableDiffusion(DenoisingLoop):
         height: int | None = None,
         width: int | None = None,
         latents: Tensor | None = None,
+        prompt_weights: bool = False,
+        long_prompts: bool = False,
+        clip_skip: int = 0,
     ) -> list[Image.Image]:
         """The picture redrawn: noise is added to it, and taken away again with the prompt (Meng et al. 2022, SDEdit).
 
         `strength`, 0 ... 1, is how much: it takes the last `steps * strength` of the steps. 0 returns the picture
         as the autoencoder sees it; 1 leaves a trace of its colors.
+
+        How much noise a share of the steps is depends on the scheduler's spacing. `start_at`, a timestep of training, 0 ... 999,
+        is the noise level itself, the same for every scheduler and number of steps: the loop begins exactly there, and goes on
+        through those of its timesteps that lie below. `strength` then has no effect.
         """
         how = (scheduler, scheduler_options, steps, guidance_scale, guidance_rescale, seed, num_images, height, width, latents)
-        return self.draw(self.prepare(prompt, Options(negative_prompt, *how), image, None, strength), progress)
+        reading = (prompt_weights, long_prompts, clip_skip)
+        return self.draw(
+            self.prepare(prompt, Options(negative_prompt, *how, *reading), image, None, strength, start_at), progress
+        )
 
     @arguments_by_name
     def inpaint(
@@ -405,6 +466,8 @@ class StableDiffusion(DenoisingLoop):
         mask: Pictures,
         strength: float = 1.0,
         *,
+        start_at: int | None = None,
+        feather: int = 0,
         progress: bool = True,
         negative_prompt: Texts = "",
         scheduler: str | Scheduler | None = None,
@@ -417,13 +480,22 @@ class StableDiffusion(DenoisingLoop):
         height: int | None = None,
         width: int | None = None,
         latents: Tensor | None = None,
+        prompt_weights: bool = False,
+        long_prompts: bool = False,
+        clip_skip: int = 0,
     ) -> list[Image.Image]:
         """The picture with what is white in the mask, which has its size, repainted. What is black stays, pixel by pixel.
 
         Latents cover f x f pixels each: one of them is repainted if any of its pixels is white.
+
+        feather: over how many pixels inside of the mask, from its edge on, the picture turns evenly into what is painted, so
+        that no edge is seen. `start_at`: as in `img2img`.
         """
         how = (scheduler, scheduler_options, steps, guidance_scale, guidance_rescale, seed, num_images, height, width, latents)
-        return self.draw(self.prepare(prompt, Options(negative_prompt, *how), image, mask, strength), progress)
+        reading = (prompt_weights, long_prompts, clip_skip)
+        return self.draw(
+            self.prepare(prompt, Options(negative_prompt, *how, *reading), image, mask, strength, start_at, feather), progress
+        )
 
     @arguments_by_name
     def stream(
@@ -433,6 +505,7 @@ class StableDiffusion(DenoisingLoop):
         mask: Pictures | None = None,
         strength: float = 1.0,
         *,
+        start_at: int | None = None,
         negative_prompt: Texts = "",
         scheduler: str | Scheduler | None = None,
         scheduler_options: Mapping[str, Any] | None = None,
@@ -444,10 +517,19 @@ class StableDiffusion(DenoisingLoop):
         height: int | None = None,
         width: int | None = None,
         latents: Tensor | None = None,
+        prompt_weights: bool = False,
+        long_prompts: bool = False,
+        clip_skip: int = 0,
     ) -> Iterator[DenoisingStep]:
-        """Step by step: from noise, from an image, or inside a mask. `decode(step.denoised)` shows the picture so far."""
+        """Step by step: from noise, from an image, or inside a mask. `decode(step.denoised)` shows the picture so far.
+
+        `start_at`: as in `img2img`.
+        """
         how = (scheduler, scheduler_options, steps, guidance_scale, guidance_rescale, seed, num_images, height, width, latents)
-        return self.denoise(self.start(self.prepare(prompt, Options(negative_prompt, *how), image, mask, strength)))
+        reading = (prompt_weights, long_prompts, clip_skip)
+        return self.denoise(
+            self.start(self.prepare(prompt, Options(negative_prompt, *how, *reading), image, mask, strength, start_at))
+        )
 
     def merge_lora(self, name: str | None = None) -> None:
         """As that of `Adapted`; ONNX Runtime, which holds the weights of before, gets those of now."""

@@ -26,6 +26,7 @@ FLOORS = (
     "checkpoints",
     "adapters",
     "images",
+    "prompts",
     "inputs",
     "engines",
     "pipeline",

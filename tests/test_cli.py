@@ -248,6 +248,10 @@ def test_the_help_of_a_training_tells_each_default(ldm_tutorial, part):
         (["generate", "a cat", "-o", "x.png", "--seed", "-1"], "seed=-1 must be a whole number"),
         (["generate", "a cat", "-o", "x.png", "--upscale", "0"], "--upscale 0 must be 1 or more"),
         (["generate", "a cat", "-o", "x.png", "--strength", "0.5"], "--strength needs --init-image"),
+        (["generate", "a cat", "-o", "x.png", "--start-at", "400"], "--start-at needs --init-image"),
+        (["generate", "a cat", "-o", "x.png", "--feather", "4"], "--feather needs --mask"),
+        (["generate", "a cat", "-o", "x.png", "--clip-skip", "2"], "clip_skip=2 must be a whole number, 0 ... 1"),
+        (["generate", "a (cat", "-o", "x.png", "--prompt-weights"], "prompt has a '(' at position 2 that is never closed"),
         (["generate", "a cat", "-o", "x.png", "--init-image", "no.png"], "--init-image: there is no file no.png"),
         (["generate", "a cat", "-o", "x.png", "--mask", "no.png"], "--mask: there is no file no.png"),
         (["generate", "a cat", "-o", "x.bmp"], "output x.bmp: the name must end in one of .png"),
@@ -334,6 +338,23 @@ def test_ctrl_c_ends_with_130_and_nothing_written(ldm_tutorial, monkeypatch):
         signal.signal(signal.SIGINT, before)
     assert (code, out, err) == (130, "", "ldm-tutorial: error: interrupted\n")
     assert os.listdir() == []
+
+
+def test_how_a_prompt_is_read_and_where_a_redrawing_begins_arrive(ldm_tutorial):
+    Image.new("RGB", (32, 32), "teal").save("in.png")
+    Image.linear_gradient("L").resize((32, 32)).save("mask.png")
+    image, mask, prompt = Image.open("in.png"), Image.open("mask.png"), "a (cat:1.4) " + "with a hat " * 80
+    reading = {"prompt_weights": True, "long_prompts": True, "clip_skip": 1, "steps": 3}
+    options = ["--prompt-weights", "--long-prompts", "--clip-skip", 1, "--steps", 3]
+    code, _, err = ldm_tutorial("generate", prompt, "-o", "a.png", *options, "--init-image", "in.png", "--start-at", 500)
+    assert (code, err) == (0, "")
+    assert np.array_equal(Image.open("a.png"), ldm_tutorial.pipe.img2img(prompt, image, start_at=500, **reading)[0])
+    options += ["--init-image", "in.png", "--mask", "mask.png", "--feather", 5]
+    code, _, err = ldm_tutorial("generate", prompt, "-o", "b.png", *options)
+    assert (code, err) == (0, "")
+    assert np.array_equal(Image.open("b.png"), ldm_tutorial.pipe.inpaint(prompt, image, mask, feather=5, **reading)[0])
+    code, _, err = ldm_tutorial("generate", prompt, "-o", "c.png", *options, "--strength", 0.5, "--start-at", 500)
+    assert code == 2 and "--strength and --start-at both say how much is redrawn; give one of them" in err
 
 
 @pytest.mark.filterwarnings("default")  # also where the environment silences warnings

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import onnx
 
 LARGEST = 2**31  # bytes: the limit of a protobuf message, which an ONNX file is
+TOKENS = 77  # of a prompt
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class ExportedUNet(UNet):
 
     def forward(self, latents: Tensor, timesteps: Tensor | float, context: Tensor) -> Tensor:
         engine = _now.engine
-        if engine is None or not engine.takes(self, latents):
+        if engine is None or not engine.takes(self, latents, context):
             return super().forward(latents, timesteps, context)
         return engine.answer(latents, torch.as_tensor(timesteps), context)
 
@@ -89,8 +90,8 @@ class ExportedUNet(UNet):
 class OnnxEngine:
     """Steps computed by ONNX Runtime, equal to PyTorch's to some 1e-5, with the weights that the U-Net has now.
 
-    It takes latents of the size that the model was trained on. Those of another size, another precision than float32, and steps
-    in which somebody looks into the U-Net by a hook go to PyTorch.
+    It takes latents of the size that the model was trained on, and prompts of 77 tokens. Those of another size, longer prompts,
+    another precision than float32, and steps in which somebody looks into the U-Net by a hook go to PyTorch.
 
     Raises ImportError if onnx, onnxscript or onnxruntime is not installed, or torch is older than 2.6, and ValueError for a U-Net
     in another precision, elsewhere than on the CPU, or too large for one ONNX file (2 GB: v1.5's is).
@@ -110,7 +111,7 @@ class OnnxEngine:
         inputs = {
             "latents": torch.zeros(2, *self.shape),
             "timesteps": torch.ones(2),
-            "states": torch.zeros(2, 77, config.cross_attention_dim),
+            "states": torch.zeros(2, TOKENS, config.cross_attention_dim),
         }
         model = to_onnx(Graph("unet", unet, inputs, ("noise_pred",))).SerializeToString()
         options = onnxruntime.SessionOptions()
@@ -128,9 +129,10 @@ class OnnxEngine:
         finally:
             _now.engine = before
 
-    def takes(self, unet: UNet, latents: Tensor) -> bool:
+    def takes(self, unet: UNet, latents: Tensor, words: Tensor) -> bool:
         """Whether these latents are computed here."""
-        right = latents.shape[1:] == self.shape and latents.dtype == torch.float32 and latents.device.type == "cpu"
+        size = latents.shape[1:] == self.shape and words.shape[1] == TOKENS
+        right = size and latents.dtype == torch.float32 and latents.device.type == "cpu"
         return right and not any(
             layer._forward_hooks or layer._forward_pre_hooks for layer in unet.modules() if layer is not unet
         )

@@ -100,6 +100,7 @@ class Scheduler(ConfigFile, ABC):
 
     def __post_init__(self) -> None:
         self.check_settings()
+        self.start_at: int | None = None  # the timestep at which `set_timesteps` begins; None: where its spacing does
         self.set_timesteps(self.num_train_timesteps)
 
     @property
@@ -268,6 +269,7 @@ class DiffusionScheduler(Scheduler):
         self.alphas_cumprod = (1 - self.betas).cumprod(0)  # ᾱ, (T,)
         if self.rescale_betas_zero_snr:
             self.alphas_cumprod[-1] = self.terminal_alpha_bar
+        self.start_at = None
         self.set_timesteps(self.num_train_timesteps)
 
     def check_settings(self) -> None:
@@ -286,12 +288,14 @@ class DiffusionScheduler(Scheduler):
     def spaced_timesteps(self, num_inference_steps: int) -> np.ndarray:
         """The timesteps at which the steps begin, (n,) float64: see `noise_schedule.spaced_timesteps`.
 
-        Warns if at the first the model expects more than an eighth of the variance of x to be picture. Raises TypeError or
-        ValueError for a wrong n.
+        With `start_at`, that timestep and those of the n that lie below it. Else warns if at the first the model expects more
+        than an eighth of the variance of x to be picture. Raises TypeError or ValueError for a wrong n.
         """
         T = self.num_train_timesteps
         n = whole_number("num_inference_steps", num_inference_steps, 1, T)
         timesteps = noise_schedule.spaced_timesteps(self.timestep_spacing, n, T, self.steps_offset)
+        if self.start_at is not None:
+            return np.array([float(self.start_at), *timesteps[timesteps <= self.start_at - 1]])
         first = int(timesteps[0])
         if (alpha_bar := self.alphas_cumprod[first].item()) > 1 / 8:
             warn(

@@ -53,13 +53,15 @@ class DPMSolverMultistepScheduler(VPScheduler):
         """As in diffusers: the last of n + 1 evenly spaced timesteps is left out, since the last step leads to σ = 0."""
         n = whole_number("num_inference_steps", num_inference_steps, 1, self.num_train_timesteps)
         left_out = 0 if self.timestep_spacing == "trailing" or n in (1, self.num_train_timesteps) else 1
-        return super().spaced_timesteps(n + left_out)[:n]
+        timesteps = super().spaced_timesteps(n + left_out)
+        return timesteps[: max(1, len(timesteps) - left_out)]
 
     def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
         super().set_timesteps(num_inference_steps, device)
         if self.use_karras_sigmas:
             train_sigmas = noise_schedule.sigmas_from_alphas_cumprod(self.alphas_cumprod).numpy()
-            sigmas = noise_schedule.karras_sigmas(train_sigmas[-1], train_sigmas[0], num_inference_steps)  # (n,)
+            first = -1 if self.start_at is None else self.start_at
+            sigmas = noise_schedule.karras_sigmas(train_sigmas[first], train_sigmas[0], len(self.timesteps))  # (n,)
             self.alpha_bars = torch.from_numpy(1 / (np.append(sigmas, 0.0).astype(np.float64) ** 2 + 1))  # (n + 1,)
             t = noise_schedule.sigmas_to_timesteps(sigmas, train_sigmas)
             self.visit(torch.from_numpy(noise_schedule.distinct(t)), device)

@@ -114,11 +114,14 @@ class VEScheduler(DiffusionScheduler):
         return noise_schedule.sigmas_from_alphas_cumprod(self.alphas_cumprod).numpy()
 
     def levels(self, n: int, karras: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """The timesteps at which n steps begin, with fractions, and their σ, both (n,). karras: spaced as in EDM's eq. 5."""
+        """The timesteps at which n steps begin, with fractions, and their σ, both (n,). karras: spaced as in EDM's eq. 5.
+
+        Fewer than n with `start_at`.
+        """
         t = self.spaced_timesteps(n)
         sigmas = noise_schedule.timesteps_to_sigmas(t, self.train_sigmas)
         if karras:
-            sigmas = noise_schedule.karras_sigmas(sigmas[0], sigmas[-1], n)
+            sigmas = noise_schedule.karras_sigmas(sigmas[0], sigmas[-1], len(sigmas))
             t = noise_schedule.sigmas_to_timesteps(sigmas, self.train_sigmas)
         return t, sigmas
 
@@ -208,10 +211,17 @@ class FlowScheduler(Scheduler):
         return self.shift * t / (1 + (self.shift - 1) * t)
 
     def levels(self, num_inference_steps: int) -> Tensor:
-        """The times at which n steps begin, from 1 on evenly down to the first of training, then shifted: (n,) float32."""
+        """The times at which n steps begin, from 1 on evenly down to the first of training, then shifted: (n,) float32.
+
+        With `start_at`, that timestep's and those of the n that lie below it.
+        """
         n = whole_number("num_inference_steps", num_inference_steps, 1, self.num_train_timesteps)
         last = self.shifted(np.array(1 / self.num_train_timesteps, dtype=np.float32))  # here and below, as in diffusers
-        return torch.from_numpy(self.shifted(np.linspace(1, last, n))).float()
+        times = self.shifted(np.linspace(1, last, n))
+        if self.start_at is not None:
+            start, apart = self.start_at / self.num_train_timesteps, 1 / self.num_train_timesteps
+            times = np.array([start, *times[times <= start - apart]])
+        return torch.from_numpy(times).float()
 
     @property
     def init_noise_sigma(self) -> float:
