@@ -47,6 +47,7 @@ CHECK_MODULES = {  # number of the notebook -> module of this folder that holds 
     "13": "full_size",
     "14": "playground",
     "15": "gallery",
+    "17": "own_pictures",
 }
 
 

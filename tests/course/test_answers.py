@@ -17,6 +17,7 @@ from questions import fill, read
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
+from ldm_tutorial.adapters import LowRank, new_lora
 from ldm_tutorial.attention import CrossAttention, FeedForward, attention_weights
 from ldm_tutorial.blocks import Downsample, ResnetBlock, Upsample, timestep_embedding
 from ldm_tutorial.checkpoints.compvis import ldm_name
@@ -327,6 +328,35 @@ def heun_steps_for(budget):
     return max(n for n in range(1, budget) if 2 * heun_evaluations(n) <= budget)
 
 
+def scale_without_alpha(r, a):
+    update = LowRank(nn.Linear(5, 7), r, a)
+    nn.init.normal_(update.up.weight)
+    meant, update.alpha = update.delta().norm(), float(r)
+    return (meant / update.delta().norm()).item()
+
+
+@torch.no_grad()
+def merged_and_loaded(s, t):
+    """How often ΔW x is in the output, after it was merged at scale s and attached at scale t."""
+    networks, x = {"unet": nn.Sequential(nn.Linear(5, 7))}, torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    lora = new_lora(networks, rank=2, layers={"unet": ["0"]})
+    nn.init.normal_(lora.updates[0].up.weight)
+    before, change = networks["unet"](x), lora.updates[0](x)
+    lora.scale = s
+    lora.merge(networks)
+    lora.scale = t
+    lora.attach(networks)
+    return ((networks["unet"](x) - before) * change).sum().item() / change.square().sum().item()
+
+
+def share_held(r):
+    """In percent: the squared length of the nearest matrix of rank r, of that of a matrix with singular values 4, 2, 2, 1."""
+    turned = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).Q
+    matrix = turned @ torch.diag(torch.tensor([2.0, 1.0, 4.0, 2.0], dtype=torch.float64))
+    u, s, v = torch.linalg.svd(matrix)
+    return 100 * ((u[:, :r] * s[:r] @ v[:r]).square().sum() / matrix.square().sum()).item()
+
+
 def throws(name, n):
     """How often a run draws noise, the start included."""
     scheduler, dice, other = make_scheduler(name), *(torch.Generator().manual_seed(0) for _ in range(2))
@@ -429,6 +459,10 @@ ANSWERS = {
     "15-04": lambda n: [spaced_timesteps("leading", n, 1000, 1)[0]],
     "15-05": lambda n: [throws("euler_a", n)],
     "15-08": lambda k: [np.std([1.0, -1.0]) / k**0.5],
+    "17-01": lambda o, r: [sum(p.numel() for p in LowRank(nn.Linear(320, o), r).parameters())],
+    "17-03": lambda r, a: [scale_without_alpha(r, a)],
+    "17-07": lambda s, t: [merged_and_loaded(s, t)],
+    "17-12": lambda r: [share_held(r)],
 }
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
+from ldm_tutorial.adapters import LowRank
 from ldm_tutorial.blocks import ResnetBlock
 from ldm_tutorial.exercises import outcome
 from ldm_tutorial.schedulers import EulerDiscreteScheduler
@@ -53,6 +54,23 @@ def interval_by_numpy(a, b):
     d = (a - b).numpy()
     means = np.random.default_rng(5).choice(d, (20_000, len(d))).mean(1)
     return tuple(np.percentile(means, [2.5, 97.5]))
+
+
+def merged_by_columns(weight, a, b, alpha, scale):
+    layer = nn.Linear(*reversed(weight.shape), bias=False)
+    layer.weight = nn.Parameter(weight)
+    update = LowRank(layer, len(a), alpha)
+    update.down.weight, update.up.weight = nn.Parameter(a), nn.Parameter(b)
+    with torch.no_grad():
+        columns = torch.eye(weight.shape[1])  # what a layer makes of each unit vector is a column of its weight
+        return (layer(columns) + scale * update(columns)).T
+
+
+def extracted_by_eigh(before, after, rank):
+    change = (after - before).double()
+    _, vectors = torch.linalg.eigh(change.T @ change)  # the smallest eigenvalue first
+    a = vectors[:, -rank:].T
+    return a.float(), (change @ a.T).float()
 
 
 def ema_of(values, decay):
@@ -733,6 +751,23 @@ RIGHT = {
     "13.2 by chunks": ("13.2", attention_by_chunks),
     "14.1 by comparing with the first": ("14.1", lambda c: {k for k, v in c[0].items() if any(d[k] != v for d in c[1:])}),
     "14.1 by counting": ("14.1", lambda c: {name for name in c[0] if [d[name] for d in c].count(c[0][name]) < len(c)}),
+    "17.1 on the meta device": (
+        "17.1",
+        lambda shapes, rank: sum(
+            p.numel() for o, i in shapes for p in LowRank(nn.Linear(i, o, device="meta"), rank).parameters()
+        ),
+    ),
+    "17.1 by NumPy": ("17.1", lambda shapes, rank: rank * np.array(shapes).sum()),
+    "17.2 by torch.addmm": ("17.2", lambda w, a, b, alpha, s: torch.addmm(w, b, a, alpha=s * alpha / a.shape[0])),
+    "17.2 by unit vectors": ("17.2", merged_by_columns),
+    "17.3 by roots in both": (
+        "17.3",
+        lambda before, after, rank: (
+            (parts := torch.linalg.svd(after - before, full_matrices=False)),
+            [parts[1][:rank].sqrt()[:, None] * parts[2][:rank], parts[0][:, :rank] * parts[1][:rank].sqrt()],
+        )[1],
+    ),
+    "17.3 by eigenvectors": ("17.3", extracted_by_eigh),
     "15.1 by trying": ("15.1", steps_by_trying),
     "15.1 in one line": ("15.1", lambda b, m, g: (b // (1 + g) + (m == "heun")) // (1 + (m == "heun"))),
     "15.2 by NumPy": ("15.2", interval_by_numpy),
