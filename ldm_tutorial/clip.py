@@ -155,7 +155,8 @@ class CLIP(nn.Module):
         self.text_projection = nn.Linear(config.hidden_size, config.projection_dim, bias=False)
         self.image_tower = CLIPImageTower(config.projection_dim)
         self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
-        # Small embeddings to start from: PyTorch's own, of unit variance, would drown what the layers add to them.
+        # Small embeddings at the start. PyTorch's default has unit variance: beside such large numbers, the small numbers that
+        # the layers add to them would hardly count.
         nn.init.normal_(self.text_encoder.text_model.embeddings.token_embedding.weight, std=0.02)
         nn.init.normal_(self.text_encoder.text_model.embeddings.position_embedding.weight, std=0.01)
 
