@@ -48,6 +48,7 @@ CHECK_MODULES = {  # number of the notebook -> module of this folder that holds 
     "14": "playground",
     "15": "gallery",
     "17": "own_pictures",
+    "18": "flow_matching",
 }
 
 

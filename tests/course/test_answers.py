@@ -24,10 +24,12 @@ from ldm_tutorial.checkpoints.compvis import ldm_name
 from ldm_tutorial.clip import CLIPTextModel
 from ldm_tutorial.config import SD15, AutoencoderConfig, CLIPTextConfig, UNetConfig
 from ldm_tutorial.inputs import seeds_of, timesteps_to_visit
+from ldm_tutorial.lessons.toy import GaussianMixture
 from ldm_tutorial.pipeline import guide
 from ldm_tutorial.schedulers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, make_scheduler, randn
 from ldm_tutorial.schedulers.ddpm import posterior
 from ldm_tutorial.schedulers.noise_schedule import karras_sigmas, linear_betas, sigmas_from_alphas_cumprod, spaced_timesteps
+from ldm_tutorial.schedulers.spaces import convert
 from ldm_tutorial.training.clip import contrastive_loss
 from ldm_tutorial.training.discriminator import hinge_loss
 from ldm_tutorial.training.ema import EMA
@@ -57,6 +59,14 @@ def scalar(x):
 
 
 # ---- other ways to the same numbers
+
+
+def two_points():
+    return GaussianMixture([[-1.0], [1.0]], [0.0, 0.0])
+
+
+def shifted(t, s):
+    return make_scheduler("flow_euler", shift=float(s)).shifted(np.array(t)).item()
 
 
 def latents_of_sd15(h, w):
@@ -463,6 +473,11 @@ ANSWERS = {
     "17-03": lambda r, a: [scale_without_alpha(r, a)],
     "17-07": lambda s, t: [merged_and_loaded(s, t)],
     "17-12": lambda r: [share_held(r)],
+    "18-01": lambda x, e, t: [torch.lerp(scalar(x), scalar(e), t).item(), e - x],
+    "18-03": lambda t: [two_points().as_model(make_scheduler("flow_euler"))(torch.zeros(1, 1).double(), 1000 * t).item()],
+    "18-04": lambda u, x, t: [convert(scalar(u), scalar(x), "velocity", "sample", 1 - t, t).item()],
+    "18-05": lambda d, s: [abs(convert(scalar(d), scalar(0), "epsilon", "sample", 1.0, s).item())],
+    "18-09": lambda t, s: [make_scheduler("flow_euler").sigma_at(1000 * u).item() for u in (t, shifted(t, s))],
 }
 
 

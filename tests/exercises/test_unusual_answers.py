@@ -173,6 +173,44 @@ def algorithm_2_by_euler_and_heun(D, x, sigmas, s_churn, s_tmin, s_tmax, generat
     return x
 
 
+def pair_by_pictures(x0, noise, t):
+    rows = [x + u * (e - x) for x, e, u in zip(x0, noise, t.tolist())]
+    return torch.stack(rows), noise.clone().sub_(x0)
+
+
+def velocity_by_solving(output, x, t, prediction):
+    n = torch.hypot(1 - t, t)
+    c, d = {"epsilon": (0 * t, 0 * t + 1), "sample": (0 * t + 1, 0 * t), "v_prediction": (-t / n, (1 - t) / n)}[prediction]
+    rows = torch.stack([torch.cat([1 - t, t], 1), torch.cat([c, d], 1)], 1)  # (b, 2, 2)
+    x0, eps = torch.linalg.solve(rows, torch.stack([x, output], 1)).unbind(1)
+    return eps - x0
+
+
+def velocity_by_slopes(output, x, t, prediction):
+    """The line goes through x: its slope is that from x to one of its ends."""
+    if prediction == "v_prediction":
+        square = 1 - 2 * t + 2 * t**2
+        output = (1 - t) / square * x - t * square**-0.5 * output  # x0
+    return (output - x) / (1 - t) if prediction == "epsilon" else (x - output) / t
+
+
+def flow_heun_by_index(velocity, x, times):
+    for i in range(1, len(times)):
+        h = times[i] - times[i - 1]
+        k = velocity(x, times[i - 1])
+        x = x + h / 2 * k + h / 2 * velocity(x + h * k, times[i])
+    return x
+
+
+def flow_heun_by_correction(velocity, x, times):
+    now, *later = times
+    for then in later:
+        k = velocity(x, now)
+        end = torch.add(x, k, alpha=then - now)
+        x, now = end + (then - now) * 0.5 * (velocity(end, then) - k), then
+    return x
+
+
 def algorithm_2_by_index(D, x, sigmas, s_churn, s_tmin, s_tmax, generator):
     n = len(sigmas) - 1
     for i in range(n):
@@ -782,6 +820,12 @@ RIGHT = {
         "15.3",
         lambda scores, k: np.mean([max(c) for c in itertools.combinations(scores, k)]),
     ),
+    "18.1 by lerp": ("18.1", lambda x, e, t: [torch.lerp(x, e, t[:, None, None, None]), -(x - e)]),
+    "18.1 picture by picture": ("18.1", pair_by_pictures),
+    "18.2 by solving two equations": ("18.2", velocity_by_solving),
+    "18.2 by slopes": ("18.2", velocity_by_slopes),
+    "18.3 by the number of the step": ("18.3", flow_heun_by_index),
+    "18.3 by a correction": ("18.3", flow_heun_by_correction),
 }
 
 
