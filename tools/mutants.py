@@ -41,8 +41,8 @@ RESULTS = ROOT / "runs" / "mutants"
 ROOMS = {
     "schedulers": (["ldm_tutorial/schedulers"], ["tests/schedulers"]),
     "pipeline": (
-        ["ldm_tutorial/pipeline.py", "ldm_tutorial/inputs.py"],
-        ["tests/test_pipeline.py", "tests/test_inputs.py", "tests/test_any_input.py"],
+        ["ldm_tutorial/pipeline.py", "ldm_tutorial/inputs.py", "ldm_tutorial/prompts"],
+        ["tests/test_pipeline.py", "tests/test_inputs.py", "tests/test_any_input.py", "tests/prompts", "tests/test_start_at.py"],
     ),
     "checkpoints": (["ldm_tutorial/checkpoints"], ["tests/checkpoints"]),
 }
