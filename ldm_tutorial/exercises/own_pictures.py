@@ -61,7 +61,7 @@ def numbers_of_lora(answer: Callable) -> str | None:
 # ---- 2. Merging
 
 
-def merged(
+def with_update(
     weight: Tensor,
     a: Tensor,
     b: Tensor,
@@ -90,7 +90,7 @@ def merged(
     return old + sign * strengths[strength] * factors[factor] * (b @ a)
 
 
-MERGES: dict[str, dict] = {
+MERGE_MISTAKES: dict[str, dict] = {
     "alpha / rank is missing: the change counts rank / alpha times as much as in training": {"factor": "none"},
     "alpha is not divided by the rank, which is the number of rows of A": {"factor": "alpha"},
     "alpha / rank is upside down": {"factor": "rank / alpha"},
@@ -121,7 +121,7 @@ def merging(answer: Callable) -> str | None:
     for out, into, rank, alpha, scale in cases(((5, 7, 3, 6.0, 0.4), (3, 2, 1, 1.0, 1.0), (8, 6, 4, 1.0, 1.7))):
         weight, b, a = (torch.randn(shape, generator=generator) for shape in ((out, into), (out, rank), (rank, into)))
         given = [tensor.clone() for tensor in (weight, a, b)]
-        right, found = merged(weight, a, b, alpha, scale), call(answer, *given, alpha, scale)
+        right, found = with_update(weight, a, b, alpha, scale), call(answer, *given, alpha, scale)
         asked = f"for W {tuple(weight.shape)}, rank {rank}, alpha {alpha:g} and scale {scale:g}"
         for name, before, after in zip(("weight", "a", "b"), (weight, a, b), given):
             if not torch.equal(before, after):
@@ -134,11 +134,11 @@ def merging(answer: Callable) -> str | None:
             continue
         if close(found, weight):
             return f"{asked}: nothing is added to the weight"
-        for mistake, switches in MERGES.items():
-            if close(found, merged(weight, a, b, alpha, scale, **switches)):
+        for mistake, switches in MERGE_MISTAKES.items():
+            if close(found, with_update(weight, a, b, alpha, scale, **switches)):
                 return f"{asked}: {mistake}"
-        for (one, first), (other, second) in ((x, y) for x in MERGES.items() for y in MERGES.items()):
-            if not first.keys() & second.keys() and close(found, merged(weight, a, b, alpha, scale, **first, **second)):
+        for (one, first), (other, second) in ((x, y) for x in MERGE_MISTAKES.items() for y in MERGE_MISTAKES.items()):
+            if not first.keys() & second.keys() and close(found, with_update(weight, a, b, alpha, scale, **first, **second)):
                 return f"{asked}, two mistakes: {one}; and: {other}"
         return unknown(found - weight, right - weight, f"{asked}: what is added to the weight is not s (α / r) B A")
     return None
