@@ -81,7 +81,7 @@ class UpBlock(nn.Module):
             if self.attentions:
                 x = self.attentions[i](x, context)
         for upsample in self.upsamplers:
-            x = upsample(x, size=stack[-1].shape[-2:])  # to the next one's size, which is not always twice ours
+            x = upsample(x, size=stack[-1].shape[-2:])  # to the next map's size, which is not always twice that of x
         return x
 
 
@@ -92,7 +92,7 @@ def channel_plan(config: UNetConfig) -> tuple[list[list[int]], list[list[int]]]:
     down, stack = [], [channels[0]]  # the stack mirrors what forward will push: conv_in's result is the first
     for i, out_channels in enumerate(channels):
         down.append([stack[-1]] + [out_channels] * (layers - 1))
-        stack += [out_channels] * (layers + (i < len(channels) - 1))  # one a block, and one of the downsampling
+        stack += [out_channels] * (layers + (i < len(channels) - 1))  # one map of each block, and one of the downsampling layer
 
     up, flow = [], channels[-1]
     for out_channels in reversed(channels):

@@ -26,7 +26,7 @@ def stack_of(config: UNetConfig) -> list[int]:
 @exercise(
     "06.1",
     nudge="Follow the U-Net of the text downward, and write down the channels each time something is put on the stack.",
-    solution="conv_in's result comes first; then, level by level, one a block, and one for the downsampling, if any",
+    solution="conv_in's result comes first; then, level by level, one for each block, and one for the downsampling layer, if any",
 )
 def skip_channels(answer: Callable) -> str | None:
     """06.1: the channels of all skip connections, in the order in which they are pushed."""
