@@ -56,8 +56,8 @@ def test_mistakes_are_what_they_are_called():
     no_end.set_timesteps(12)
     assert no_end.sigmas[-1] == no_end.sigmas[-2] > 0.1
 
-    without, with_words = torch.randn(2, 1, 4, 3, 5, generator=torch.Generator().manual_seed(0))
+    without, with_prompt = torch.randn(2, 1, 4, 3, 5, generator=torch.Generator().manual_seed(0))
     rules = draw_mistakes.RULES
-    torch.testing.assert_close(rules["halves swapped"](without, with_words, 7.5), with_words + 7.5 * (without - with_words))
-    torch.testing.assert_close(rules["no parentheses"](without, with_words, 7.5), 7.5 * with_words)
-    assert torch.equal(rules["with words only"](without, with_words, 7.5), with_words)
+    torch.testing.assert_close(rules["halves swapped"](without, with_prompt, 7.5), with_prompt + 7.5 * (without - with_prompt))
+    torch.testing.assert_close(rules["no parentheses"](without, with_prompt, 7.5), 7.5 * with_prompt)
+    assert torch.equal(rules["with the prompt only"](without, with_prompt, 7.5), with_prompt)
