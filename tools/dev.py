@@ -59,7 +59,8 @@ def test(arguments: list[str]) -> int:
         )
     if not shutil.which("npm"):
         print("NOTICE: no Node.js here, so web/, the site and the slides are not tested (Debian: apt install npm)", flush=True)
-    workers = min(os.cpu_count() or 1, 4)
+    # one more than processors: for a third of the time a worker waits, for a browser or for a kernel to start
+    workers = min((os.cpu_count() or 1) + 1, 4)
     # loadfile: a notebook's cells stay on one worker, in order, and so do the tests that need the memory for themselves
     tested = run([python, "-m", "pytest", "-n", str(workers), "--dist", "loadfile", *arguments])
     return tested or linted or formatted or typed

@@ -141,7 +141,7 @@ def pictures(pipe) -> list[dict]:
     wanted += ["A cat & a dog, 3 of them!", ""]
     for i, prompt in enumerate(wanted):
         for name in COURSE:
-            settings = {"prompt": prompt, "scheduler": name, "steps": 4 + 2 * i, "seed": 7 * i}
+            settings = {"prompt": prompt, "scheduler": name, "steps": 3 + i, "seed": 7 * i}
             guidance = (7.5, 1.0, 4.0)[i % 3]
             [picture] = pipe(progress=False, guidance_scale=guidance, **settings)
             pixels = base64.b64encode(np.asarray(picture).tobytes()).decode()
