@@ -47,6 +47,7 @@ CHECK_MODULES = {  # number of the notebook -> module of this folder that holds 
     "13": "full_size",
     "14": "playground",
     "15": "gallery",
+    "16": "better_steps",
     "17": "own_pictures",
     "18": "flow_matching",
 }
@@ -149,6 +150,7 @@ _CAUSES = {  # words of an error -> what they mean
     "only one element tensors can be converted": "One number is asked for, and this is a tensor of several: take a mean or a sum",
     "a Tensor with": "One number is asked for, and this is a tensor of several: take a mean or a sum",
     "has become complex": "The root of a negative number is complex in Python",
+    "was evaluated at σ = 0": "A step to 0 has no middle in λ: it uses the prediction at its start alone",
     "has no attribute": "Look the name up in the notebook, or list what there is with dir(...)",
     "positional argument": "The arguments of your function must be those of the notebook, in their order",
     "is not defined": "Define or import it in the cell of your answer, or above",

@@ -70,9 +70,7 @@ class DPMSolverMultistepScheduler(VPScheduler):
         """ᾱ at t, (k,) float64: at a visited timestep that of the visited level, which a table of T cannot hold."""
         t = self.check_timesteps(t)
         visited = [self._index.get(float(t_k)) for t_k in t.float()]
-        if None in visited:
-            return super().alpha_bar_at(t)
-        return self.alpha_bars[visited].double()
+        return super().alpha_bar_at(t) if None in visited else self.alpha_bars[visited].double()
 
     def step(self, model_output: Tensor, t: Tensor | float, x: Tensor, generator: Generators = None) -> Step:
         dtype, x = x.dtype, at_least_float32(x)
@@ -83,8 +81,7 @@ class DPMSolverMultistepScheduler(VPScheduler):
         sigma, sigma_next = (1 - self.alpha_bars[i : i + 2]).sqrt().tolist()
 
         # 2. Lines 4 and 9: the picture x_θ, and D, where the line through the last two is in the middle of the step
-        x0, _ = self.predict(model_output, x, self.alpha_bars[i].item())
-        D = x0
+        D = x0 = self.predict(model_output, x, self.alpha_bars[i].item())[0]
         if before and i + 1 < len(self.timesteps):
             lam_before, lam, lam_next = (self.alpha_bars[i - 1 : i + 2].double().logit() / 2).tolist()
             r = (lam - lam_before) / (lam_next - lam)

@@ -88,6 +88,21 @@ def alpha_bar_of(sigma):
     return scipy.optimize.brentq(lambda a: float(sigmas_from_alphas_cumprod(scalar(a))) - sigma, 1e-6, 1 - 1e-6)
 
 
+def relaxed(x, d, h):
+    """dx/dλ = d - x, solved numerically."""
+    return scipy.integrate.solve_ivp(lambda lam, x: d - x, (0, h), [x], rtol=1e-9, atol=1e-9).y[0, -1]
+
+
+def middle_of_line(a, b, c, o, p):
+    """The line in λ through (-log a, o) and (-log b, p), half-way from b to c."""
+    slope, intercept = np.polyfit([-math.log(a), -math.log(b)], [o, p], 1)
+    return slope * -math.log(math.sqrt(b * c)) + intercept
+
+
+def halvings(n, m):
+    return 0 if n == m else 1 + halvings(n // 2, m)
+
+
 def keep_of_steps(betas):
     x = 1.0
     for beta in betas:
@@ -469,6 +484,11 @@ ANSWERS = {
     "15-04": lambda n: [spaced_timesteps("leading", n, 1000, 1)[0]],
     "15-05": lambda n: [throws("euler_a", n)],
     "15-08": lambda k: [np.std([1.0, -1.0]) / k**0.5],
+    "16-01": lambda n: [2 * heun_evaluations(n)],
+    "16-03": lambda a, b: [scipy.integrate.quad(lambda sigma: 1 / sigma, b, a)[0]],
+    "16-04": lambda x, d, a, b: [relaxed(x, d, math.log(a / b))],
+    "16-06": lambda a, b, c, o, p: [middle_of_line(a, b, c, o, p)],
+    "16-11": lambda n, m: [halvings(n, m)],
     "17-01": lambda o, r: [sum(p.numel() for p in LowRank(nn.Linear(320, o), r).parameters())],
     "17-03": lambda r, a: [scale_without_alpha(r, a)],
     "17-07": lambda s, t: [merged_and_loaded(s, t)],

@@ -539,6 +539,66 @@ def interval_by_choices(a, b):
     return [means[250], means[9749]]
 
 
+def mean_of_line_by_sum(x0, before, sigma_before, sigma, sigma_next):
+    here, end = -math.log(sigma), -math.log(sigma_next)
+    lam = here + (np.arange(20_000) + 0.5) / 20_000 * (end - here)
+    mean = np.average(lam - here, weights=np.exp(lam))
+    return torch.lerp(before, x0, 1 + mean / math.log(sigma_before / sigma))
+
+
+def singlestep_at_unit_scale(D, x, sigmas):
+    a = [1 / math.sqrt(1 + s * s) for s in sigmas]
+    b = [s * k for s, k in zip(sigmas, a)]
+    x = a[0] * x
+    for i in range(len(a) - 1):
+        D_i = D(x / a[i], sigmas[i])
+        if i + 2 < len(a):
+            m = math.sqrt(sigmas[i] * sigmas[i + 1])
+            k = 1 / math.sqrt(1 + m * m)
+            u = m * k / b[i] * x - k * (m / sigmas[i] - 1) * D_i
+            D_i = D(u / k, m)
+        x = b[i + 1] / b[i] * x - a[i + 1] * (sigmas[i + 1] / sigmas[i] - 1) * D_i
+    return x
+
+
+def singlestep_by_slopes(D, x, sigmas):
+    *levels, last = sigmas
+    for s, n in itertools.pairwise(levels):
+        middle = math.exp((math.log(s) + math.log(n)) / 2)
+        u = x + (middle - s) * (x - D(x, s)) / s
+        x = x + (n - s) * (x - D(u, middle)) / s
+    return D(x, levels[-1]) if last == 0 else x
+
+
+def sde_by_precision(D, x, sigmas, z):
+    seen = []
+    for s, n, noise in zip(sigmas, sigmas[1:], z):
+        seen.append(D(x, s))
+        if n == 0:
+            return seen[-1]
+        mean = seen[-1]
+        if len(seen) > 1:
+            i = len(seen) - 1
+            mean = mean + (seen[-1] - seen[-2]) / math.log(sigmas[i - 1] / s) * math.log(s / n) / 2
+        p, q = 1 / s**2, 1 / n**2
+        x = (p * x + (q - p) * mean + math.sqrt(q - p) * noise) / q
+    return x
+
+
+def sde_by_down_and_up(D, x, sigmas, z):
+    lam = [-math.log(s) if s else math.inf for s in sigmas]
+    old = None
+    for i in range(len(z)):
+        s, n = sigmas[i : i + 2]
+        new = D(x, s)
+        r = (lam[i] - lam[i - 1]) / (lam[i + 1] - lam[i]) if i else None
+        mean = (1 + 0.5 / r) * new - 0.5 / r * old if r else new
+        down = n * n / s
+        x = x + (down - s) * (x - mean) / s + math.sqrt(n * n - down * down) * z[i]
+        old = new
+    return x
+
+
 RIGHT = {
     "00.1 as a list of NumPy's numbers": (
         "00.1",
@@ -820,6 +880,15 @@ RIGHT = {
         "15.3",
         lambda scores, k: np.mean([max(c) for c in itertools.combinations(scores, k)]),
     ),
+    "16.1 by expm1": (
+        "16.1",
+        lambda x0, old, a, b, c: x0 - (1 + math.log(b / c) / math.expm1(math.log(c / b))) / math.log(a / b) * (x0 - old),
+    ),
+    "16.1 by a sum": ("16.1", mean_of_line_by_sum),
+    "16.2 at unit scale": ("16.2", singlestep_at_unit_scale),
+    "16.2 by slopes": ("16.2", singlestep_by_slopes),
+    "16.3 by the precision": ("16.3", sde_by_precision),
+    "16.3 down and up": ("16.3", sde_by_down_and_up),
     "18.1 by lerp": ("18.1", lambda x, e, t: [torch.lerp(x, e, t[:, None, None, None]), -(x - e)]),
     "18.1 picture by picture": ("18.1", pair_by_pictures),
     "18.2 by solving two equations": ("18.2", velocity_by_solving),
