@@ -14,7 +14,7 @@ from .euler import denoised, points
 # ---- 1. The line
 
 
-def weight(sigma_before: float, sigma: float, sigma_next: float) -> float:
+def half_ratio(sigma_before: float, sigma: float, sigma_next: float) -> float:
     """1 / (2 r): how much of the last change of D is added, h / (2 h_before) in λ = -log σ."""
     return math.log(sigma / sigma_next) / (2 * math.log(sigma_before / sigma))
 
@@ -183,7 +183,7 @@ def sde_multistep(
         x0 = D(x, sigma)
         line = x0
         if before is not None and second and (sigma_next > 0 or to_the_end):
-            w = weight(sigmas[i - 1], sigma, max(sigma_next, 1e-3))
+            w = half_ratio(sigmas[i - 1], sigma, max(sigma_next, 1e-3))
             w = 1 / (4 * w) if upside_down else 2 * w if whole else -w if minus else w
             line = x0 + w * (x0 - before)
         ratio = sigma_next / sigma
