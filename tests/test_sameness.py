@@ -1,5 +1,6 @@
 """One seed is one picture: alone or in a batch, with one thread or two, beside others, after Ctrl-C, from shell or notebook."""
 
+import contextlib
 import os
 import random
 import signal
@@ -9,6 +10,7 @@ import textwrap
 import threading
 import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -178,6 +180,28 @@ def test_ctrl_c_at_any_moment_of_saving_and_reading_leaves_a_whole_model(tiny_pi
     assert any(torch.equal(bias, pipe.unet.conv_in.bias) for pipe in (tiny_pipe, other))
     save_checkpoint(other, path)
     assert torch.equal(load_checkpoint(path).unet.conv_in.bias, other.unet.conv_in.bias)
+
+
+@pytest.mark.parametrize("moment", ["__enter__", "__exit__"])
+def test_ctrl_c_while_a_network_is_built_leaves_no_mode_of_torch_switched_on(tiny_pipe, tmp_path, moment):
+    """Such a mode makes all later networks without memory, or without initial values."""
+    path = save_checkpoint(tiny_pipe, tmp_path / "model")
+
+    def interrupt(frame, event, _):
+        if frame.f_code.co_name == moment and Path(frame.f_code.co_filename).name in ("overrides.py", "_device.py"):
+            raise KeyboardInterrupt
+
+    before = sys.gettrace()
+    sys.settrace(interrupt)  # of this thread, as Ctrl-C is of the main one
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            load_checkpoint(path)
+    finally:
+        sys.settrace(before)
+        left = torch._C._len_torch_function_stack()
+        for _ in range(left):
+            torch._C._pop_torch_function_stack()
+    assert left == 0
 
 
 # ---- the global random state

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -61,9 +62,15 @@ class _NoInitialValues(TorchFunctionMode):
 
 def build(source: object, part: str, config: Any) -> Any:
     """The network without memory for its parameters, which `load_weights` supplies. In eval mode."""
-    try:
+
+    def without_memory() -> nn.Module:
         with torch.device("meta"), _NoInitialValues():
             return PARTS[part].network(config).eval()
+
+    try:
+        # In a thread of its own: Ctrl-C goes to the main one, where it could leave these two switched on for good
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(without_memory).result()
     except BAD_CONFIG as error:
         raise CheckpointError(f"{source}: no network can be built from {config}: {error}") from error
 
