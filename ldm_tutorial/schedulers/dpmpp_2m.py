@@ -16,7 +16,7 @@ from .spaces import VPScheduler
 
 @dataclass(kw_only=True, eq=False)
 class DPMSolverMultistepScheduler(VPScheduler):
-    """Second order from one evaluation a step: the last prediction of the picture says how the guess is changing.
+    """Second order from one evaluation a step: the last two predictions of the picture say how it changes.
 
     code                      paper
     ------------------------  ----------------------------------------------------------------------
@@ -80,14 +80,14 @@ class DPMSolverMultistepScheduler(VPScheduler):
         alpha, alpha_next = self.alpha_bars[i : i + 2].sqrt().tolist()
         sigma, sigma_next = (1 - self.alpha_bars[i : i + 2]).sqrt().tolist()
 
-        # 2. Lines 4 and 9: the picture x_θ, and D, where the line through the last two is in the middle of the step
+        # 2. The picture x_θ, and D, where the line through the last two is in the middle of the step
         D = x0 = self.predict(model_output, x, self.alpha_bars[i].item())[0]
         if before and i + 1 < len(self.timesteps):
             lam_before, lam, lam_next = (self.alpha_bars[i - 1 : i + 2].double().logit() / 2).tolist()
             r = (lam - lam_before) / (lam_next - lam)
             D = (1 + 1 / (2 * r)) * x0 - 1 / (2 * r) * before[0]
 
-        # 3. Line 10: x_next = σ_next / σ x - α_next (e^-h - 1) D, where e^-h = (α / σ) / (α_next / σ_next)
+        # 3. x_next = σ_next / σ x - α_next (e^-h - 1) D, where e^-h = (α / σ) / (α_next / σ_next)
         x_next = sigma_next / sigma * x - (alpha * sigma_next / sigma - alpha_next) * D
 
         self.keep(i, x0)
