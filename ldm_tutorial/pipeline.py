@@ -216,7 +216,7 @@ class Parts(Adapted):
         """Tokens in k chunks, each of which the text encoder reads by itself: (n, 77 k) -> (n, 77 k, d)"""
         whole_number("clip_skip", clip_skip, 0, self.text_encoder.config.num_hidden_layers - 1)
         rows = ids.view(-1, self.text_encoder.config.max_position_embeddings).to(self.device)  # (n k, 77)
-        states = self.text_encoder(rows, clip_skip)  # (n k, 77, d)
+        states = self.text_encoder(rows, clip_skip=clip_skip)  # (n k, 77, d)
         if not states.isfinite().all():
             raise FloatingPointError(f"the text encoder's output is not finite: {self._remedy(self.text_encoder)}")
         return states.view(*ids.shape, -1)
