@@ -44,9 +44,7 @@ class DPMSolverMultistepScheduler(VPScheduler):
         "solver_order": 2,
         "final_sigmas_type": "zero",
         "lambda_min_clipped": -math.inf,
-        "use_exponential_sigmas": False,
-        "use_beta_sigmas": False,
-        "use_lu_lambdas": False,
+        **dict.fromkeys(("use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas"), False),
     }
 
     def spaced_timesteps(self, num_inference_steps: int) -> np.ndarray:
