@@ -31,7 +31,7 @@ def picture_grid(
     """Rows of pictures of one size, with labels above the columns and before the rows. The last row may be shorter.
 
     column_groups: a second line of labels above the first, each over equally many columns. A row's label may have several lines.
-    A label such as "$x_t$" is set as a formula; one with other dollar signs is not.
+    A column's label such as "$x_t$" is set as a formula; one with other dollar signs is not.
 
     Small pictures are enlarged so that their shorter side has about `shown` pixels: by a whole factor, with `resample`
     (LANCZOS is smooth, NEAREST shows the pixels). At 100 dpi, a pixel of the enlarged picture is a pixel of the figure.
@@ -64,9 +64,8 @@ def picture_grid(
     figure = new_figure(canvas_width / DPI, canvas_height / DPI)
 
     def write(x: float, y: float, text: str, size: float, **style) -> None:
-        figure.text(
-            x / canvas_width, 1 - y / canvas_height, text, fontsize=size, va="center", parse_math=is_formula(text), **style
-        )
+        style = {"parse_math": False} | style  # a prompt may hold dollar signs
+        figure.text(x / canvas_width, 1 - y / canvas_height, text, fontsize=size, va="center", **style)
 
     # 2. The words
     y = GAP + LABEL / 2
@@ -77,7 +76,7 @@ def picture_grid(
         write(GAP, y - 0.1 * LABEL, line, 10, color="0.35")
         y += 0.8 * LABEL
     for j, label in enumerate(column_labels or ()):
-        write(left + j * (width + GAP) + width / 2, top - LABEL / 2, label, 11, ha="center")
+        write(left + j * (width + GAP) + width / 2, top - LABEL / 2, label, 11, ha="center", parse_math=is_formula(label))
     groups = column_groups or ()
     for j, label in enumerate(groups):
         wide, lines_below = columns // len(groups) * (width + GAP), bool(column_labels)
@@ -98,7 +97,7 @@ def picture_grid(
 
 
 def is_formula(label: str) -> bool:
-    """Whether a label is one formula from the first dollar sign to the last. A prompt may hold dollar signs, too."""
+    """Whether a label is one formula from its first dollar sign to its last."""
     if len(label) < 3 or not label[0] == label[-1] == "$" or "$" in label[1:-1]:
         return False
     try:
