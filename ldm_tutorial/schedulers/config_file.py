@@ -37,9 +37,8 @@ class ConfigFile:
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # of the dataclass; a type checker wants to know
 
-    few_steps: FewSteps | None = (
-        None  # of a distilled model's scheduler; no field, for it says nothing about the steps themselves
-    )
+    # Of a distilled model's scheduler. No field of the dataclass, since it says nothing about the steps themselves
+    few_steps: FewSteps | None = None
 
     # Fields that diffusers takes as arguments of `step`, or not at all: its files do not know them.
     beyond_diffusers: ClassVar[tuple[str, ...]] = ()
