@@ -32,6 +32,7 @@ def browser():
     from tests.browser.servers import chromium
 
     playwright = pytest.importorskip("playwright.sync_api", reason="NOTICE: no playwright, so no tests in a browser")
+    playwright.expect.set_options(timeout=30_000)  # where several workers share the processor, 5 s may be too few
     with playwright.sync_playwright() as p:
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
         browser = p.chromium.launch(executable_path=chromium(), headless=True, args=arguments)

@@ -59,10 +59,12 @@ def test(arguments: list[str]) -> int:
         )
     if not shutil.which("npm"):
         print("NOTICE: no Node.js here, so web/, the site and the slides are not tested (Debian: apt install npm)", flush=True)
-    # one more than processors: for a third of the time a worker waits, for a browser or for a kernel to start
-    workers = min((os.cpu_count() or 1) + 1, 4)
-    # loadfile: a notebook's cells stay on one worker, in order, and so do the tests that need the memory for themselves
-    tested = run([python, "-m", "pytest", "-n", str(workers), "--dist", "loadfile", *arguments])
+    # two more than processors: for a third of the time a worker waits, for a browser or for a kernel to start
+    workers = min((os.cpu_count() or 1) + 2, 4)
+    # loadfile: a notebook's cells stay on one worker, in order, and so do the tests that need the memory for themselves;
+    # without reordering: conftest.py puts the longest files first, where xdist would begin with those of the most tests
+    spread = ["-n", str(workers), "--dist", "loadfile", "--no-loadscope-reorder"]
+    tested = run([python, "-m", "pytest", *spread, *arguments])
     return tested or linted or formatted or typed
 
 
