@@ -52,7 +52,6 @@ def test(arguments: list[str]) -> int:
     formatted = run([python, "-m", "ruff", "format", "--check", "--quiet", "."])
     if formatted:
         print("`make lint ARGS=--fix` formats what is not formatted.", flush=True)
-    typed = run([python, "-m", "mypy"])
     if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))):
         print(
             "NOTICE: no Chromium here, so widgets and page are not tested in a browser (Debian: apt install chromium)", flush=True
@@ -64,8 +63,11 @@ def test(arguments: list[str]) -> int:
     # loadfile: a notebook's cells stay on one worker, in order, and so do the tests that need the memory for themselves;
     # without reordering: conftest.py puts the longest files first, where xdist would begin with those of the most tests
     spread = ["-n", str(workers), "--dist", "loadfile", "--no-loadscope-reorder"]
-    tested = run([python, "-m", "pytest", *spread, *arguments])
-    return tested or linted or formatted or typed
+    say = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen([python, "-m", "mypy"], cwd=ROOT, env=activated(), **say) as types:  # beside the tests
+        tested = run([python, "-m", "pytest", *spread, *arguments])
+        print(types.communicate()[0], end="", flush=True)
+    return tested or linted or formatted or types.returncode
 
 
 def fuzz(arguments: list[str]) -> int:
@@ -441,12 +443,17 @@ def check_port(arguments: list[str]) -> None:
 
 def run(command: list[str], replace: bool = False, **variables: str) -> int:
     """Run it in the project's folder as if .venv were activated. `replace`: become it, so that Ctrl-C is its own."""
-    env = {**os.environ, **variables, "VIRTUAL_ENV": str(VENV), "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
+    env = activated(**variables)
     sys.stdout.flush()
     os.chdir(ROOT)
     if replace and os.name != "nt":
         os.execve(command[0], command, env)
     return subprocess.run(command, env=env).returncode
+
+
+def activated(**variables: str) -> dict[str, str]:
+    """The environment variables as if .venv were activated."""
+    return {**os.environ, **variables, "VIRTUAL_ENV": str(VENV), "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
 def main() -> int:
