@@ -1,6 +1,7 @@
 """float32, bfloat16 and float16: every training in each of them, and the sums that half precision would spoil."""
 
 import math
+import shutil
 
 import pytest
 import torch
@@ -15,34 +16,40 @@ from ldm_tutorial.vae import DiagonalGaussian
 from tests.training.small_world import TINY, TRAININGS, forty, module_of, train
 
 
-@pytest.fixture(autouse=True)
-def small_world(monkeypatch):
-    for module in map(module_of, TRAININGS):
-        monkeypatch.setattr(module, "EMOJI", TINY)
-        monkeypatch.setattr(module, "EmojiDataset", forty)
+@pytest.fixture(scope="module", autouse=True)
+def small_world():
+    with pytest.MonkeyPatch.context() as patch:
+        for module in map(module_of, TRAININGS):
+            patch.setattr(module, "EMOJI", TINY)
+            patch.setattr(module, "EmojiDataset", forty)
+        yield
 
 
 @pytest.fixture(scope="module")
-def float32_logs(tmp_path_factory):
-    """What the trainings log in float32: the first steps, before small differences grow."""
-    folder = tmp_path_factory.mktemp("float32")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        for module in map(module_of, TRAININGS):
-            monkeypatch.setattr(module, "EMOJI", TINY)
-            monkeypatch.setattr(module, "EmojiDataset", forty)
-        return run_all(folder, "no")
+def trained(small_world, tmp_path_factory):
+    """A function: precision -> a folder that the three trainings have written in it, one for all tests: copy it to change it."""
+    folders = {}
+
+    def folder_of(precision):
+        if precision not in folders:
+            folders[precision] = folder = tmp_path_factory.mktemp(precision)
+            train("clip", folder, "--steps", 3, "--mixed-precision", precision)
+            train("autoencoder", folder, "--steps", 3, "--gan-start", 0, "--mixed-precision", precision)
+            train("diffusion", folder, "--steps", 3, "--mixed-precision", precision)
+        return folders[precision]
+
+    return folder_of
 
 
-def run_all(folder, precision, *unet_options):
-    train("clip", folder, "--steps", 3, "--mixed-precision", precision)
-    train("autoencoder", folder, "--steps", 3, "--gan-start", 0, "--mixed-precision", precision)
-    train("diffusion", folder, "--steps", 3, "--mixed-precision", precision, *unet_options)
+def logs_of(folder):
     return {name: read_log(folder / "training" / name / "log.jsonl") for name in ("clip", "autoencoder", "unet")}
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_logs_what_float32_does(tmp_path, float32_logs, precision):
-    for name, log in run_all(tmp_path, precision).items():
+def test_half_precision_logs_what_float32_does(trained, precision):
+    """In the first step, before small differences grow."""
+    float32_logs = logs_of(trained("no"))
+    for name, log in logs_of(trained(precision)).items():
         for column in set(log) - {"step", "seconds", "stretch", "accuracy", "fooling"}:  # what is near 0, or counts few
             tolerance = 0.1 if column == "gan_weight" else 0.03  # a ratio of gradients with two or three digits
             assert log[column][0] == pytest.approx(float32_logs[name][column][0], rel=tolerance), (name, column)
@@ -50,10 +57,12 @@ def test_half_precision_logs_what_float32_does(tmp_path, float32_logs, precision
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("options", [("--recipe", "plain"), ("--recipe", "agree", "--distill-empty")])
-def test_every_recipe_trains_in_every_precision(tmp_path, precision, options):
-    logs = run_all(tmp_path, precision, "--caption-dropout", 0.5, *options)
-    assert all(math.isfinite(loss) for log in logs.values() for loss in log["loss"])
-    model = load_checkpoint(tmp_path)
+def test_every_recipe_trains_in_every_precision(trained, tmp_path, precision, options):
+    folder = shutil.copytree(trained(precision), tmp_path / "model")
+    shutil.rmtree(folder / "training" / "unet")
+    train("diffusion", folder, "--steps", 3, "--mixed-precision", precision, "--caption-dropout", 0.5, *options)
+    assert all(math.isfinite(loss) for log in logs_of(folder).values() for loss in log["loss"])
+    model = load_checkpoint(folder)
     for network in (model.unet, model.vae, model.text_encoder):
         assert all(weight.isfinite().all() and weight.dtype == torch.float32 for weight in network.parameters())
 

@@ -14,11 +14,33 @@ from ldm_tutorial.training.loop import learning_rate
 from tests.training.small_world import TINY, TRAININGS, forty, module_of, train
 
 
-@pytest.fixture(autouse=True)
-def small_world(monkeypatch):
-    for module in map(module_of, TRAININGS):
-        monkeypatch.setattr(module, "EMOJI", TINY)
-        monkeypatch.setattr(module, "EmojiDataset", forty)
+@pytest.fixture(scope="module", autouse=True)
+def small_world():
+    with pytest.MonkeyPatch.context() as patch:
+        for module in map(module_of, TRAININGS):
+            patch.setattr(module, "EMOJI", TINY)
+            patch.setattr(module, "EmojiDataset", forty)
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(small_world, tmp_path_factory):
+    """A function: options -> a folder in which the three trainings have run with them, for all tests: copy it to change it."""
+    folders = {}
+
+    def folder_of(*options):
+        if options not in folders:
+            folders[options] = tmp_path_factory.mktemp("trained")
+            for name in TRAININGS:
+                train(name, folders[options], *options)
+        return folders[options]
+
+    return folder_of
+
+
+def without_trainings(folder, to):
+    """A copy of a model without what its trainings have kept: another one begins there with its first step."""
+    return shutil.copytree(folder, to, ignore=shutil.ignore_patterns("training"))
 
 
 def weights(folder, part):
@@ -39,10 +61,8 @@ def test_the_three_trainings_in_turn_make_a_model_that_draws(tmp_path):
 
 
 @pytest.mark.parametrize("name, warmup", [("clip", 0.05), ("autoencoder", 0.05), ("unet", 0.02)])
-def test_a_log_tells_the_learning_rate_of_each_step(tmp_path, name, warmup):
-    for training in ("clip", "autoencoder", "diffusion"):
-        train(training, tmp_path, "--steps", 4, "--learning-rate", 0.002)
-    log = read_log(tmp_path / "training" / name / "log.jsonl")
+def test_a_log_tells_the_learning_rate_of_each_step(trained, name, warmup):
+    log = read_log(trained("--steps", 4, "--learning-rate", 0.002) / "training" / name / "log.jsonl")
     assert log["step"].tolist() == [1, 2, 3, 4]
     assert log["learning_rate"] == pytest.approx([learning_rate(step, 4, 0.002, warmup) for step in range(4)], rel=1e-5)
 
@@ -51,25 +71,15 @@ def test_a_log_tells_the_learning_rate_of_each_step(tmp_path, name, warmup):
     "name, part, more",
     [
         ("autoencoder", "vae", ()),
-        ("autoencoder", "vae", ("--mixed-precision", "fp16", "--gan-start", 0)),
+        ("autoencoder", "vae", ("--mixed-precision", "fp16", "--gan-start", 0, "--batch-size", 2)),  # slow on a CPU
         ("diffusion", "unet", ()),
         ("diffusion", "unet", ("--distill-empty", "--agree", 10)),
         ("diffusion", "unet", ("--objective", "flow")),
     ],
 )
-def test_a_killed_training_goes_on_bit_for_bit(tmp_path, monkeypatch, name, part, more):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    for folder in (whole, killed):
-        train("clip", folder, "--steps", 1)
-        train("autoencoder", folder, "--steps", 1)
-        train("diffusion", folder, "--steps", 1)
-        if name == "autoencoder":
-            (folder / "training" / "autoencoder" / "state.pt").unlink()
+def test_a_killed_training_goes_on_bit_for_bit(trained, tmp_path, monkeypatch, name, part, more):
+    whole, killed = (without_trainings(trained("--steps", 1), tmp_path / way) for way in ("whole", "killed"))
     options = ("--steps", 6, "--save-every", 2, *more)
-    state = f"training/{'unet' if name == 'diffusion' else name}/state.pt"
-    if name == "diffusion":
-        (whole / state).unlink()
-        (killed / state).unlink()
     train(name, whole, *options)
 
     module = importlib.import_module(f"ldm_tutorial.training.{name}")
@@ -94,24 +104,20 @@ def test_a_killed_training_goes_on_bit_for_bit(tmp_path, monkeypatch, name, part
 
 
 @pytest.mark.parametrize("name, part", [("clip", "text_encoder"), ("autoencoder", "vae"), ("diffusion", "unet")])
-def test_a_training_can_begin_with_the_weights_of_a_model(tmp_path, name, part):
-    first, second = tmp_path / "first", tmp_path / "second"
-    for training in ("clip", "autoencoder", "diffusion"):
-        train(training, first, "--steps", 2)
-        train(training, second, "--steps", 1, "--seed", 1)  # other weights, unless told where to begin
+def test_a_training_can_begin_with_the_weights_of_a_model(trained, tmp_path, name, part):
+    first = trained("--steps", 2)
+    other = trained("--steps", 1, "--seed", 1)
+    second = without_trainings(other, tmp_path / "second")  # other weights, unless a training is told where to begin
     a, b = weights(first, part), weights(second, part)
     assert max((a[key] - b[key]).abs().max() for key in a) > 0.01
-    shutil.rmtree(second / "training")
     train(name, second, "--steps", 1, "--learning-rate", 1e-9, "--start-from", first)
     b = weights(second, part)
     assert max((a[key] - b[key]).abs().max() for key in a) < 1e-6
 
 
-def test_a_decoder_can_be_trained_alone_and_the_latents_stay_bit_for_bit(tmp_path):
-    for training in ("clip", "autoencoder", "diffusion"):
-        train(training, tmp_path / "first", "--steps", 1)
-    first, second = tmp_path / "first", shutil.copytree(tmp_path / "first", tmp_path / "second")
-    shutil.rmtree(second / "training")
+def test_a_decoder_can_be_trained_alone_and_the_latents_stay_bit_for_bit(trained, tmp_path):
+    first = trained("--steps", 1)
+    second = without_trainings(first, tmp_path / "second")
     train("autoencoder", second, "--steps", 3, "--gan-start", 0.5, "--start-from", first, "--frozen-encoder")
     a, b = weights(first, "vae"), weights(second, "vae")
     moved = {key.split(".")[0] for key in a if not torch.equal(a[key], b[key])}
