@@ -17,7 +17,6 @@ os.environ.update(KERNEL_ENV)
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 
-ROOT = Path(__file__).parent
 # Seconds of the longest files on two cores, beside others (`--durations`). They are begun first: none is left for the end, and
 # what often waits (browsers, servers) runs beside what computes.
 SECONDS = {
@@ -71,9 +70,7 @@ hypothesis.settings.load_profile("reproducible")
 
 
 def pytest_configure(config):
-    config.option.nbval_sanitize_with = str(ROOT / "tests" / "notebooks" / "sanitize.cfg")
-    if gone := [name for name in SECONDS if not (ROOT / name).exists()]:
-        raise pytest.UsageError(f"conftest.py, SECONDS: there is no {', '.join(gone)}")
+    config.option.nbval_sanitize_with = str(Path(__file__).parent / "tests" / "notebooks" / "sanitize.cfg")
 
 
 def pytest_collection_modifyitems(items):
