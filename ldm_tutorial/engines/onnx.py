@@ -45,8 +45,11 @@ def need_onnx() -> None:
         raise ImportError(f"the export needs torch 2.6 or newer; this is {torch.__version__}")
 
 
-def to_onnx(graph: Graph) -> onnx.ModelProto:
-    """The network as an ONNX model, for any number of pictures at once. It must be in float32, on the CPU."""
+def to_onnx(graph: Graph, optimize: bool = True) -> onnx.ModelProto:
+    """The network as an ONNX model, for any number of pictures at once. It must be in float32, on the CPU.
+
+    optimize: with fewer nodes, for a file; ONNX Runtime fuses the same ones when it reads a model.
+    """
     pictures = torch.export.Dim("pictures", min=1, max=64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter speaks of its own workings
@@ -58,7 +61,7 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
             output_names=list(graph.outputs),
             dynamic_shapes=tuple({0: pictures} for _ in graph.inputs),
             dynamo=True,
-            optimize=True,
+            optimize=optimize,
             verbose=False,
         )
     assert program is not None  # only the exporter without dynamo returns None
@@ -113,7 +116,7 @@ class OnnxEngine:
             "timesteps": torch.ones(2),
             "states": torch.zeros(2, TOKENS, config.cross_attention_dim),
         }
-        model = to_onnx(Graph("unet", unet, inputs, ("noise_pred",))).SerializeToString()
+        model = to_onnx(Graph("unet", unet, inputs, ("noise_pred",)), optimize=False).SerializeToString()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as threads.py says of PyTorch's
