@@ -116,30 +116,82 @@ def site(npm, recorded, tmp_path_factory):
     server.shutdown()
 
 
+WINDOW = {"width": 1280, "height": 900}
+
+
+def new_page(site, context):
+    """A page of this context. `page.outside` and `page.complaints` fill as it runs."""
+    page = context.new_page()
+    page.set_default_timeout(300_000)
+    page.outside, page.complaints = [], []
+    page.on("request", lambda r: None if r.url.startswith((site.url, "data:", "blob:")) else page.outside.append(r.url))
+    page.on("console", lambda m: page.complaints.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    return page
+
+
+def visit(page, address):
+    page.goto(address)
+    page.locator("main, [role=alert]:visible").first.wait_for()  # it may have reloaded itself once until then
+    return page
+
+
 @pytest.fixture
 def open_page(site, browser):
-    """A function: the part of the link after #, options of the browser's context -> the page.
-
-    `page.outside` and `page.complaints` fill as it runs.
-    """
+    """A function: the part of the link after #, options of the browser's context -> the page, visited for the first time."""
     contexts = []
 
     def open_(link="part=scheduler", **options):
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(300_000)
-        page.outside, page.complaints = [], []
-        page.on("request", lambda r: None if r.url.startswith((site.url, "data:", "blob:")) else page.outside.append(r.url))
-        page.on("console", lambda m: page.complaints.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.goto(site.url + (f"#{link}" if link else ""))
-        page.locator("main, [role=alert]:visible").first.wait_for()  # it may have reloaded itself once until then
-        return page
+        contexts.append(browser.new_context(**{"viewport": WINDOW, **options}))
+        return visit(new_page(site, contexts[-1]), site.url + (f"#{link}" if link else ""))
 
     yield open_
     for context in contexts:
         context.close()
+
+
+@pytest.fixture(scope="session")
+def visited():
+    """The page that `page_at` has opened, if there is one."""
+    return []
+
+
+DRAWN = (
+    "() => document.querySelector('#page').dataset.drawn && document.querySelector('button.main')?.textContent === 'Draw again'"
+)
+GO = """(link) => new Promise((resolve) => {
+    const painted = () => requestAnimationFrame(() => requestAnimationFrame(resolve));
+    if (location.hash === `#${link}`) return painted();
+    addEventListener("hashchange", painted, { once: true });
+    location.hash = link;
+})"""
+
+
+@pytest.fixture
+def page_at(request, site, browser, visited):
+    """A function: the part of the link after #, the size of the window, the media -> the page there, drawn.
+
+    It is one page for all tests that ask only what it shows: to load the networks takes four times as long as to draw a picture,
+    and a link says the whole state. After a test that failed, the next one visits a page of its own.
+    """
+    failed = request.session.testsfailed
+
+    def go(link, viewport=WINDOW, color_scheme="light", reduced_motion="no-preference"):
+        if visited:
+            visited[0].outside.clear()
+            visited[0].complaints.clear()
+        else:
+            visited.append(visit(new_page(site, browser.new_context(viewport=WINDOW)), f"{site.url}#{link}"))
+        page = visited[0]
+        page.set_viewport_size(viewport)
+        page.emulate_media(color_scheme=color_scheme, reduced_motion=reduced_motion)
+        page.evaluate(GO, link)
+        page.wait_for_function(f"({DRAWN})()")
+        return page
+
+    yield go
+    if visited and request.session.testsfailed > failed:
+        visited.pop().context.close()
 
 
 @pytest.fixture(scope="session")
