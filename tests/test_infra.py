@@ -100,12 +100,12 @@ def test_constraints_pin_torch_without_the_name_of_a_build():
     assert pins == {"==2.13.0"}
 
 
-@pytest.mark.skipif(os.environ.get("CONSTRAINTS", "constraints.txt") != "constraints.txt", reason="run with other versions")
 def test_the_files_that_are_begun_first_are_there(pytestconfig):
     conftest = pytestconfig.pluginmanager.get_plugin(str(ROOT / "conftest.py"))
     assert [name for name in conftest.SECONDS if not (ROOT / name).is_file()] == []
 
 
+@pytest.mark.skipif(os.environ.get("CONSTRAINTS", "constraints.txt") != "constraints.txt", reason="run with other versions")
 def test_the_tests_run_with_the_pinned_versions():
     for pin in PINS:
         if (pin.marker is None or pin.marker.evaluate()) and normal(pin.name) in {normal(r.name) for r in REQUIREMENTS}:
