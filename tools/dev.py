@@ -58,7 +58,7 @@ def test(arguments: list[str]) -> int:
         )
     if not shutil.which("npm"):
         print("NOTICE: no Node.js here, so web/, the site and the slides are not tested (Debian: apt install npm)", flush=True)
-    # two more than processors: for a third of the time a worker waits, for a browser or for a kernel to start
+    # two more than processors: some wait for a browser, a server or a kernel to start
     workers = min((os.cpu_count() or 1) + 2, 4)
     # loadfile: a notebook's cells stay on one worker, in order, and so do the tests that need the memory for themselves;
     # without reordering: conftest.py puts the longest files first, where xdist would begin with those of the most tests
