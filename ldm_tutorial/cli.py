@@ -250,6 +250,12 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             training.add_arguments(part)
             tell_defaults(part)
             part.set_defaults(command=training.main)
+    everything = add_command(parts, "all", "train a whole model: the stretches that a file names, one after the other")
+    if "train" in argv and "all" in argv:
+        from .training import stretches
+
+        stretches.add_arguments(everything)
+        everything.set_defaults(command=stretches.main)
     return parser
 
 

@@ -275,10 +275,10 @@ SD15 = StableDiffusionConfig(AutoencoderConfig(), UNetConfig(), CLIPTextConfig()
 
 EMOJI = StableDiffusionConfig(
     vae=AutoencoderConfig(
-        block_out_channels=(32, 48, 96), layers_per_block=1, norm_num_groups=16, scaling_factor=0.20604, sample_size=64
+        block_out_channels=(32, 64, 96, 128), layers_per_block=1, norm_num_groups=16, scaling_factor=1.0, sample_size=128
     ),
     unet=UNetConfig(
-        block_out_channels=(64, 128, 240),
+        block_out_channels=(128, 192, 256),
         attention_levels=(False, True, True),
         layers_per_block=1,
         num_attention_heads=4,
@@ -290,4 +290,4 @@ EMOJI = StableDiffusionConfig(
         vocab_size=2560, hidden_size=192, intermediate_size=768, num_hidden_layers=3, num_attention_heads=3, projection_dim=128
     ),
 )
-"""The model this project trains: 64x64 pictures, 16x16 latents."""
+"""The model this project trains: 128x128 pictures, 16x16 latents."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -29,3 +31,46 @@ def shift_and_scale(pictures: Tensor, moves: Tensor) -> Tensor:
     """Each picture under its affine map: (b, 3, h, w) in [-1, 1], (b, 2, 3) -> (b, 3, h, w)"""
     grid = F.affine_grid(moves.to(pictures), list(pictures.shape), align_corners=False)  # (b, h, w, 2)
     return F.grid_sample(pictures - 1, grid, mode="bilinear", align_corners=False) + 1  # zeros outside become white
+
+
+class Places(NamedTuple):
+    """Where each of b pictures goes, and on what: the random amounts of `place`, on the CPU."""
+
+    moves: Tensor  # (b, 2, 3): one affine map for each
+    color: Tensor  # (b, 3, 1, 1) in 0 ... 1
+
+    def __getitem__(self, rows: slice) -> Places:  # type: ignore[override]
+        return Places(*(field[rows] for field in tuple(self)))
+
+
+LARGEST, SHIFT = 1.1, 0.12  # sides of a picture; parts of a side
+
+
+def random_places(
+    count: int, generator: torch.Generator, smallest: float = 0.45, white: float = 0.6, crop: float = 1.0
+) -> Places:
+    """Sizes from `smallest` to 1.1, anywhere, perhaps mirrored; on white, or (a share of 1 - `white`) on a random color.
+
+    `crop` below 1 looks at a part of the result, that large along each side.
+    """
+    size = 1 / (smallest + (LARGEST - smallest) * torch.rand(count, generator=generator) ** 0.5)  # mostly large
+    room = (1 - 1 / size).clamp(min=0)  # a small picture may move further
+    moved = size[:, None] * (room[:, None] + SHIFT) * (2 * torch.rand(count, 2, generator=generator) - 1)
+    mirrored = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
+    if crop < 1:
+        moved = moved + size[:, None] * (1 - crop) * (2 * torch.rand(count, 2, generator=generator) - 1)
+    moves = torch.zeros(count, 2, 3)
+    moves[:, 0, 0], moves[:, 1, 1], moves[:, :, 2] = crop * size * mirrored, crop * size, moved
+    color = torch.rand(count, 3, 1, 1, generator=generator)
+    color[torch.rand(count, generator=generator) < white] = 1.0
+    return Places(moves, color)
+
+
+def place(layers: Tensor, places: Places, crop: float = 1.0) -> Tensor:
+    """uint8 (b, 4, h, w), red, green, blue, opacity -> float32 (b, 3, crop * h, crop * w) in [-1, 1], each where it belongs."""
+    b, _, h, w = layers.shape
+    layers = layers.float() / 255
+    layers = torch.cat([layers[:, :3] * layers[:, 3:], layers[:, 3:]], dim=1)  # colors weighed by their opacity
+    grid = F.affine_grid(places.moves.to(layers), [b, 4, round(crop * h), round(crop * w)], align_corners=False)
+    layers = F.grid_sample(layers, grid, mode="bilinear", align_corners=False)
+    return (layers[:, :3] + (1 - layers[:, 3:]) * places.color.to(layers)) * 2 - 1

@@ -8,16 +8,18 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..checkpoints import load_component, save_component
 from ..config import EMOJI
 from ..data import EmojiDataset
 from ..images import save_image, to_unit_range
 from ..vae import AutoencoderKL, DiagonalGaussian
-from .augment import random_moves, shift_and_scale
+from .augment import place, random_places
 from .clip import load_clip
 from .compute import Compute
 from .discriminator import PatchDiscriminator, adaptive_weight, hinge_loss
@@ -37,6 +39,31 @@ from .sheets import contact_sheet
 def reconstruction_loss(pictures: Tensor, decoded: Tensor, perceptual: PerceptualLoss, weight: float) -> Tensor:
     """L1 of every pixel plus `weight` times the perceptual distance, averaged: (b, 3, h, w) twice -> ()"""
     return (pictures - decoded).abs().mean() + weight * perceptual(pictures, decoded).mean()
+
+
+class Change(NamedTuple):
+    """A change that pictures and latents can both go through: to another size (of latents), and mirrored or not."""
+
+    size: int
+    mirrored: bool
+
+    def __call__(self, x: Tensor, unit: int = 1) -> Tensor:
+        """(b, c, h, w) -> (b, c, unit * size, unit * size)"""
+        side = unit * self.size
+        x = F.interpolate(x.float(), size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+        return x.flip(-1) if self.mirrored else x
+
+
+def random_change(size: int, share: float, generator: torch.Generator) -> Change | None:
+    """With probability `share`, half as large or larger, perhaps mirrored; else None. `size` is that of the latents.
+
+    A decoder that must give the changed picture from the changed latents makes the latents smooth: neighbors describe
+    neighbors, and a small error of one is a small error of the picture (EQ-VAE, Kouzelis et al. 2025, equation 4).
+    """
+    if float(torch.rand((), generator=generator)) >= share:
+        return None
+    changed = int(torch.randint(size // 2, size, (), generator=generator))
+    return Change(changed, mirrored=float(torch.rand((), generator=generator)) < 0.5)
 
 
 def psnr(pictures: Tensor, decoded: Tensor) -> Tensor:
@@ -95,7 +122,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train the decoder alone, with --start-from: the latents stay, and with them a U-Net that knows them",
     )
     parser.add_argument("--perceptual-weight", type=float, default=0.05, help="against the L1 of a pixel; LPIPS's own is 1")
-    parser.add_argument("--kl-weight", type=float, default=1e-4, help="pulls the latents towards N(0, 1)")
+    parser.add_argument("--kl-weight", type=float, default=1e-2, help="pulls the latents towards N(0, 1)")
+    parser.add_argument("--equivariance", type=float, default=0.5, help="how often a batch is decoded from smaller latents")
+    parser.add_argument("--crop", type=float, default=1.0, help="the side of the part of a picture that is learned from")
     parser.add_argument("--gan-weight", type=float, default=0.02, help="of the generator's loss, before the adaptive weight")
     parser.add_argument("--gan-start", type=float, default=0.6, help="the part of the run after which the discriminator joins")
     parser.add_argument("--vgg16", type=Path, help="torchvision's vgg16-*.pth: for LPIPS, with --lpips-heads")
@@ -108,7 +137,8 @@ def main(args: argparse.Namespace) -> None:
     mine = compute.mine(args.batch_size)
     torch.manual_seed(args.seed)
     model = make_model(args).to(compute.device).train()
-    everything = compute.put(EmojiDataset("train").pictures)  # uint8 (n, 3, h, w)
+    data = EmojiDataset("train")
+    everything = compute.put(data.layers)  # uint8 (n, 4, h, w), with opacity
     unseen = to_unit_range(compute.put(EmojiDataset("held_out").pictures))  # float32
 
     discriminator = compute.share_statistics(PatchDiscriminator(channels=32)).to(compute.device)
@@ -122,19 +152,23 @@ def main(args: argparse.Namespace) -> None:
     for step in run.steps():
         generator = step_generator(args.seed, step)  # the same numbers in all processes
         indices = batch_indices(len(everything), args.batch_size, step, args.seed)
-        moves = random_moves(len(indices), generator)
-        noise = torch.randn(shape_of_latents(model, everything[: len(indices)]), generator=generator)
-        pictures = to_unit_range(everything[compute.put(indices[mine])])  # (b, 3, h, w)
-        pictures = shift_and_scale(pictures, compute.put(moves[mine]))
+        places = random_places(len(indices), generator, crop=args.crop)
+        pictures = place(everything[compute.put(indices[mine])], places[mine], args.crop)  # (b, 3, h, w)
+        shape = shape_of_latents(model, pictures)
+        noise = torch.randn((len(indices), *shape[1:]), generator=generator)
+        change = random_change(shape[-1], args.equivariance, generator)
         rate = learning_rate(step, args.steps, args.learning_rate)
         adversarial = step >= args.gan_start * args.steps
 
         # The autoencoder's step.
         with compute.autocast():
             posterior = in_float32(model.encode(pictures))
-            decoded = model.decode(posterior.mean + posterior.std * compute.put(noise[mine])).float()  # (b, 3, h, w)
+            latents = posterior.mean + posterior.std * compute.put(noise[mine])  # (b, 4, h / f, w / f)
+            if change:
+                pictures, latents = change(pictures, unit=model.config.downsampling), change(latents)
+            decoded = model.decode(latents).float()  # (b, 3, h, w)
             data_loss = reconstruction_loss(pictures, decoded, perceptual, args.perceptual_weight)
-        kl = posterior.kl().mean() / pictures[0].numel()  # nats a pixel and channel, as the other terms
+        kl = posterior.kl().mean() / (3 * model.config.downsampling**2 * shape[-2] * shape[-1])  # nats a pixel and channel
         loss = data_loss + args.kl_weight * kl
         if adversarial:
             with compute.autocast():
@@ -158,7 +192,8 @@ def main(args: argparse.Namespace) -> None:
 
         if (step + 1) % args.log_every == 0:
             l1, decibels = (pictures - decoded).abs().mean(), psnr(pictures, decoded).mean()
-            values = {"loss": data_loss, "l1": l1, "kl": kl, "psnr": decibels}
+            noise_share = posterior.std.mean() / posterior.mean.std()  # how much of a latent is left to chance
+            values = {"loss": data_loss, "l1": l1, "kl": kl, "psnr": decibels, "noise_share": noise_share}
             if adversarial:
                 values |= {"discriminator": d_loss, "fooling": fooling, "gan_weight": weight}
             run.log(**compute.mean(values), learning_rate=rate)
@@ -169,7 +204,7 @@ def main(args: argparse.Namespace) -> None:
 
     if compute.is_main:
         if not args.frozen_encoder:
-            factor = round(measure_scaling_factor(model, to_unit_range(everything)), 5)
+            factor = round(measure_scaling_factor(model, to_unit_range(compute.put(data.pictures))), 5)
             model.config = replace(model.config, scaling_factor=factor)
         save_component(model, args.folder / "vae")
 

@@ -18,8 +18,8 @@ from ..checkpoints.tensors import read_tensors
 from ..clip import CLIP
 from ..config import EMOJI
 from ..data import EmojiDataset
-from ..images import to_unit_range
-from .augment import random_moves, shift_and_scale
+from ..data.scenes import caption_of, compose, draw
+from .augment import place, random_places
 from .compute import Compute
 from .loop import (
     TrainingRun,
@@ -50,6 +50,24 @@ def choose_captions(all_captions: list[tuple[str, ...]], generator: torch.Genera
         i = 0 if first else int(torch.randint(len(captions), (), generator=generator))
         chosen.append(captions[i])
     return chosen
+
+
+def half_size(layers: Tensor) -> Tensor:
+    """Pictures with opacity, half as large: uint8 (n, 4, h, w) -> uint8 (n, 4, h / 2, w / 2). Colors are weighed by it."""
+    parts = []
+    for part in layers.split(512):
+        part = part.float()
+        opacity = F.avg_pool2d(part[:, 3:], 2)
+        color = F.avg_pool2d(part[:, :3] * part[:, 3:], 2) / opacity.clamp(min=1)
+        parts.append(torch.cat([color, opacity], dim=1).round().byte())
+    return torch.cat(parts)
+
+
+def scene_captions(data: EmojiDataset, count: int, seed: int = 0) -> list[str]:
+    """Captions of `count` scenes, to learn the tokenizer's vocabulary from."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randint(len(data), (count,), generator=generator).tolist()
+    return [caption_of(compose(data, row, generator), data.entries) for row in rows]
 
 
 def tokenize_captions(tokenizer, captions: list[str], device=None) -> Tensor:
@@ -86,6 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `ldm-tutorial train clip`."""
     add_common_arguments(parser, steps=2000, batch_size=192, peak=1e-3)
     add_start_from(parser)
+    parser.add_argument("--scenes", type=float, default=0.25, help="the share of scenes, composed afresh, in a batch")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -94,13 +113,14 @@ def main(args: argparse.Namespace) -> None:
     mine = compute.mine(args.batch_size)
     torch.manual_seed(args.seed)
     data = EmojiDataset("train")
-    everything = compute.put(data.pictures)  # uint8 (n, 3, h, w)
+    everything = half_size(data.layers)  # uint8 (n, 4, 64, 64), with opacity
     captions = [entry.captions for entry in data.entries]
     config = EMOJI.text_encoder
     if args.start_from:  # whose embeddings belong to its own tokens
         tokenizer, model = read_tokenizer(args.start_from / "tokenizer", config.vocab_size), load_clip(args.start_from)
     else:
-        tokenizer = train_tokenizer((c for row in captions for c in row), config.vocab_size, config.max_position_embeddings)
+        words = [*(c for row in captions for c in row), *scene_captions(data, len(data))]
+        tokenizer = train_tokenizer(words, config.vocab_size, config.max_position_embeddings)
         model = CLIP(config)
     model = compute.share_statistics(model).to(compute.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1, betas=(0.9, 0.98))
@@ -110,10 +130,15 @@ def main(args: argparse.Namespace) -> None:
     for step in run.steps():
         generator = step_generator(args.seed, step)  # the same numbers in all processes
         indices = batch_indices(len(data), args.batch_size, step, args.seed)
-        moves = random_moves(len(indices), generator)
-        input_ids = tokenize_captions(tokenizer, choose_captions([captions[i] for i in indices.tolist()], generator))
-        pictures = to_unit_range(everything[compute.put(indices[mine])])  # (b, 3, h, w)
-        pictures = shift_and_scale(pictures, compute.put(moves[mine]))
+        count = round(args.scenes * len(indices))  # the first of the batch are scenes, the others pictures by themselves
+        scenes = [compose(data, row, generator) for row in indices[:count].tolist()]
+        places = random_places(len(indices) - count, generator, smallest=0.8, white=0.9)
+        styled = torch.rand(count, generator=generator) < 0.5
+        words = [caption_of(scene, data.entries, style) for scene, style in zip(scenes, styled.tolist())]
+        words += choose_captions([captions[i] for i in indices[count:].tolist()], generator)
+        input_ids = tokenize_captions(tokenizer, words)
+        pictures = [draw(scenes, everything, everything.shape[-1]), place(everything[indices[count:]], places)]
+        pictures = compute.put(torch.cat(pictures)[mine])  # (b, 3, 64, 64)
 
         with compute.autocast():
             images, texts = model.encode_image(pictures), model.encode_text(compute.put(input_ids[mine]))  # (b, d) each

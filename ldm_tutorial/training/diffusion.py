@@ -24,6 +24,7 @@ from ..unet import UNet
 from ..vae import AutoencoderKL, DiagonalGaussian
 from .compute import Compute
 from .ema import EMA
+from .examples import make_examples
 from .flow import add_objective_arguments, check_objective, objective_of
 from .loop import (
     TrainingRun,
@@ -92,6 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser, steps=60_000, batch_size=32, peak=8e-4)
     add_start_from(parser)
     parser.add_argument("--ema-decay", type=float, default=0.999, help="of the average of the weights, which is what is saved")
+    parser.add_argument("--views", type=int, default=3, help="how often each picture is encoded: once as it is, else moved")
+    parser.add_argument("--scenes", type=int, default=6000, help="how many composed scenes are learned from, too")
     add_objective_arguments(parser)
     add_recipe_arguments(parser)
 
@@ -107,10 +110,11 @@ def main(args: argparse.Namespace) -> None:
     text_encoder = load_component(args.folder / "text_encoder").to(compute.device).eval()
     tokenizer = read_tokenizer(args.folder / "tokenizer", text_encoder.config.vocab_size)
 
-    # What never changes, once: the posterior of each picture, the text embeddings of each caption.
-    posterior = encode_pictures(vae, compute.put(data.pictures))
+    # What never changes, once: the posterior of each example, the text embeddings of each caption.
+    kept = args.folder / "training" / "unet" / "examples.safetensors"
+    examples = make_examples(lambda x: encode_pictures(vae, compute.put(x)), data, args.views, args.scenes, args.seed, kept)
     encode = partial(encode_captions, tokenizer, text_encoder, device=compute.device, dtype=compute.dtype)
-    objective, sampler = objective_of(args, recipe, compute, [entry.captions for entry in data.entries], encode)
+    objective, sampler = objective_of(args, recipe, compute, examples.captions, encode)
 
     unet = load_component(args.start_from / "unet").float() if args.start_from else silence_residuals(UNet(EMOJI.unet))
     unet = unet.to(compute.device).train()
@@ -122,12 +126,11 @@ def main(args: argparse.Namespace) -> None:
     kernels = attention_kernels(compute.device)
 
     for step in run.steps():
-        indices = batch_indices(len(data), args.batch_size, step, args.seed)
-        draws = objective.draw(indices, posterior.mean.shape[1:], step_generator(args.seed, step))
+        indices = batch_indices(len(examples), args.batch_size, step, args.seed)
+        draws = objective.draw(indices, examples.mean.shape[1:], step_generator(args.seed, step))
 
-        here = compute.put(indices[mine])
-        gaussian = DiagonalGaussian(posterior.mean[here], posterior.logvar[here])
-        latents = gaussian.mean + gaussian.std * compute.put(draws.encoding[mine])
+        mean, std = (compute.put(moments[indices[mine]]).float() for moments in (examples.mean, examples.std))
+        latents = mean + std * compute.put(draws.encoding[mine])
         latents = latents * vae.config.scaling_factor  # (n, 4, h, w), of unit variance
         batch = objective.ask(latents, draws, mine)
         with compute.autocast(), sdpa_kernel(kernels):

@@ -1,0 +1,81 @@
+"""What the U-Net learns from: latents and captions of all pictures, of the same pictures moved a little, and of scenes.
+
+The autoencoder is frozen, so each example is encoded once. Seen moved, a picture is not learned by heart at one place; and a
+scene is a picture that nobody drew, whose caption says what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..checkpoints.tensors import read_tensors, write_tensors
+from ..data import EmojiDataset
+from ..data.scenes import Scene, caption_of, compose, draw
+from ..images import to_unit_range
+from ..vae import DiagonalGaussian
+from .augment import jitter
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The posterior of each, unscaled, float16 (n, z, h, w) twice; its captions: the full one, then that without the style."""
+
+    mean: Tensor
+    std: Tensor
+    captions: list[tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+
+def compose_scenes(data: EmojiDataset, count: int, seed: int) -> list[Scene]:
+    """`count` scenes around pictures chosen by chance."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randint(len(data), (count,), generator=generator).tolist()
+    return [compose(data, row, generator) for row in rows]
+
+
+def all_pictures(data: EmojiDataset, views: int, scenes: list[Scene], seed: int, batch_size: int = 64) -> Iterator[Tensor]:
+    """Batches, uint8 (b, 3, h, w): all pictures as they are, then all moved and resized `views` - 1 times, then the scenes."""
+    generator = torch.Generator().manual_seed(seed)
+    for view in range(views):
+        for batch in data.pictures.split(batch_size):
+            # not mirrored: some emoji differ in left and right only
+            yield levels_of(jitter(to_unit_range(batch), generator, flip=False)) if view else batch
+    for start in range(0, len(scenes), batch_size):
+        yield levels_of(draw(scenes[start : start + batch_size], data.layers, data.pictures.shape[-1]))
+
+
+def levels_of(pictures: Tensor) -> Tensor:
+    """[-1, 1] -> uint8"""
+    return ((pictures + 1) * 127.5).round().clamp(0, 255).byte()
+
+
+def make_examples(
+    encode: Callable[[Tensor], DiagonalGaussian], data: EmojiDataset, views: int, scenes: int, seed: int, path: Path | None = None
+) -> Examples:
+    """Each picture `views` times, and so many scenes. What was encoded is kept in the file `path`, and read from it next time.
+
+    encode   the posterior of pictures, uint8 (b, 3, h, w)
+
+    Raises ValueError if the file is of other examples.
+    """
+    composed = compose_scenes(data, scenes, seed)
+    captions = [entry.captions for _ in range(views) for entry in data.entries]
+    captions += [(caption_of(scene, data.entries), caption_of(scene, data.entries, style=False)) for scene in composed]
+    if path is None or not path.is_file():
+        posteriors = [encode(pictures) for pictures in all_pictures(data, views, composed, seed)]
+        tensors = {name: torch.cat([getattr(p, name).half().cpu() for p in posteriors]) for name in ("mean", "std")}
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_tensors(path, tensors)
+    else:
+        tensors, _ = read_tensors(path)
+    if len(tensors["mean"]) != len(captions):
+        raise ValueError(f"{path} holds {len(tensors['mean']):,} examples; asked for are {len(captions):,}: delete it")
+    return Examples(tensors["mean"], tensors["std"], captions)

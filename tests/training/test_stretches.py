@@ -1,0 +1,163 @@
+"""A file of stretches: they run in turn, each once, each from where the one before left off, whenever it was interrupted."""
+
+import json
+import sys
+import types
+
+import pytest
+
+from ldm_tutorial import cli
+from ldm_tutorial.training.logs import read_log
+from ldm_tutorial.training.stretches import read_stretches, run_stretches
+
+FILE = """
+[words]
+part = clip
+steps = 3
+
+[pictures, softly]
+part = autoencoder
+steps = 2
+learning-rate = 8e-4
+frozen-encoder = yes
+
+[pictures, sharply]
+part = autoencoder
+steps = 4
+"""
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """Two trainings that add up their steps in a file, and log each; `world.kill` says at which step to die, and where."""
+    world = types.SimpleNamespace(calls=[], kill=None, folder=tmp_path / "model")
+
+    def training(part):
+        module = types.ModuleType(part)
+
+        def add_arguments(parser):
+            parser.add_argument("--folder", required=True)
+            parser.add_argument("--start-from")
+            parser.add_argument("--steps", type=int, default=1)
+            parser.add_argument("--learning-rate", type=float, default=1e-3)
+            parser.add_argument("--frozen-encoder", action="store_true")
+
+        def main(args):
+            world.calls.append((part, args.steps, args.start_from, args.frozen_encoder))
+            run, weights = world.folder / "training" / part, world.folder / f"{part}.weights"
+            run.mkdir(parents=True, exist_ok=True)
+            state = run / "state.pt"
+            begin = int(weights.read_text()) if args.start_from else 0
+            step, total = json.loads(state.read_text()) if state.exists() else (0, begin)
+            while step < args.steps:
+                if world.kill == (part, step):
+                    raise KeyboardInterrupt
+                step, total = step + 1, total + 1
+                state.write_text(json.dumps((step, total)))
+                with open(run / "log.jsonl", "a") as log:
+                    log.write(json.dumps({"step": step, "total": total}) + "\n")
+            weights.write_text(str(total))
+            if world.kill == (part, "end"):
+                raise KeyboardInterrupt
+
+        module.add_arguments, module.main = add_arguments, main
+        monkeypatch.setitem(sys.modules, f"trainings.{part}", module)
+
+    for part in ("clip", "autoencoder"):
+        training(part)
+    world.parts = {part: f"trainings.{part}" for part in ("clip", "autoencoder")}
+    world.path = tmp_path / "stretches.ini"
+    world.path.write_text(FILE)
+    world.run = lambda **more: run_stretches(read_stretches(world.path, world.parts), world.folder, world.parts, **more)
+    return world
+
+
+def test_stretches_run_in_turn_and_begin_where_the_one_before_of_their_part_ended(world):
+    world.run()
+    folder = str(world.folder)
+    assert world.calls == [("clip", 3, None, False), ("autoencoder", 2, None, True), ("autoencoder", 4, folder, False)]
+    assert (world.folder / "autoencoder.weights").read_text() == "6"
+
+
+def test_one_log_a_part_goes_through_all_stretches_from_the_first_step_on(world):
+    world.run()
+    log = read_log(world.folder / "training" / "autoencoder.jsonl")
+    assert log["step"].tolist() == log["total"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert log["stretch"].tolist() == [0, 0, 1, 1, 1, 1]
+    assert (world.folder / "stretches" / "pictures, softly" / "log.jsonl").is_file()
+
+
+@pytest.mark.parametrize(
+    "kill", [("clip", 1), ("clip", "end"), ("autoencoder", 0), ("autoencoder", 1), ("autoencoder", 3), ("autoencoder", "end")]
+)
+def test_wherever_it_was_killed_it_goes_on_to_the_same_weights_and_the_same_log(world, kill):
+    world.kill = kill
+    with pytest.raises(KeyboardInterrupt):
+        world.run()
+    world.kill = None
+    world.run()
+    assert (world.folder / "autoencoder.weights").read_text() == "6"
+    log = read_log(world.folder / "training" / "autoencoder.jsonl")
+    assert log["total"].tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_killed_while_a_finished_stretch_is_put_aside_it_is_not_trained_again(world):
+    world.run(until="words")
+    done = world.folder / "stretches" / "words"
+    (done / "settings.json").unlink()  # the last thing that is written
+    calls = len(world.calls)
+    world.run(until="words")
+    assert len(world.calls) == calls
+    assert read_log(world.folder / "training" / "clip.jsonl")["step"].tolist() == [1, 2, 3]
+
+
+def test_what_is_finished_is_not_trained_again(world):
+    world.run()
+    calls = len(world.calls)
+    world.run()
+    assert len(world.calls) == calls
+
+
+def test_until_stops_after_a_stretch(world):
+    world.run(until="pictures, softly")
+    assert [call[0] for call in world.calls] == ["clip", "autoencoder"]
+    with pytest.raises(ValueError, match="--until 'nothing': the file's stretches are 'words', 'pictures, softly'"):
+        world.run(until="nothing")
+
+
+def test_a_file_that_changed_what_is_finished_is_refused(world):
+    world.run(until="words")
+    world.path.write_text(FILE.replace("steps = 3", "steps = 5"))
+    with pytest.raises(ValueError, match="'words' is finished, with .*'steps': '3'.*the file says .*'steps': '5'"):
+        world.run()
+    assert len(world.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "there is no .stretch."),
+        ("steps = 3", "names no stretches"),
+        ("[a]\npart = clip\n[a]\npart = clip", "names no stretches"),
+        ("[a]\nsteps = 3", r"\[a\]: part=None must be one of clip, autoencoder"),
+        ("[a]\npart = umet", r"\[a\]: part='umet' must be one of clip, autoencoder"),
+        ("[a]\npart = clip\nstepz = 3", r"\[a\]: unrecognized arguments: --stepz 3"),
+        ("[a]\npart = clip\nsteps = many", r"\[a\]: argument --steps: invalid int value: 'many'"),
+        ("[a]\npart = clip\nfolder = elsewhere", r"\[a\]: folder is not for a stretch to say"),
+    ],
+)
+def test_what_names_no_stretches_is_refused_before_anything_is_trained(world, text, message):
+    world.path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        world.run()
+    assert not world.calls
+
+
+def test_the_command_reads_the_file_and_hands_over(world, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "TRAININGS", {"clip": ("training.clip", "")})
+    for part in ("clip",):
+        monkeypatch.setitem(sys.modules, f"ldm_tutorial.training.{part}", sys.modules[f"trainings.{part}"])
+    world.path.write_text("[words]\npart = clip\nsteps = 2\n")
+    assert cli.main(["train", "all", str(world.path), "--folder", str(world.folder)]) == 0
+    assert capsys.readouterr().out == "[words] train clip --steps 2\n"
+    assert world.calls == [("clip", 2, None, False)]
