@@ -38,15 +38,18 @@ class JudgeConfig:
     styles: tuple[str, ...]
     channels: tuple[int, ...] = (32, 64, 128, 160)  # of each level; all but the first halve the resolution
     dimensions: int = 96
+    size: int = 64  # pixels of what it looks at, along each side; pictures of another size are resized
 
     def __post_init__(self):
         for name in ("subjects", "styles"):
             names = getattr(self, name)
             if not isinstance(names, tuple) or not names or {type(n) for n in names} != {str} or len(set(names)) < len(names):
                 raise ValueError(f"JudgeConfig: {name} must be one or more names, each once; got {str(names)[:60]}")
-        sizes = (*self.channels, self.dimensions)
+        sizes = (*self.channels, self.dimensions, self.size)
         if not self.channels or not all(type(size) is int and size >= 1 for size in sizes):
-            raise ValueError(f"JudgeConfig: channels={self.channels} and dimensions={self.dimensions} must be 1 or more")
+            raise ValueError(
+                f"JudgeConfig: channels={self.channels}, dimensions={self.dimensions}, size={self.size} must be 1 or more"
+            )
 
 
 class Verdict(NamedTuple):
@@ -123,12 +126,20 @@ def judge_loss(verdict: Verdict, subjects: Tensor, styles: Tensor, scale: float 
     return F.cross_entropy(scale * verdict.cosines, subjects) + F.cross_entropy(verdict.styles, styles)
 
 
+def at_size(pictures: Tensor, size: int) -> Tensor:
+    """The means of equal areas: uint8 (n, 3, h, w) -> uint8 (n, 3, size, size). Pictures of that size stay as they are."""
+    if pictures.shape[-2:] == (size, size):
+        return pictures
+    parts = [F.interpolate(part.float(), size=(size, size), mode="area").round().byte() for part in pictures.split(256)]
+    return torch.cat(parts)
+
+
 @torch.no_grad()
 def look(judge: Judge, pictures: Tensor, batch_size: int = 256) -> Verdict:
     """The verdict on many pictures, uint8 (n, 3, h, w), on the CPU. Raises ValueError for tensors of another kind."""
     if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[1] != 3:
         raise ValueError(f"pictures must be uint8 (n, 3, h, w); got {pictures.dtype} {tuple(pictures.shape)}")
-    device = judge.proxies.device
+    device, pictures = judge.proxies.device, at_size(pictures, judge.config.size)
     parts = [judge(to_unit_range(batch.to(device))) for batch in pictures.split(batch_size)]
     return Verdict(*(torch.cat(tensors).cpu() for tensors in zip(*parts)))
 

@@ -15,7 +15,7 @@ from ..training.compute import Compute
 from ..training.loop import TrainingRun, add_common_arguments, batch_indices, learning_rate, set_learning_rate, step_generator
 from ..training.sheets import contact_sheet
 from .distortions import distort, distort_levels, levels_of
-from .judge import Judge, JudgeConfig, accuracy, judge_loss, look, right_answers, save_judge
+from .judge import Judge, JudgeConfig, accuracy, at_size, judge_loss, look, right_answers, save_judge
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +38,7 @@ def main(args: argparse.Namespace) -> None:
     judge = Judge(JudgeConfig(subjects=tuple(everything.subjects), styles=STYLES))
     judge = compute.share_statistics(judge).to(compute.device)
     subjects, styles = right_answers(judge.config, data.entries)
+    real = at_size(data.pictures, judge.config.size)  # uint8 (n, 3, 64, 64)
     optimizer = torch.optim.AdamW(judge.parameters(), weight_decay=0.05)
     name = "judge-without-held-out" if args.without_held_out else "judge"
     state = {"model": judge, "optimizer": optimizer, **compute.state}
@@ -46,7 +47,7 @@ def main(args: argparse.Namespace) -> None:
     for step in run.steps():
         indices = batch_indices(len(data), args.batch_size, step, args.seed)[mine]
         # Distorting is work for the CPU: each process does it for its own rows, with random numbers of its own
-        pictures = distort(to_unit_range(data.pictures[indices]), step_generator(args.seed, step, compute.rank))
+        pictures = distort(to_unit_range(real[indices]), step_generator(args.seed, step, compute.rank))
         right = compute.put(subjects[indices]), compute.put(styles[indices])
 
         with compute.autocast():
@@ -69,14 +70,15 @@ def main(args: argparse.Namespace) -> None:
             shown = pictures[:24]
             taken_for = look(judge, levels_of(shown)).cosines.argmax(dim=1)
             first = [next(i for i, e in enumerate(everything.entries) if e.label == judge.config.subjects[s]) for s in taken_for]
-            save_image(contact_sheet([shown, to_unit_range(everything.pictures[first])]), run.sample_path())
+            known = at_size(everything.pictures[first], judge.config.size)
+            save_image(contact_sheet([shown, to_unit_range(known)]), run.sample_path())
             judge.train()
 
     if compute.is_main:
         judge.eval()
         generator = step_generator(args.seed, args.steps)  # of a step that never was: distortions it has not seen
-        fresh = distort_levels(data.pictures, generator)
-        for what, pictures in (("real pictures", data.pictures), ("the same, freshly distorted", fresh)):
+        fresh = distort_levels(real, generator)
+        for what, pictures in (("real pictures", real), ("the same, freshly distorted", fresh)):
             named, styled = accuracy(judge, pictures, subjects, styles)
             print(f"{what}: subject {named:.1%}, style {styled:.1%} of {len(pictures):,}")
         if args.without_held_out:

@@ -7,7 +7,7 @@ import torch
 
 from ldm_tutorial.checkpoints.tensors import CheckpointError
 from ldm_tutorial.data import STYLES, EmojiDataset
-from ldm_tutorial.evaluation.judge import Judge, JudgeConfig, accuracy, load_judge, look, right_answers, save_judge
+from ldm_tutorial.evaluation.judge import Judge, JudgeConfig, accuracy, at_size, load_judge, look, right_answers, save_judge
 from ldm_tutorial.weights import JUDGE
 
 
@@ -21,7 +21,7 @@ def test_it_answers_for_pictures_of_any_size(size):
     features, cosines, styles = make_judge()(torch.rand(2, 3, *size) * 2 - 1)
     assert features.shape == (2, 4 + 6 + 8)
     assert cosines.shape == (2, 5) and cosines.abs().max() <= 1 + 1e-6
-    assert styles.shape == (2, 3)
+    assert styles.shape == (2, len(STYLES))
 
 
 def test_an_answer_does_not_depend_on_the_other_pictures():
@@ -57,6 +57,7 @@ def test_saved_in_half_precision_it_answers_the_same(tmp_path, small_judge, smal
         ({"channels": ()}, "channels="),
         ({"channels": (4, 0)}, "channels="),
         ({"dimensions": 2.0}, "dimensions="),
+        ({"size": 0}, "size=0"),
     ],
 )
 def test_a_configuration_that_makes_no_sense_is_refused(options, words):
@@ -114,3 +115,14 @@ def test_a_damaged_judge_is_refused(tmp_path, harm, words):
     harm(tmp_path)
     with pytest.raises(CheckpointError, match=words):
         load_judge(tmp_path)
+
+
+def test_it_looks_at_the_means_of_equal_areas_whatever_the_size_of_a_picture():
+    judge = make_judge(size=16)
+    small = torch.randint(256, (3, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    large = small.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+    assert torch.equal(at_size(large, 16), small)
+    assert at_size(small, 16) is small
+    for seen, expected in zip(look(judge, large), look(judge, small)):
+        assert torch.equal(seen, expected)
+    assert not torch.equal(look(make_judge(size=32), small).features, look(judge, small).features)
