@@ -1,4 +1,4 @@
-"""The emoji data set: 64x64 pictures in three styles, with captions."""
+"""The emoji data set: pictures with captions, in several styles."""
 
 from .dataset import STYLES, EmojiDataset, EmojiEntry, EmojiItem, canonical_caption, captions_of, with_article
 

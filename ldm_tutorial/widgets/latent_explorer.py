@@ -18,7 +18,7 @@ from . import panel
 from .drawing import draw_frames
 from .latents import (
     between,
-    emoji_paths,
+    emoji_entries,
     emoji_picture,
     empty_mask,
     overlay,
@@ -114,7 +114,7 @@ class LatentExplorer(panel.LivePanel):
     def _source(self, label: str, value: str) -> w.Combobox:
         return w.Combobox(
             value=value,
-            options=[name for name in emoji_paths() if name.endswith(STYLES[0])],
+            options=[name for name in emoji_entries() if name.endswith(STYLES[0])],
             description=label,
             placeholder="subject, style",
             ensure_option=False,

@@ -12,26 +12,26 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..data import EmojiDataset
+from ..data import EmojiDataset, EmojiEntry
 from ..images import fit, on_background, to_images, to_tensor
 from ..pipeline import StableDiffusion
 
 
 @lru_cache(maxsize=1)
-def emoji_paths() -> dict[str, Any]:
-    """ "cat face, noto" -> its file, of all pictures in the data set."""
-    return {f"{entry.label}, {entry.style}": entry.path for entry in EmojiDataset().entries}
+def emoji_entries() -> dict[str, EmojiEntry]:
+    """ "cat face, noto" -> its entry, of all pictures in the data set."""
+    return {f"{entry.label}, {entry.style}": entry for entry in EmojiDataset().entries}
 
 
 def emoji_picture(name: str) -> Image.Image:
     """A picture of the data set by subject and style, such as "rocket, fluent"; without style, the first. Raises ValueError."""
-    paths = emoji_paths()
+    entries = emoji_entries()
     wanted = " ".join(name.lower().split())
-    found = next((known for known in paths if wanted in (known, known.rpartition(", ")[0])), None)
+    found = next((known for known in entries if wanted in (known, known.rpartition(", ")[0])), None)
     if found is None:
-        close = difflib.get_close_matches(wanted, paths, n=1, cutoff=0.4)
+        close = difflib.get_close_matches(wanted, entries, n=1, cutoff=0.4)
         raise ValueError(f"there is no emoji {name!r} in the data set" + (f"; did you mean {close[0]!r}?" if close else ""))
-    return Image.open(paths[found]).convert("RGB")
+    return entries[found].picture()
 
 
 def uploaded(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> bytes | None:

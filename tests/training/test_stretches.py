@@ -154,7 +154,7 @@ def test_what_names_no_stretches_is_refused_before_anything_is_trained(world, te
 
 
 def test_the_command_reads_the_file_and_hands_over(world, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "TRAININGS", {"clip": ("training.clip", "")})
+    monkeypatch.setattr(cli, "PARTS_TO_TRAIN", {"clip": ("training.clip", "")})
     for part in ("clip",):
         monkeypatch.setitem(sys.modules, f"ldm_tutorial.training.{part}", sys.modules[f"trainings.{part}"])
     world.path.write_text("[words]\npart = clip\nsteps = 2\n")
