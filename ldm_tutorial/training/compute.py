@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
@@ -115,6 +115,18 @@ class Compute:
             parts = (together / self.count).split([tensor.numel() for tensor in tensors])
             for tensor, part in zip(tensors, parts):
                 tensor.copy_(part.view_as(tensor))
+
+    def exchange(self, tensors: Sequence[Tensor], owners: Sequence[int]) -> None:
+        """Give each process all tensors, of which each was computed by one process, its owner. In place; bit for bit."""
+        for rank in range(self.count if self.count > 1 else 0):
+            theirs = [tensor for tensor, owner in zip(tensors, owners) if owner == rank]
+            if not theirs:
+                continue
+            together = torch.cat([tensor.flatten() for tensor in theirs])  # one message instead of hundreds
+            dist.broadcast(together.view(torch.uint8), src=rank)  # as bytes: not every backend knows bfloat16
+            if rank != self.rank:
+                for tensor, part in zip(theirs, together.split([tensor.numel() for tensor in theirs])):
+                    tensor.copy_(part.view_as(tensor))
 
     # ---- what needs the whole batch
 

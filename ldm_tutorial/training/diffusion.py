@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..checkpoints import load_component, save_checkpoint, save_component
@@ -35,9 +36,11 @@ from .loop import (
     set_learning_rate,
     step_generator,
 )
+from .muon import Muon
 from .recipes import add_recipe_arguments, recipe_of
 from .sheets import contact_sheet
 
+OPTIMIZERS = ("adamw", "muon")
 SAMPLE_PROMPTS = (
     "a cat in the style of noto",
     "an astronaut in the style of noto",
@@ -65,6 +68,14 @@ def silence_residuals(unet: UNet) -> UNet:
     return unet
 
 
+def resize(pictures: Tensor, side: int) -> Tensor:
+    """uint8 (n, 3, h, w) -> uint8 (n, 3, side, side)"""
+    if pictures.shape[-1] == side:
+        return pictures
+    smaller = F.interpolate(pictures.float(), size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+    return smaller.round().clamp(0, 255).byte()
+
+
 @torch.no_grad()
 def encode_pictures(vae: AutoencoderKL, pictures: Tensor) -> DiagonalGaussian:
     """The posterior of each picture, unscaled; uint8 (n, 3, h, w) -> (n, 4, h / f, w / f) twice."""
@@ -88,11 +99,21 @@ def attention_kernels(device: torch.device) -> list[SDPBackend]:
     return [SDPBackend.MATH, *([] if device.type == "cpu" else fused)]
 
 
+def make_optimizer(name: str, unet: UNet, compute: Compute) -> torch.optim.Optimizer:
+    """The optimizer of that name, one of `OPTIMIZERS`. Its learning rate is set in each step."""
+    if name == "muon":
+        return Muon(unet, compute, betas=(0.9, 0.99), weight_decay=0.01)
+    fused = compute.device.type != "mps"  # torch knows it there from 2.5 on
+    return torch.optim.AdamW(unet.parameters(), betas=(0.9, 0.99), weight_decay=0.01, fused=fused)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `ldm-tutorial train unet`."""
     add_common_arguments(parser, steps=60_000, batch_size=32, peak=8e-4)
     add_start_from(parser)
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw", help="muon: more is learned in a step of 64 or more")
     parser.add_argument("--ema-decay", type=float, default=0.999, help="of the average of the weights, which is what is saved")
+    parser.add_argument("--side", type=int, default=EMOJI.vae.sample_size, help="of the pictures; half: a cheap first stretch")
     parser.add_argument("--views", type=int, default=3, help="how often each picture is encoded: once as it is, else moved")
     parser.add_argument("--scenes", type=int, default=6000, help="how many composed scenes are learned from, too")
     add_objective_arguments(parser)
@@ -112,15 +133,16 @@ def main(args: argparse.Namespace) -> None:
 
     # What never changes, once: the posterior of each example, the text embeddings of each caption.
     kept = args.folder / "training" / "unet" / "examples.safetensors"
-    examples = make_examples(lambda x: encode_pictures(vae, compute.put(x)), data, args.views, args.scenes, args.seed, kept)
+    examples = make_examples(
+        lambda x: encode_pictures(vae, compute.put(resize(x, args.side))), data, args.views, args.scenes, args.seed, kept
+    )
     encode = partial(encode_captions, tokenizer, text_encoder, device=compute.device, dtype=compute.dtype)
     objective, sampler = objective_of(args, recipe, compute, examples.captions, encode)
 
     unet = load_component(args.start_from / "unet").float() if args.start_from else silence_residuals(UNet(EMOJI.unet))
     unet = unet.to(compute.device).train()
     ema = EMA(unet, args.ema_decay)
-    fused = compute.device.type != "mps"  # torch knows it there from 2.5 on
-    optimizer = torch.optim.AdamW(unet.parameters(), betas=(0.9, 0.99), weight_decay=0.01, fused=fused)
+    optimizer = make_optimizer(args.optimizer, unet, compute)
     state = {"unet": unet, "optimizer": optimizer, "ema": ema, **compute.state}
     run = TrainingRun(args.folder / "training" / "unet", state, args.steps, compute.is_main, args.save_every)
     kernels = attention_kernels(compute.device)
@@ -146,15 +168,16 @@ def main(args: argparse.Namespace) -> None:
             run.log(**compute.mean({"loss": loss, "mse": mse}), learning_rate=optimizer.param_groups[0]["lr"])
         if (step + 1) % args.sample_every == 0 and compute.is_main:
             average: Any = ema.model
-            save_image(draw_samples(StableDiffusion(average, vae, text_encoder, tokenizer, sampler)), run.sample_path())
+            pipe = StableDiffusion(average, vae, text_encoder, tokenizer, sampler)
+            save_image(draw_samples(pipe, args.side), run.sample_path())
 
     if compute.is_main:
         save_component(ema.model, args.folder / "unet")
         save_checkpoint({"scheduler": sampler}, args.folder)  # now it is a whole model
 
 
-def draw_samples(pipe: StableDiffusion) -> Any:
+def draw_samples(pipe: StableDiffusion, side: int | None = None) -> Any:
     """A sheet of `SAMPLE_PROMPTS` for a look on the way, each from the noise of its own seed."""
     seeds = list(range(len(SAMPLE_PROMPTS)))
-    pictures = pipe(list(SAMPLE_PROMPTS), guidance_scale=5.0, seed=seeds, progress=False)
+    pictures = pipe(list(SAMPLE_PROMPTS), guidance_scale=5.0, seed=seeds, width=side, height=side, progress=False)
     return contact_sheet([torch.cat([to_tensor(picture) for picture in pictures])])

@@ -5,8 +5,10 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image
 
 from ldm_tutorial.checkpoints import load_checkpoint
+from ldm_tutorial.checkpoints.tensors import read_tensors
 from ldm_tutorial.data import EmojiDataset
 from ldm_tutorial.training import clip
 from ldm_tutorial.training.logs import read_log
@@ -113,6 +115,20 @@ def test_a_training_can_begin_with_the_weights_of_a_model(trained, tmp_path, nam
     train(name, second, "--steps", 1, "--learning-rate", 1e-9, "--start-from", first)
     b = weights(second, part)
     assert max((a[key] - b[key]).abs().max() for key in a) < 1e-6
+
+
+def test_the_unet_can_begin_with_smaller_pictures_and_go_on_with_whole_ones(trained, tmp_path):
+    """As v1.5's did: 256x256, then 512x512 (its model card)."""
+    small = without_trainings(trained("--steps", 2), tmp_path / "small")
+    train("diffusion", small, "--steps", 2, "--side", 32, "--optimizer", "muon", "--sample-every", 2)
+    size = TINY.vae.downsampling
+    with Image.open(small / "training" / "unet" / "samples" / "0000002.png") as sheet:
+        assert sheet.width < 12 * 64  # twelve pictures of 32 and what is between them
+    mean = read_tensors(small / "training" / "unet" / "examples.safetensors")[0]["mean"]
+    assert mean.shape[1:] == (4, 32 // size, 32 // size)
+    large = without_trainings(small, tmp_path / "large")
+    train("diffusion", large, "--steps", 1, "--start-from", small, "--optimizer", "muon")
+    assert load_checkpoint(large).unet.config == TINY.unet
 
 
 def test_a_decoder_can_be_trained_alone_and_the_latents_stay_bit_for_bit(trained, tmp_path):
