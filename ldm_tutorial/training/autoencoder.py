@@ -33,6 +33,7 @@ from .loop import (
     step_generator,
 )
 from .perceptual import VGG16, PerceptualLoss, read_lpips_heads
+from .redrawn import redrawn_latents, unmoved
 from .sheets import contact_sheet
 
 
@@ -105,6 +106,10 @@ def make_model(args: argparse.Namespace) -> AutoencoderKL:
     """
     if args.frozen_encoder and not args.start_from:
         raise ValueError("--frozen-encoder: needs --start-from, the model whose encoder is to stay as it is")
+    if not 0 <= args.redrawn <= 1:
+        raise ValueError(f"--redrawn: a share from 0 to 1, not {args.redrawn:g}")
+    if args.redrawn and not (args.frozen_encoder and args.crop == 1 and args.equivariance == 0):
+        raise ValueError("--redrawn: needs --frozen-encoder, --crop 1 and --equivariance 0: the U-Net draws whole pictures")
     model = load_component(args.start_from / "vae").float() if args.start_from else AutoencoderKL(EMOJI.vae)
     if args.frozen_encoder:
         model.encoder.requires_grad_(False)
@@ -120,6 +125,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--frozen-encoder",
         action="store_true",
         help="train the decoder alone, with --start-from: the latents stay, and with them a U-Net that knows them",
+    )
+    parser.add_argument(
+        "--redrawn",
+        type=float,
+        default=0.0,
+        help="the share of pictures whose latents the model's U-Net has drawn, with --frozen-encoder: for its errors",
     )
     parser.add_argument("--perceptual-weight", type=float, default=0.05, help="against the L1 of a pixel; LPIPS's own is 1")
     parser.add_argument("--kl-weight", type=float, default=1e-2, help="pulls the latents towards N(0, 1)")
@@ -146,13 +157,18 @@ def main(args: argparse.Namespace) -> None:
     optimizer = torch.optim.AdamW(trained, betas=(0.9, 0.99), weight_decay=0.0)
     d_optimizer = torch.optim.AdamW(discriminator.parameters(), betas=(0.5, 0.9), weight_decay=0.0)
     perceptual = load_perceptual_loss(args).to(compute.device)
+    redrawn = None
+    if args.redrawn:
+        captions = [entry.captions[0] for entry in data.entries]
+        kept = args.folder / "training" / "autoencoder" / "redrawn.safetensors"
+        redrawn = redrawn_latents(args.start_from, data.pictures, captions, compute, args.seed, kept)  # (n, 4, h / f, w / f)
     state = {"model": model, "optimizer": optimizer, "discriminator": discriminator, "d_optimizer": d_optimizer, **compute.state}
     run = TrainingRun(args.folder / "training" / "autoencoder", state, args.steps, compute.is_main, args.save_every)
 
     for step in run.steps():
         generator = step_generator(args.seed, step)  # the same numbers in all processes
         indices = batch_indices(len(everything), args.batch_size, step, args.seed)
-        places = random_places(len(indices), generator, crop=args.crop)
+        places = random_places(len(indices), generator, crop=args.crop) if redrawn is None else unmoved(len(indices))
         pictures = place(everything[compute.put(indices[mine])], places[mine], args.crop)  # (b, 3, h, w)
         shape = shape_of_latents(model, pictures)
         noise = torch.randn((len(indices), *shape[1:]), generator=generator)
@@ -164,6 +180,9 @@ def main(args: argparse.Namespace) -> None:
         with compute.autocast():
             posterior = in_float32(model.encode(pictures))
             latents = posterior.mean + posterior.std * compute.put(noise[mine])  # (b, 4, h / f, w / f)
+            if redrawn is not None:  # for a share of the pictures
+                chosen = compute.put(torch.rand(len(indices), generator=generator) < args.redrawn)[mine]
+                latents = torch.where(chosen.view(-1, 1, 1, 1), redrawn[compute.put(indices[mine])], latents)
             if change:
                 pictures, latents = change(pictures, unit=model.config.downsampling), change(latents)
             decoded = model.decode(latents).float()  # (b, 3, h, w)

@@ -10,9 +10,9 @@ from PIL import Image
 from ldm_tutorial.checkpoints import load_checkpoint
 from ldm_tutorial.checkpoints.tensors import read_tensors
 from ldm_tutorial.data import EmojiDataset
-from ldm_tutorial.training import clip
+from ldm_tutorial.training import clip, redrawn
 from ldm_tutorial.training.logs import read_log
-from ldm_tutorial.training.loop import learning_rate
+from ldm_tutorial.training.loop import batch_indices, learning_rate
 from tests.training.small_world import TINY, TRAININGS, forty, module_of, train
 
 
@@ -139,6 +139,33 @@ def test_a_decoder_can_be_trained_alone_and_the_latents_stay_bit_for_bit(trained
     moved = {key.split(".")[0] for key in a if not torch.equal(a[key], b[key])}
     assert moved == {"decoder", "post_quant_conv"}
     assert load_checkpoint(first).vae.config == load_checkpoint(second).vae.config  # the scaling factor, too
+
+
+def test_a_decoder_learns_from_what_the_unet_has_drawn_and_keeps_it(trained, tmp_path, monkeypatch):
+    start, folder = trained("--steps", 2), without_trainings(trained("--steps", 2), tmp_path / "folder")
+    options = ("--start-from", start, "--frozen-encoder", "--equivariance", 0, "--gan-start", 2)
+    train("autoencoder", folder, *options, "--redrawn", 1, "--steps", 1)
+    kept = folder / "training" / "autoencoder" / "redrawn.safetensors"
+    latents = read_tensors(kept)[0]["latents"]
+    data, model = forty(), load_checkpoint(start)
+    clean = model.vae.encode(data.pictures.float() / 127.5 - 1).mode()
+    assert latents.shape == clean.shape and not torch.allclose(latents, clean, atol=1e-3)
+    decoded = model.vae.decode(latents[batch_indices(40, 6, 0, 0)])
+    pictures = data.pictures[batch_indices(40, 6, 0, 0)].float() / 127.5 - 1
+    expected = (pictures - decoded).abs().mean().item()
+    assert read_log(folder / "training" / "autoencoder" / "log.jsonl")["l1"][0] == pytest.approx(expected, rel=0.02)
+
+    monkeypatch.setattr(redrawn, "load_pipeline", None)  # they are read
+    again = shutil.copytree(folder, tmp_path / "again")
+    (again / "training" / "autoencoder" / "state.pt").unlink()
+    train("autoencoder", again, *options, "--redrawn", 1, "--steps", 1)
+    assert torch.equal(read_tensors(again / "training" / "autoencoder" / "redrawn.safetensors")[0]["latents"], latents)
+
+
+@pytest.mark.parametrize("options", [(), ("--frozen-encoder", "--equivariance", 0.5), ("--frozen-encoder", "--crop", 0.5)])
+def test_redrawn_latents_are_of_whole_pictures_and_for_the_decoder_alone(trained, tmp_path, options):
+    with pytest.raises(ValueError, match="--redrawn: needs --frozen-encoder"):
+        train("autoencoder", tmp_path, "--start-from", trained("--steps", 2), "--redrawn", 0.5, *options)
 
 
 def test_a_frozen_encoder_must_come_from_somewhere(tmp_path):

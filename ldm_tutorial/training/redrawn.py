@@ -1,0 +1,87 @@
+"""Latents as the U-Net draws them, for the decoder to learn from.
+
+A decoder is trained with latents of real pictures, but what it decodes later was drawn by the U-Net, whose errors are in it. So
+the latents of real pictures are made noisy and taken back by the U-Net with their captions, and the decoder learns to make the
+real picture of what comes out. This is done last, for other weights of the U-Net have other errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..checkpoints.tensors import read_tensors, write_tensors
+from ..images import to_images, to_unit_range
+from ..inputs import Options
+from ..pipeline import StableDiffusion, load_pipeline
+from .augment import Places
+from .compute import Compute
+
+STEPS = 25  # of DDIM, for the whole way from noise; a strength of 0.5 takes half of them
+STRENGTHS = 0.05, 0.5
+GUIDANCE = 1.0, 7.5
+
+
+def unmoved(count: int) -> Places:
+    """Each picture where it is, on white."""
+    return Places(torch.eye(2, 3).repeat(count, 1, 1), torch.ones(count, 3, 1, 1))
+
+
+@torch.no_grad()
+def redraw(
+    pipe: StableDiffusion, pictures: Tensor, captions: Sequence[str], strength: float, guidance: float, seed: int
+) -> Tensor:
+    """Pictures made noisy and taken back: uint8 (b, 3, h, w) -> the autoencoder's latents, not scaled (b, 4, h / f, w / f)"""
+    seeds = list(range(seed, seed + len(pictures)))
+    options = Options(scheduler="ddim", steps=STEPS, guidance_scale=guidance, seed=seeds)
+    run = pipe.start(pipe.prepare(list(captions), options, to_images(to_unit_range(pictures)), strength=strength))
+    latents = run.latents
+    for step in pipe.denoise(run):
+        latents = step.latents
+    return latents / pipe.vae.config.scaling_factor
+
+
+def redraw_all(
+    pipe: StableDiffusion, pictures: Tensor, captions: Sequence[str], compute: Compute, seed: int, batch_size: int = 32
+) -> Tensor:
+    """All pictures, each batch with a strength and a guidance scale of its own: (n, 4, h / f, w / f), float32.
+
+    The processes share the batches, and each has all latents at the end.
+    """
+    starts = range(0, len(pictures), batch_size)
+    generator = torch.Generator().manual_seed(seed)
+    amounts = torch.rand(len(starts), 2, generator=generator).tolist()
+    owners = [number % compute.count for number in range(len(starts))]
+    f, (h, w) = pipe.vae.config.downsampling, pictures.shape[-2:]
+    parts = []
+    for start, owner, (first, second) in zip(starts, owners, amounts):
+        some = pictures[start : start + batch_size]
+        if owner == compute.rank:
+            strength, guidance = (low + x * (high - low) for x, (low, high) in zip((first, second), (STRENGTHS, GUIDANCE)))
+            words = captions[start : start + batch_size]
+            parts.append(redraw(pipe, some, words, strength, guidance, start).float().to(compute.device))
+        else:
+            parts.append(torch.empty(len(some), pipe.vae.config.latent_channels, h // f, w // f, device=compute.device))
+    compute.exchange(parts, owners)
+    return torch.cat(parts)
+
+
+def redrawn_latents(folder: Path, pictures: Tensor, captions: Sequence[str], compute: Compute, seed: int, path: Path) -> Tensor:
+    """`redraw_all` by the model in `folder`; kept in the file `path`, and read from it next time.
+
+    Raises FileNotFoundError without a whole model, ValueError if the file is of other pictures.
+    """
+    if path.is_file():
+        latents = read_tensors(path)[0]["latents"].to(compute.device)
+    else:
+        pipe = load_pipeline(folder, device=compute.device, dtype=compute.dtype)
+        latents = redraw_all(pipe, pictures, captions, compute, seed)
+        if compute.is_main:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_tensors(path, {"latents": latents.cpu()})
+    if len(latents) != len(pictures):
+        raise ValueError(f"{path} holds the latents of {len(latents):,} pictures; there are {len(pictures):,}: delete it")
+    return latents
