@@ -25,7 +25,7 @@ from ..unet import UNet
 from ..vae import AutoencoderKL, DiagonalGaussian
 from .compute import Compute
 from .ema import EMA
-from .examples import make_examples
+from .examples import digest_of, make_examples
 from .flow import add_objective_arguments, check_objective, objective_of
 from .loop import (
     TrainingRun,
@@ -132,10 +132,10 @@ def main(args: argparse.Namespace) -> None:
     tokenizer = read_tokenizer(args.folder / "tokenizer", text_encoder.config.vocab_size)
 
     # What never changes, once: the posterior of each example, the text embeddings of each caption.
-    kept = args.folder / "training" / "unet" / "examples.safetensors"
-    examples = make_examples(
-        lambda x: encode_pictures(vae, compute.put(resize(x, args.side))), data, args.views, args.scenes, args.seed, kept
-    )
+    kept = args.folder / "training" / "examples.safetensors"  # for the next stretch, too
+    encoder = f"{digest_of(vae)} of pictures of {args.side}"
+    wanted = {"views": args.views, "scenes": args.scenes, "seed": args.seed, "encoder": encoder}
+    examples = make_examples(lambda x: encode_pictures(vae, compute.put(resize(x, args.side))), data, **wanted, path=kept)
     encode = partial(encode_captions, tokenizer, text_encoder, device=compute.device, dtype=compute.dtype)
     objective, sampler = objective_of(args, recipe, compute, examples.captions, encode)
 

@@ -6,14 +6,16 @@ scene is a picture that nobody drew, whose caption says what is there.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..checkpoints.tensors import read_tensors, write_tensors
+from ..checkpoints.atomic import atomic_path
+from ..checkpoints.tensors import CheckpointError, read_tensors, write_tensors
 from ..data import EmojiDataset
 from ..data.scenes import Scene, caption_of, compose, draw
 from ..images import to_unit_range
@@ -57,25 +59,57 @@ def levels_of(pictures: Tensor) -> Tensor:
 
 
 def make_examples(
-    encode: Callable[[Tensor], DiagonalGaussian], data: EmojiDataset, views: int, scenes: int, seed: int, path: Path | None = None
+    encode: Callable[[Tensor], DiagonalGaussian],
+    data: EmojiDataset,
+    views: int,
+    scenes: int,
+    seed: int,
+    encoder: str = "",
+    path: Path | None = None,
 ) -> Examples:
-    """Each picture `views` times, and so many scenes. What was encoded is kept in the file `path`, and read from it next time.
+    """Each picture `views` times, and so many scenes.
 
-    encode   the posterior of pictures, uint8 (b, 3, h, w)
-
-    Raises ValueError if the file is of other examples.
+    encode    the posterior of pictures, uint8 (b, 3, h, w)
+    encoder   what tells this encoder from another one: the digest of its weights
+    path      a file that keeps what was encoded. Written by another encoder or for other examples, it is written anew
     """
     composed = compose_scenes(data, scenes, seed)
     captions = [entry.captions for _ in range(views) for entry in data.entries]
     captions += [(caption_of(scene, data.entries), caption_of(scene, data.entries, style=False)) for scene in composed]
-    if path is None or not path.is_file():
+    described = f"encoder {encoder}, pictures {len(data)}, size {data.size}, views {views}, scenes {scenes}, seed {seed}"
+    tensors = read_kept(path, described)
+    if not tensors:
         posteriors = [encode(pictures) for pictures in all_pictures(data, views, composed, seed)]
         tensors = {name: torch.cat([getattr(p, name).half().cpu() for p in posteriors]) for name in ("mean", "std")}
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_tensors(path, tensors)
-    else:
-        tensors, _ = read_tensors(path)
-    if len(tensors["mean"]) != len(captions):
-        raise ValueError(f"{path} holds {len(tensors['mean']):,} examples; asked for are {len(captions):,}: delete it")
+            write_kept(path, tensors, described)
     return Examples(tensors["mean"], tensors["std"], captions)
+
+
+# ---- what is kept of one run for the next
+
+
+def digest_of(network: nn.Module) -> str:
+    """The SHA-256 of a network's weights, in float32: the same in every precision that holds them exactly."""
+    digest = hashlib.sha256()
+    for name, weight in network.state_dict().items():
+        digest.update(name.encode() + weight.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def read_kept(path: Path | None, described: str) -> dict[str, Tensor]:
+    """The tensors that `write_kept` wrote with this description; {} if the file is not there, damaged, or of another one."""
+    if path is None or not path.is_file():
+        return {}
+    try:
+        tensors, metadata = read_tensors(path)
+    except CheckpointError:  # a leftover of something else
+        return {}
+    return tensors if metadata.get("of") == described else {}
+
+
+def write_kept(path: Path, tensors: dict[str, Tensor], described: str) -> None:
+    """Write tensors and what they are of. Raises OSError if that is not possible."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as new:
+        write_tensors(new, tensors, metadata={"of": described})

@@ -23,8 +23,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import sdpa_kernel
 
-from ..checkpoints.atomic import atomic_path
-from ..checkpoints.tensors import CheckpointError, read_tensors, write_tensors
 from ..checks import real_number
 from ..config import EMOJI
 from ..data import EmojiDataset
@@ -35,6 +33,7 @@ from ..pipeline import StableDiffusion, load_pipeline
 from ..schedulers import make_scheduler
 from .compute import Compute
 from .diffusion import attention_kernels, encode_captions, encode_pictures
+from .examples import digest_of, read_kept, write_kept
 from .loop import TrainingRun, add_common_arguments, batch_indices, learning_rate, set_learning_rate, step_generator
 from .recipes import RecipeObjective, add_recipe_arguments, recipe_of
 from .sheets import contact_sheet
@@ -132,21 +131,12 @@ def fitted(pictures: Tensor, size: int) -> Tensor:
 
 def encode_once(pipe: StableDiffusion, pictures: Tensor, kept: Path) -> dict[str, Tensor]:
     """Mean and standard deviation of the posteriors, (n, 4, h, w): those of the file, if it is of these pictures."""
-    digest = hashlib.sha256(pictures.numpy().tobytes())
-    for weight in pipe.vae.state_dict().values():
-        digest.update(weight.float().sum().cpu().numpy().tobytes())
-    if kept.is_file():
-        try:
-            tensors, metadata = read_tensors(kept)
-        except CheckpointError:  # a leftover of something else: it is made again
-            metadata = {}
-        if metadata.get("pictures") == digest.hexdigest():
-            return tensors
-    gaussian = encode_pictures(pipe.vae, pictures.to(pipe.device))
-    tensors = {"mean": gaussian.mean.cpu(), "std": gaussian.std.cpu()}
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(kept) as path:
-        write_tensors(path, tensors, metadata={"pictures": digest.hexdigest()})
+    described = f"encoder {digest_of(pipe.vae)}, pictures {hashlib.sha256(pictures.numpy().tobytes()).hexdigest()}"
+    tensors = read_kept(kept, described)
+    if not tensors:
+        gaussian = encode_pictures(pipe.vae, pictures.to(pipe.device))
+        tensors = {"mean": gaussian.mean.cpu(), "std": gaussian.std.cpu()}
+        write_kept(kept, tensors, described)
     return tensors
 
 

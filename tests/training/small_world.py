@@ -11,6 +11,7 @@ import torch
 
 from ldm_tutorial.config import AutoencoderConfig, CLIPTextConfig, StableDiffusionConfig, UNetConfig
 from ldm_tutorial.data import EmojiDataset
+from ldm_tutorial.training.clip import half_size
 
 TINY = StableDiffusionConfig(
     AutoencoderConfig(block_out_channels=(4, 8, 12), layers_per_block=1, norm_num_groups=2, sample_size=64),
@@ -31,8 +32,10 @@ TRAININGS = ("clip", "autoencoder", "diffusion")
 
 
 def forty(split="all"):
-    data = EmojiDataset(split)
+    """Forty pictures at half of their size, with and without a background."""
+    data = EmojiDataset(split, size=64)
     data.entries = data.entries[:40]
+    data.layers = half_size(data.layers)
     return data
 
 
@@ -43,7 +46,9 @@ def module_of(name):
 def train(name, folder, *options):
     module, parser = module_of(name), argparse.ArgumentParser()
     module.add_arguments(parser)
-    module.main(parser.parse_args(["--folder", str(folder), "--batch-size", "6", "--log-every", "1", *map(str, options)]))
+    few = ("--views", 2, "--scenes", 6) if name == "diffusion" else ()
+    usual = ("--folder", folder, "--batch-size", 6, "--log-every", 1, *few)
+    module.main(parser.parse_args([str(option) for option in (*usual, *options)]))
 
 
 def main(folder, rank):

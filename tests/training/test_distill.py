@@ -28,7 +28,7 @@ WORDS = torch.zeros(1, 1, 1, dtype=torch.float64)
 
 
 def forty(split="all"):
-    data = EmojiDataset(split)
+    data = EmojiDataset(split, size=64)
     data.entries = data.entries[:40]
     return data
 

@@ -8,7 +8,7 @@ import torch
 from ldm_tutorial.data import EmojiDataset
 from ldm_tutorial.data.scenes import caption_of, draw
 from ldm_tutorial.images import to_unit_range
-from ldm_tutorial.training.examples import compose_scenes, make_examples
+from ldm_tutorial.training.examples import compose_scenes, digest_of, make_examples
 from ldm_tutorial.vae import DiagonalGaussian
 
 
@@ -52,11 +52,46 @@ def test_further_views_are_the_same_pictures_moved_a_little_and_not_mirrored(dat
     assert (second != third).any()
 
 
-def test_what_was_encoded_is_read_again_and_other_examples_are_refused(data, tmp_path):
+def nothing(pictures):
+    pytest.fail("what is kept was encoded again")
+
+
+def test_what_was_encoded_is_read_again(data, tmp_path):
     path = tmp_path / "examples.safetensors"
-    first = make_examples(encode, data, views=1, scenes=5, seed=0, path=path)
-    again = make_examples(None, data, views=1, scenes=5, seed=0, path=path)
-    assert torch.equal(first.mean, again.mean) and first.captions == again.captions
+    first = make_examples(encode, data, views=1, scenes=5, seed=0, encoder="a", path=path)
+    again = make_examples(nothing, data, views=1, scenes=5, seed=0, encoder="a", path=path)
+    assert torch.equal(first.mean, again.mean) and torch.equal(first.std, again.std) and first.captions == again.captions
     assert (first.std - 0.1).abs().max() < 1e-3
-    with pytest.raises(ValueError, match="examples.safetensors holds 45 examples; asked for are 85: delete it"):
-        make_examples(None, data, views=2, scenes=5, seed=0, path=path)
+
+
+@pytest.mark.parametrize("change", [{"encoder": "b"}, {"views": 2}, {"scenes": 6}, {"seed": 1}, {"data": 39}])
+def test_what_is_kept_of_another_encoder_or_of_other_examples_is_encoded_anew(data, tmp_path, change):
+    path = tmp_path / "examples.safetensors"
+    of = {"views": 1, "scenes": 5, "seed": 0, "encoder": "a", "path": path}
+    make_examples(lambda pictures: encode(255 - pictures), data, **of)
+    if "data" in change:
+        fewer = EmojiDataset("train", "blob")
+        fewer.entries = data.entries[: change["data"]]
+        data, change = fewer, {}
+    found = make_examples(encode, data, **(of | change))
+    expected = make_examples(encode, data, **(of | change | {"path": None}))
+    assert torch.equal(found.mean, expected.mean) and found.captions == expected.captions
+    again = make_examples(nothing, data, **(of | change))  # and it is kept
+    assert torch.equal(again.mean, expected.mean)
+
+
+def test_a_leftover_that_is_no_file_of_tensors_is_replaced(data, tmp_path):
+    path = tmp_path / "examples.safetensors"
+    path.write_text("an interrupted download")
+    make_examples(encode, data, views=1, scenes=0, seed=0, encoder="a", path=path)
+    make_examples(nothing, data, views=1, scenes=0, seed=0, encoder="a", path=path)
+
+
+def test_a_digest_tells_an_encoder_from_one_that_differs_in_one_weight():
+    layers = [torch.nn.Conv2d(3, 4, 3) for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    assert digest_of(layers[0]) == digest_of(layers[1])
+    with torch.no_grad():
+        a, b = layers[1].weight[0, 0, 0, :2].tolist()
+        layers[1].weight[0, 0, 0, :2] = torch.tensor([b, a])  # the sum stays
+    assert digest_of(layers[0]) != digest_of(layers[1])

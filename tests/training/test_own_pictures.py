@@ -26,7 +26,7 @@ TRAININGS = {
 
 
 def forty(split="all"):
-    data = EmojiDataset(split)
+    data = EmojiDataset(split, size=64)
     data.entries = data.entries[:40]
     return data
 

@@ -10,7 +10,7 @@ from PIL import Image
 from ldm_tutorial.checkpoints import load_checkpoint
 from ldm_tutorial.checkpoints.tensors import read_tensors
 from ldm_tutorial.data import EmojiDataset
-from ldm_tutorial.training import clip, redrawn
+from ldm_tutorial.training import clip, diffusion, redrawn
 from ldm_tutorial.training.logs import read_log
 from ldm_tutorial.training.loop import batch_indices, learning_rate
 from tests.training.small_world import TINY, TRAININGS, forty, module_of, train
@@ -58,7 +58,7 @@ def test_the_three_trainings_in_turn_make_a_model_that_draws(tmp_path):
     assert model.tokenizer("a cat").input_ids[-1] == TINY.text_encoder.eos_token_id
     assert model.scheduler is not None
     assert sorted(p.name for p in tmp_path.glob("training/*/samples/*.png")) == ["0000002.png"] * 2
-    latents = torch.cat([model.vae.encode(p[None].float() / 127.5 - 1).mode() for p in EmojiDataset("train").pictures[:40]])
+    latents = torch.cat([model.vae.encode(p[None].float() / 127.5 - 1).mode() for p in forty("train").pictures])
     assert (latents * model.vae.config.scaling_factor).std().item() == pytest.approx(1, abs=0.01)
 
 
@@ -124,7 +124,7 @@ def test_the_unet_can_begin_with_smaller_pictures_and_go_on_with_whole_ones(trai
     size = TINY.vae.downsampling
     with Image.open(small / "training" / "unet" / "samples" / "0000002.png") as sheet:
         assert sheet.width < 12 * 64  # twelve pictures of 32 and what is between them
-    mean = read_tensors(small / "training" / "unet" / "examples.safetensors")[0]["mean"]
+    mean = read_tensors(small / "training" / "examples.safetensors")[0]["mean"]
     assert mean.shape[1:] == (4, 32 // size, 32 // size)
     large = without_trainings(small, tmp_path / "large")
     train("diffusion", large, "--steps", 1, "--start-from", small, "--optimizer", "muon")
@@ -166,6 +166,23 @@ def test_a_decoder_learns_from_what_the_unet_has_drawn_and_keeps_it(trained, tmp
 def test_redrawn_latents_are_of_whole_pictures_and_for_the_decoder_alone(trained, tmp_path, options):
     with pytest.raises(ValueError, match="--redrawn: needs --frozen-encoder"):
         train("autoencoder", tmp_path, "--start-from", trained("--steps", 2), "--redrawn", 0.5, *options)
+
+
+def test_latents_are_kept_for_the_next_training_unless_the_autoencoder_is_another(trained, tmp_path, monkeypatch):
+    folder = shutil.copytree(trained("--steps", 1), tmp_path / "model")
+    other = trained("--steps", 1, "--seed", 1)
+    shutil.rmtree(folder / "training" / "unet")
+    calls, encode = [], diffusion.encode_pictures
+    monkeypatch.setattr(diffusion, "encode_pictures", lambda vae, x: (calls.append(len(x)), encode(vae, x))[1])
+    train("diffusion", folder, "--steps", 1)
+    assert not calls
+    shutil.rmtree(folder / "vae")
+    shutil.copytree(other / "vae", folder / "vae")
+    train("diffusion", folder, "--steps", 2)
+    assert sum(calls) == 2 * 40 + 6  # views and scenes
+    shutil.rmtree(folder / "training" / "unet")
+    train("diffusion", folder, "--steps", 1)
+    assert sum(calls) == 2 * 40 + 6
 
 
 def test_a_frozen_encoder_must_come_from_somewhere(tmp_path):
