@@ -214,7 +214,6 @@ def test_the_help_of_a_training_tells_each_default(ldm_tutorial, part):
         "--vgg16",
         "--lpips-heads",
         "--distill-empty",
-        "--without-held-out",
     }
     assert part != "unet" or ("(default: 0.999)" in told["--ema-decay"] and "(in words: 0.85)" in told["--first-caption"])
 

@@ -158,7 +158,7 @@ class Evaluation:
         }
 
     def _autoencoder_and_judge(self) -> list[Measurement]:
-        """The autoencoder on pictures it never saw; the classifier on real pictures, which is the ceiling of what it can find."""
+        """The autoencoder on pictures it never saw; the classifier on real pictures, the ceiling for drawn ones."""
         reference = self.reference
         seen = sample(reference.trained, self.plan.reconstructed)
         numbers = torch.tensor([*reference.unseen, *seen])
@@ -170,15 +170,17 @@ class Evaluation:
         kinds = {
             "real": ("real pictures", self.real),
             "distorted": ("real pictures, distorted afresh", look(self.judge, distort_levels(pictures, fresh))),
-            "reconstructed": ("real pictures through the autoencoder, the ceiling", look(self.judge, decoded)),
+            "reconstructed": ("real pictures through the autoencoder (the ceiling of what is drawn)", look(self.judge, decoded)),
         }
+        parts = {"": ("trained pairs", slice(new, None)), "_held_out": ("held-out pairs, which it never saw", slice(new))}
         for key, (what, verdict) in kinds.items():
             subject = verdict.cosines.argmax(dim=1) == reference.subjects[numbers]
             style = verdict.styles.argmax(dim=1) == reference.styles[numbers]
-            figures += [
-                share(f"judge.{key}.subject", f"classifier: the right subject of {what}", subject),
-                share(f"judge.{key}.style", f"classifier: the right style of {what}", style),
-            ]
+            for split, (pairs, rows) in parts.items():
+                figures += [
+                    share(f"judge.{key}{split}.subject", f"classifier, {what} of {pairs}: the right subject", subject[rows]),
+                    share(f"judge.{key}{split}.style", f"classifier, {what} of {pairs}: the right style", style[rows]),
+                ]
         return figures
 
     def _reconstruct(self, pictures: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The classifier: it looks at a picture and says which subject it shows, and in which style.
 
 It takes no part in drawing and shares nothing with the CLIP of the U-Net, whose errors it could otherwise share.
-`ldm-tutorial train judge` trains it, on all pictures of the data set; those that the U-Net never sees are among them.
+`ldm-tutorial train judge` trains it, on the pictures that the U-Net learns from: those that are held out are new to it, too.
 
 Shapes: b pictures, c features (the means of all channels of all levels), d dimensions of an embedding.
 """

@@ -15,10 +15,15 @@ FACTOR = 2.0
 
 def nearest(pictures: Tensor, references: Tensor, batch_size: int = 256) -> tuple[Tensor, Tensor]:
     """For each picture the smallest `distance` to a reference, and which one: uint8 (n, 3, h, w), (m, 3, h, w) -> (n,) twice"""
-    flat = references.flatten(1).float() / 255 - 0.5  # around 0: its squares lose less
-    chosen = torch.cat(
-        [torch.cdist(batch.flatten(1).float() / 255 - 0.5, flat).argmin(dim=1) for batch in pictures.split(batch_size)]
-    )
+
+    def flat(levels: Tensor) -> Tensor:
+        return levels.flatten(1).float() / 255 - 0.5  # around 0: its squares lose less
+
+    closest = []
+    for some in pictures.split(batch_size):  # all of them in float32 would take more than a gigabyte
+        apart = torch.cat([torch.cdist(flat(some), flat(part)) for part in references.split(4 * batch_size)], dim=1)
+        closest.append(apart.argmin(dim=1))
+    chosen = torch.cat(closest)
     return distance(pictures, references[chosen]), chosen
 
 

@@ -1,6 +1,7 @@
 """Training the classifier that measures the finished model (evaluation/judge.py). It is no part of the model.
 
-It sees every picture of the data set, the held-out ones too: only the U-Net must not know those.
+The pairs that the U-Net never sees are held out from the classifier, too. So what it says about real pictures of them, which are
+new to itself, is the most that can be measured of drawn ones.
 """
 
 from __future__ import annotations
@@ -21,11 +22,6 @@ from .judge import Judge, JudgeConfig, accuracy, at_size, judge_loss, look, righ
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `ldm-tutorial train judge`."""
     add_common_arguments(parser, steps=4000, batch_size=128, peak=3e-3)
-    parser.add_argument(
-        "--without-held-out",
-        action="store_true",
-        help="leave out the pairs that the U-Net never sees, and log how the classifier does on them: pictures new to itself",
-    )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -33,16 +29,14 @@ def main(args: argparse.Namespace) -> None:
     compute = Compute(args.mixed_precision)
     mine = compute.mine(args.batch_size)
     torch.manual_seed(args.seed)
-    everything = EmojiDataset("all")
-    data, unseen = EmojiDataset("train" if args.without_held_out else "all"), EmojiDataset("held_out")
-    judge = Judge(JudgeConfig(subjects=tuple(everything.subjects), styles=STYLES))
+    data, unseen = EmojiDataset("train"), EmojiDataset("held_out")
+    judge = Judge(JudgeConfig(subjects=tuple(data.subjects), styles=STYLES))
     judge = compute.share_statistics(judge).to(compute.device)
     subjects, styles = right_answers(judge.config, data.entries)
     real = at_size(data.pictures, judge.config.size)  # uint8 (n, 3, 64, 64)
     optimizer = torch.optim.AdamW(judge.parameters(), weight_decay=0.05)
-    name = "judge-without-held-out" if args.without_held_out else "judge"
     state = {"model": judge, "optimizer": optimizer, **compute.state}
-    run = TrainingRun(args.folder / "training" / name, state, args.steps, compute.is_main, args.save_every)
+    run = TrainingRun(args.folder / "training" / "judge", state, args.steps, compute.is_main, args.save_every)
 
     for step in run.steps():
         indices = batch_indices(len(data), args.batch_size, step, args.seed)[mine]
@@ -69,9 +63,8 @@ def main(args: argparse.Namespace) -> None:
             run.log(subject_held_out=named, style_held_out=styled)
             shown = pictures[:24]
             taken_for = look(judge, levels_of(shown)).cosines.argmax(dim=1)
-            first = [next(i for i, e in enumerate(everything.entries) if e.label == judge.config.subjects[s]) for s in taken_for]
-            known = at_size(everything.pictures[first], judge.config.size)
-            save_image(contact_sheet([shown, to_unit_range(known)]), run.sample_path())
+            first = [next(i for i, e in enumerate(data.entries) if e.label == judge.config.subjects[s]) for s in taken_for]
+            save_image(contact_sheet([shown, to_unit_range(real[first])]), run.sample_path())
             judge.train()
 
     if compute.is_main:
@@ -81,7 +74,6 @@ def main(args: argparse.Namespace) -> None:
         for what, pictures in (("real pictures", real), ("the same, freshly distorted", fresh)):
             named, styled = accuracy(judge, pictures, subjects, styles)
             print(f"{what}: subject {named:.1%}, style {styled:.1%} of {len(pictures):,}")
-        if args.without_held_out:
-            named, styled = accuracy(judge, unseen.pictures, *right_answers(judge.config, unseen.entries))
-            print(f"real pictures that it never saw: subject {named:.1%}, style {styled:.1%} of {len(unseen):,}")
-        save_judge(judge, args.folder / name)
+        named, styled = accuracy(judge, unseen.pictures, *right_answers(judge.config, unseen.entries))
+        print(f"real pictures that it never saw: subject {named:.1%}, style {styled:.1%} of {len(unseen):,}")
+        save_judge(judge, args.folder / "judge")

@@ -17,8 +17,8 @@ SUBJECTS = 13
 
 @pytest.fixture(scope="session")
 def small_data():
-    """Subjects from all over the data set, of which some pictures are held out."""
-    data = EmojiDataset("all")
+    """Subjects from all over the data set, of which some pictures are held out; 64x64, which the tests' pipelines draw."""
+    data = EmojiDataset("all", STYLES[:3], size=64)
     some = list(dict.fromkeys(entry.label for entry in data.entries if is_held_out(entry.label, entry.style)))
     chosen = set(some[:: len(some) // SUBJECTS][:SUBJECTS])
     data.entries = [entry for entry in data.entries if entry.label in chosen]

@@ -1,5 +1,6 @@
 """The whole evaluation, and its command: on a pipeline that draws the data set's own pictures, in seconds."""
 
+import copy
 import json
 import math
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from ldm_tutorial import cli, pipeline
 from ldm_tutorial.checkpoints import hub
+from ldm_tutorial.data.dataset import is_held_out
 from ldm_tutorial.evaluation import evaluate as module
 from ldm_tutorial.evaluation.evaluate import QUICK, Evaluation, Plan
 from ldm_tutorial.evaluation.judge import save_judge
@@ -78,6 +80,19 @@ def test_wrong_pictures_do_not(make_pipe, small_judge, small_data):
     report = Evaluation(make_pipe(lambda prompt, seed: seed + 3), small_judge, small_data, SMALL).run()
     assert report["subject.trained"] < 0.2 and report["nearest_own.trained"] < 0.2
     assert report["judge.real.subject"] == 1.0  # that is a matter of the judge alone
+
+
+def test_the_ceiling_of_held_out_pairs_is_measured_on_their_real_pictures_alone(make_pipe, small_judge, small_data):
+    data = copy.copy(small_data)
+    unseen = [i for i, entry in enumerate(data.entries) if is_held_out(entry.label, entry.style)]
+    data.pictures = small_data.pictures.clone()
+    data.pictures[unseen] = 255  # as if the classifier recognized nothing in them
+    report = Evaluation(make_pipe(), small_judge, data, SMALL).run()
+    for kind in ("subject", "style"):
+        assert report[f"judge.real_held_out.{kind}"] < report[f"judge.real.{kind}"] == 1.0
+    figures = {figure.key: figure for figure in report.figures}
+    assert figures["judge.real_held_out.subject"].count == len(unseen)
+    assert "held-out pairs, which it never saw" in figures["judge.reconstructed_held_out.style"].what
 
 
 def test_every_picture_is_asked_for_once_and_at_one_seed(make_pipe, small_judge, small_data):

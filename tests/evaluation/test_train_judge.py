@@ -1,13 +1,15 @@
-"""`ldm-tutorial train judge`, with a small network on few emoji: it learns, resumes, and leaves out what it is told to."""
+"""`ldm-tutorial train judge`, with a small network on few emoji: it learns, resumes, and never sees what is held out."""
 
 import argparse
 import functools
 import json
+import re
 
 import pytest
 import torch
 
-from ldm_tutorial.data import EmojiDataset
+from ldm_tutorial.data import STYLES, EmojiDataset
+from ldm_tutorial.data.dataset import is_held_out
 from ldm_tutorial.evaluation import train_judge as training
 from ldm_tutorial.evaluation.judge import JudgeConfig, load_judge
 
@@ -16,8 +18,8 @@ from ldm_tutorial.evaluation.judge import JudgeConfig, load_judge
 def small_world(monkeypatch, small_data):
     labels = set(small_data.subjects)
 
-    def few(split="all"):
-        data = EmojiDataset(split)
+    def few(split):
+        data = EmojiDataset(split, STYLES[:3], size=64)
         data.entries = [entry for entry in data.entries if entry.label in labels]
         return data
 
@@ -64,11 +66,11 @@ def test_a_killed_training_goes_on_bit_for_bit(tmp_path, monkeypatch):
     assert all(torch.equal(whole[key], killed[key]) for key in whole)
 
 
-def test_without_held_out_it_never_sees_those(tmp_path, monkeypatch, capsys, small_data):
+def test_it_never_learns_from_held_out_pairs_and_says_how_it_does_on_them(tmp_path, monkeypatch, capsys, small_data):
     sizes = []
     draw_batch = training.batch_indices
     monkeypatch.setattr(training, "batch_indices", lambda n, *rest: sizes.append(n) or draw_batch(n, *rest))
-    train(tmp_path, "--steps", 1, "--without-held-out")
-    assert sizes[0] < len(small_data)
-    assert "that it never saw" in capsys.readouterr().out
-    assert not (tmp_path / "judge").exists() and load_judge(tmp_path / "judge-without-held-out")
+    train(tmp_path, "--steps", 1)
+    held_out = sum(is_held_out(entry.label, entry.style) for entry in small_data.entries)
+    assert held_out and sizes == [len(small_data) - held_out]
+    assert re.search(rf"real pictures that it never saw: subject .*% of {held_out}\n", capsys.readouterr().out)
