@@ -39,8 +39,9 @@ class Places(NamedTuple):
     moves: Tensor  # (b, 2, 3): one affine map for each
     color: Tensor  # (b, 3, 1, 1) in 0 ... 1
 
-    def __getitem__(self, rows: slice) -> Places:  # type: ignore[override]
-        return Places(*(field[rows] for field in tuple(self)))
+    def rows(self, chosen: slice) -> Places:
+        """Those of some of the pictures."""
+        return Places(self.moves[chosen], self.color[chosen])
 
 
 LARGEST, SHIFT = 1.1, 0.12  # sides of a picture; parts of a side

@@ -169,7 +169,7 @@ def main(args: argparse.Namespace) -> None:
         generator = step_generator(args.seed, step)  # the same numbers in all processes
         indices = batch_indices(len(everything), args.batch_size, step, args.seed)
         places = random_places(len(indices), generator, crop=args.crop) if redrawn is None else unmoved(len(indices))
-        pictures = place(everything[compute.put(indices[mine])], places[mine], args.crop)  # (b, 3, h, w)
+        pictures = place(everything[compute.put(indices[mine])], places.rows(mine), args.crop)  # (b, 3, h, w)
         shape = shape_of_latents(model, pictures)
         noise = torch.randn((len(indices), *shape[1:]), generator=generator)
         change = random_change(shape[-1], args.equivariance, generator)

@@ -137,8 +137,8 @@ def main(args: argparse.Namespace) -> None:
         words = [caption_of(scene, data.entries, style) for scene, style in zip(scenes, styled.tolist())]
         words += choose_captions([captions[i] for i in indices[count:].tolist()], generator)
         input_ids = tokenize_captions(tokenizer, words)
-        pictures = [draw(scenes, everything, everything.shape[-1]), place(everything[indices[count:]], places)]
-        pictures = compute.put(torch.cat(pictures)[mine])  # (b, 3, 64, 64)
+        drawn = torch.cat([draw(scenes, everything, everything.shape[-1]), place(everything[indices[count:]], places)])
+        pictures = compute.put(drawn[mine])  # (b, 3, 64, 64)
 
         with compute.autocast():
             images, texts = model.encode_image(pictures), model.encode_text(compute.put(input_ids[mine]))  # (b, d) each

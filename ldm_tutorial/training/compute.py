@@ -64,6 +64,11 @@ class Compute:
         """What must be saved with the weights, so that a run goes on where it was: the scale of float16's losses."""
         return {"scaler": self.scaler} if self.scaler.is_enabled() else {}
 
+    def wait(self) -> None:
+        """Go on when all processes have come here."""
+        if self.count > 1:
+            dist.barrier()
+
     def autocast(self) -> AbstractContextManager:
         """The context for the forward pass: matrix products and convolutions in `dtype`."""
         return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device.type, dtype=self.dtype)

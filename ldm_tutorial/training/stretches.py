@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..checkpoints.atomic import write_atomically
+from .compute import Compute
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,13 @@ class Stretch:
         return words
 
 
+class _File(configparser.ConfigParser):
+    """Names of options stay as they are written."""
+
+    def optionxform(self, optionstr: str) -> str:
+        return optionstr
+
+
 class _Options(argparse.ArgumentParser):
     """Raises ValueError instead of leaving the program."""
 
@@ -58,8 +66,7 @@ def read_stretches(path: Path, parts: Mapping[str, str]) -> list[Stretch]:
         FileNotFoundError: there is no such file.
         ValueError: the file names no stretches, or a stretch names a part, an option or a value that does not exist.
     """
-    file = configparser.ConfigParser(interpolation=None)
-    file.optionxform = str  # as it is written
+    file = _File(interpolation=None)
     try:
         file.read_string(path.read_text(encoding="utf-8"), str(path))
     except configparser.Error as error:
@@ -68,7 +75,7 @@ def read_stretches(path: Path, parts: Mapping[str, str]) -> list[Stretch]:
     for name in file.sections():
         options = dict(file[name])
         part = options.pop("part", None)
-        if part not in parts:
+        if part is None or part not in parts:
             raise ValueError(f"{path}, [{name}]: part={part!r} must be one of {', '.join(parts)}")
         stretch = Stretch(name, part, tuple(options.items()))
         try:
@@ -93,13 +100,14 @@ def read_options(stretch: Stretch, parts: Mapping[str, str], folder: Path, start
 
 
 def run_stretches(stretches: list[Stretch], folder: Path, parts: Mapping[str, str], until: str | None = None) -> None:
-    """Run what is not finished yet, up to the stretch `until` (default: all).
+    """Run what is not finished yet, up to the stretch `until` (default: all). In several processes, all of them call it.
 
     Raises ValueError if a finished stretch had other settings: what came after it would not be what the file says.
     """
     names = [stretch.name for stretch in stretches]
     if until is not None and until not in names:
         raise ValueError(f"--until {until!r}: the file's stretches are {', '.join(map(repr, names))}")
+    compute = Compute()
     for number, stretch in enumerate(stretches):
         done = folder / "stretches" / stretch.name
         settings = {"part": stretch.part, **dict(stretch.options)}
@@ -109,10 +117,14 @@ def run_stretches(stretches: list[Stretch], folder: Path, parts: Mapping[str, st
         else:
             if not done.is_dir():  # else it was interrupted after its last step
                 first = all(earlier.part != stretch.part for earlier in stretches[:number])
-                print(f"[{stretch.name}] train {' '.join([stretch.part, *stretch.arguments])}", flush=True)
+                if compute.is_main:
+                    print(f"[{stretch.name}] train {' '.join([stretch.part, *stretch.arguments])}", flush=True)
                 args = read_options(stretch, parts, folder, None if first else folder)
                 importlib.import_module(parts[stretch.part]).main(args)
-            finish(stretch, folder, settings)
+            compute.wait()  # the main process writes the weights after its last step
+            if compute.is_main:
+                finish(stretch, folder, settings)
+            compute.wait()  # and only then the next stretch can begin with them
         if stretch.name == until:
             return
 
@@ -135,7 +147,7 @@ def finish(stretch: Stretch, folder: Path, settings: Mapping[str, str]) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `ldm-tutorial train all`."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="the stretches, such as docs/emoji.ini")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the stretches, such as emoji.ini of ldm_tutorial/training")
     parser.add_argument("--folder", type=Path, default=Path("runs/emoji"), help="the model's folder, read and written")
     parser.add_argument("--until", metavar="STRETCH", help="stop after this one (default: after the last)")
 

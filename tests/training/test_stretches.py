@@ -1,12 +1,16 @@
 """A file of stretches: they run in turn, each once, each from where the one before left off, whenever it was interrupted."""
 
 import json
+import os
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
 from ldm_tutorial import cli
+from ldm_tutorial.training import stretches as module
 from ldm_tutorial.training.logs import read_log
 from ldm_tutorial.training.stretches import read_stretches, run_stretches
 
@@ -151,6 +155,23 @@ def test_what_names_no_stretches_is_refused_before_anything_is_trained(world, te
     with pytest.raises(ValueError, match=message):
         world.run()
     assert not world.calls
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_in_two_processes_a_stretch_begins_when_the_one_before_is_written(tmp_path):
+    script, environment = Path(__file__).with_name("stretches_in_two.py"), os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, script, tmp_path], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "begun").read_text() == "0 2 "  # what the second process began with
+    assert (tmp_path / "weights").read_text() == "5"
+    assert done.stdout == "[first] train net --steps 2\n[second] train net --steps 3\n"
+    assert read_log(tmp_path / "training" / "net.jsonl")["step"].tolist() == [2, 3]
+
+
+def test_the_recipe_of_the_shipped_model_can_be_read():
+    parts = {name: f"ldm_tutorial.{module}" for name, (module, _) in cli.PARTS_TO_TRAIN.items()}
+    stretches = read_stretches(Path(module.__file__).with_name("emoji.ini"), parts)
+    assert list(dict.fromkeys(stretch.part for stretch in stretches)) == ["clip", "autoencoder", "unet"]
 
 
 def test_the_command_reads_the_file_and_hands_over(world, monkeypatch, capsys):
