@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ldm_tutorial.config import EMOJI, SD15, AutoencoderConfig, CLIPTextConfig, UNetConfig
+from ldm_tutorial.data import dataset
 from ldm_tutorial.unet import UNet
 from ldm_tutorial.vae import AutoencoderKL
 
@@ -411,7 +412,7 @@ def test_heads_are_accepted_exactly_where_they_divide_the_width(heads, width):
 def test_the_emoji_model_fits_together():
     assert EMOJI.unet.cross_attention_dim == EMOJI.text_encoder.hidden_size
     assert EMOJI.unet.in_channels == EMOJI.unet.out_channels == EMOJI.vae.latent_channels
-    assert EMOJI.vae.sample_size == EMOJI.vae.downsampling * EMOJI.unet.sample_size == 64
+    assert EMOJI.vae.sample_size == EMOJI.vae.downsampling * EMOJI.unet.sample_size == dataset.SIZE
 
 
 def test_v15_fits_together():

@@ -50,9 +50,9 @@ def whole_machine(model: str) -> Figure:
 
 def ddpm_chain(model: str) -> Figure:
     emoji = EmojiDataset(styles="noto")
-    [cat] = [emoji[i].picture for i, entry in enumerate(emoji.entries) if entry.label == "cat"]  # (3, 64, 64)
+    [cat] = [emoji[i].picture for i, entry in enumerate(emoji.entries) if entry.label == "cat"]  # (3, h, w)
     t = torch.tensor([999, 420, 300, 0])
-    noise = randn((4, 3, 64, 64), torch.Generator().manual_seed(0))
+    noise = randn((4, *cat.shape), torch.Generator().manual_seed(0))
     return markov_chain(to_images(DDPMScheduler().add_noise(cat.expand(4, -1, -1, -1), noise, t)))
 
 

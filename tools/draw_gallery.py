@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw images/gallery.png, the picture on top of the README: eight subjects in three styles, by the shipped model.
+"""Draw images/gallery.png, the picture on top of the README: eight subjects in each style, by the shipped model.
 
 python tools/draw_gallery.py [--model FOLDER] [-o FILE]. One seed for all, nothing selected.
 """

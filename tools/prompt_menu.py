@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from ldm_tutorial import load_pipeline
-from ldm_tutorial.data import EmojiDataset, EmojiEntry, canonical_caption
+from ldm_tutorial.data import STYLES, EmojiDataset, EmojiEntry, canonical_caption
 from ldm_tutorial.evaluation.drawing import to_levels
 from ldm_tutorial.evaluation.evaluate import fingerprint
 from ldm_tutorial.evaluation.judge import Judge, load_judge, look
@@ -37,8 +37,8 @@ PAGE = """# Prompts that work
 
 *Made by `python tools/prompt_menu.py` with the weights {weights}.*
 
-The small model knows the words of emoji and no others: {subjects:,} subjects, and their tags, in three styles, `noto`,
-`twemoji` and `fluent`. The full caption is safest: "a SUBJECT in the style of STYLE". For other words it draws something else.
+The small model knows the words of emoji and no others: {subjects:,} subjects, and their tags, in these styles:
+{styles}. The full caption is safest: "a SUBJECT in the style of STYLE". For other words it draws something else.
 Here are prompts that it draws well: with seeds 0, 1 and 2 and the default settings, a classifier that shares nothing with the
 model named the subject and the style right in all three pictures. The surest come first. Of {tried} prompts tried, {kept} passed.
 
@@ -60,10 +60,9 @@ How the wording matters is measured in the [model card](model_card.md): the full
 def candidates(group: str, count: int) -> list[EmojiEntry]:
     """Trained pairs of this group with a name of one or two words, one style for each subject, evenly from all of them."""
     found: dict[str, EmojiEntry] = {}
-    styles = ("noto", "fluent", "twemoji")
     for entry in EmojiDataset("train").entries:
         if entry.group == group and len(entry.label.split()) <= 2 and entry.label.replace(" ", "").isalpha():
-            wanted = styles[len(found) % 3] if entry.label not in found else None
+            wanted = STYLES[len(found) % len(STYLES)] if entry.label not in found else None
             if wanted in (entry.style, None):
                 found.setdefault(entry.label, entry)
     entries = list(found.values())
@@ -101,7 +100,8 @@ def main() -> None:
         tables += f"## {title}\n\n" + "".join(f"- {prompt}\n" for _, prompt in good[: arguments.shown]) + "\n"
         print(f"{title}: {len(good)} of {len(entries)}", flush=True)
     subjects = len({entry.label for entry in EmojiDataset().entries})
-    text = PAGE.format(weights=fingerprint(EMOJI_FOLDER), subjects=subjects, tables=tables, tried=tried, kept=kept)
+    named = {"subjects": subjects, "styles": ", ".join(f"`{style}`" for style in STYLES), "tables": tables}
+    text = PAGE.format(weights=fingerprint(EMOJI_FOLDER), **named, tried=tried, kept=kept)
     (ROOT / "docs" / "prompts.md").write_text(text, encoding="utf-8")
 
 

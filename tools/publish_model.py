@@ -21,7 +21,7 @@ from ldm_tutorial.training.clip import ContrastivePart, load_clip
 from ldm_tutorial.training.logs import TRAININGS
 
 ROOT = Path(__file__).resolve().parent.parent
-LIMIT = 40_000_000  # bytes: the repository and the wheel stay light
+LIMIT = 60_000_000  # bytes: the repository and the wheel stay light
 JUDGE_LIMIT = 2_000_000
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,7 +24,9 @@ from . import Unnamed, call, cases, close, exercise, shape_of, shipped_model, un
 )
 def latent_shape(answer: Callable) -> str | None:
     """00.1: the shape of the latents, from the configuration and the size of the pictures."""
-    for name, config, height, width in cases((("SD15", SD15, 512, 768), ("EMOJI", EMOJI, 64, 96))):
+    shallow = replace(EMOJI, vae=replace(EMOJI.vae, block_out_channels=EMOJI.vae.block_out_channels[:-1]))  # another factor
+    models = ("SD15", SD15, 512, 768), ("EMOJI", EMOJI, 128, 192), ("EMOJI with one level less", shallow, 128, 192)
+    for name, config, height, width in cases(models):
         f, channels = config.vae.downsampling, config.vae.latent_channels
         right = (channels, height // f, width // f)
         found = call(answer, config, height, width)
