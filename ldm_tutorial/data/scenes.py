@@ -83,6 +83,7 @@ def compose(data: EmojiDataset, row: int, generator: torch.Generator) -> Scene:
     entry, thing = data.entries[row], Thing(row)
     kind = float(torch.rand((), generator=generator))
     place = relation = None
+    things: tuple[Thing, ...]
     if kind < 0.3:  # one, as large as it is
         things = (thing,)
     elif kind < 0.55:  # one, small, somewhere
@@ -125,6 +126,7 @@ def is_kept_back(combination: str) -> bool:
 
 
 def says_a_color(label: str) -> bool:
+    """Whether the name of a subject has a color in it: such a subject is not recolored."""
     return bool(set(re.findall("[a-z]+", label)) & {*COLORS, "white", "grey", "rainbow"})
 
 
