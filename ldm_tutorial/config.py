@@ -1,4 +1,4 @@
-"""The numbers of a latent diffusion model: three networks, and two presets, Stable Diffusion v1.5 and 1/50 of its size.
+"""The numbers of a latent diffusion model: three networks, and two presets, Stable Diffusion v1.5 and 1/40 of its size.
 
 `to_dict` and `from_dict` write and read the `config.json` of diffusers (autoencoder, U-Net) and transformers (text encoder).
 """

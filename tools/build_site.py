@@ -37,7 +37,7 @@ WIDGET_NOTE = (
 
 
 SLIDES = 'To teach or to repeat: <a href="slides/index.html">a deck of slides for each lesson</a>.'
-LIVE = '**<a href="live/index.html">Try it live</a>**: the same model runs in this browser tab. It is about 40 MB, once.'
+LIVE = '**<a href="live/index.html">Try it live</a>**: the same model runs in this browser tab. It is about 57 MB, once.'
 
 
 # ---- where links lead
