@@ -27,6 +27,8 @@ from typing import NoReturn
 from ..checkpoints.atomic import write_atomically
 from .compute import Compute
 
+RECIPE = Path(__file__).with_name("emoji.ini")  # of the shipped model
+
 
 @dataclass(frozen=True)
 class Stretch:
@@ -147,7 +149,9 @@ def finish(stretch: Stretch, folder: Path, settings: Mapping[str, str]) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `ldm-tutorial train all`."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="the stretches, such as emoji.ini of ldm_tutorial/training")
+    parser.add_argument(
+        "file", type=Path, nargs="?", default=RECIPE, metavar="FILE", help="the stretches (default: those of the shipped model)"
+    )
     parser.add_argument("--folder", type=Path, default=Path("runs/emoji"), help="the model's folder, read and written")
     parser.add_argument("--until", metavar="STRETCH", help="stop after this one (default: after the last)")
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from ldm_tutorial import cli
-from ldm_tutorial.training import stretches as module
 from ldm_tutorial.training.logs import read_log
 from ldm_tutorial.training.stretches import read_stretches, run_stretches
 
@@ -170,7 +169,7 @@ def test_in_two_processes_a_stretch_begins_when_the_one_before_is_written(tmp_pa
 
 def test_the_recipe_of_the_shipped_model_can_be_read():
     parts = {name: f"ldm_tutorial.{module}" for name, (module, _) in cli.PARTS_TO_TRAIN.items()}
-    stretches = read_stretches(Path(module.__file__).with_name("emoji.ini"), parts)
+    stretches = read_stretches(cli.make_parser(["train", "all"]).parse_args(["train", "all"]).file, parts)
     assert list(dict.fromkeys(stretch.part for stretch in stretches)) == ["clip", "autoencoder", "unet"]
 
 
