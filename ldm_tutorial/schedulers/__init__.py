@@ -56,7 +56,7 @@ def scheduler_class(name: str) -> type[Scheduler]:
     return cls
 
 
-def make_scheduler(name: str | type[Scheduler], config: Mapping[str, Any] | None = None, **overrides: Any) -> Scheduler:
+def make_scheduler(name: str | type[Scheduler], config: Mapping[str, Any] | None = None, /, **overrides: Any) -> Scheduler:
     """A scheduler by its name, see `scheduler_class`, or of a class.
 
     config: what a diffusers scheduler_config.json holds, for models other than v1.5. overrides: settings that take
