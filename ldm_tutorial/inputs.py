@@ -20,7 +20,7 @@ from .checks import one_of, real_number, warn, whole_number, whole_part
 from .config import StableDiffusionConfig
 from .images import fit, mask_to_tensor, to_tensor, upright
 from .prompts import read_weights
-from .schedulers import FLOW_SCHEDULERS, SCHEDULERS, DiffusionScheduler, FlowScheduler, Scheduler, make_scheduler, scheduler_class
+from .schedulers import FLOW_SCHEDULERS, SCHEDULERS, FlowScheduler, Scheduler, scheduler_alike, scheduler_class
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
@@ -29,9 +29,6 @@ Texts = str | Sequence[str]
 Pictures = Image.Image | Sequence[Image.Image]
 MAX_SEED = 2**63 - 1
 MAX_SIDE, MAX_IMAGES = 2**14, 10_000  # pixels along one side; pictures per prompt. More fills the memory before anything is drawn
-
-# A scheduler chosen by name takes these from the model's own: how it was trained, not how to sample.
-TRAINED_WITH = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type", "rescale_betas_zero_snr")
 
 
 @dataclass(frozen=True)
@@ -355,11 +352,7 @@ def choose_scheduler(own: Scheduler, options: Options) -> Scheduler:
         raise TypeError(f"scheduler={chosen!r:.60} must be one of {', '.join(map(repr, SCHEDULERS))}, or a scheduler object")
     cls = type(own) if chosen is None else scheduler_class(chosen)
     check_process(own, cls)
-    alike = cls is type(own) or isinstance(own, FlowScheduler)  # those for flow matching have the same settings
-    inherited = [field.name for field in dataclasses.fields(own)] if alike else list(TRAINED_WITH)
-    if isinstance(own, DiffusionScheduler) and own.rescale_betas_zero_snr:
-        inherited.append("timestep_spacing")  # only from the last timestep on does such a model start from pure noise
-    return make_scheduler(cls, **{name: getattr(own, name) for name in inherited} | dict(settings))
+    return scheduler_alike(own, cls, **settings)
 
 
 def check_process(own: Scheduler, cls: type[Scheduler]) -> None:

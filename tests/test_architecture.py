@@ -121,6 +121,13 @@ def test_every_room_has_its_floor():
     assert rooms == set(FLOORS)
 
 
+def test_the_page_on_architecture_has_this_order():
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    [listed] = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    names = [name for line in listed.splitlines() for name in re.split(r"[,·/\s]+", line[17:]) if name]
+    assert names == [room for room in FLOORS if room != "__main__"]
+
+
 @pytest.mark.parametrize("room", FLOORS)
 def test_no_room_imports_from_one_above_it(room):
     floor = {name: i for i, name in enumerate(FLOORS)}

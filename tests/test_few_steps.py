@@ -12,7 +12,7 @@ from ldm_tutorial.adapters import new_lora, read_lora, save_lora
 from ldm_tutorial.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from ldm_tutorial.checkpoints.tensors import write_tensors
 from ldm_tutorial.inputs import Options
-from ldm_tutorial.schedulers import DDIMScheduler, make_scheduler
+from ldm_tutorial.schedulers import SCHEDULERS, DDIMScheduler, make_scheduler
 from ldm_tutorial.schedulers.few_steps import FEW_STEPS, FewSteps
 
 FOUR = FewSteps(4, 6.0)
@@ -123,6 +123,15 @@ def test_merged_and_saved_the_model_keeps_its_steps(pipe, file, tmp_path, place)
     assert far <= 1  # the sum of two weights is rounded once
     with pytest.raises(ValueError, match="so is what this pipeline has already"):
         read.load_lora(file)
+
+
+@pytest.mark.parametrize("own", [*SCHEDULERS, DDIMScheduler(set_alpha_to_one=True)])
+def test_merged_it_draws_what_it_drew_before_whatever_the_models_own_scheduler(pipe, file, own):
+    pipe.scheduler = make_scheduler(own) if isinstance(own, str) else own
+    pipe.load_lora(file)
+    before = list(pipe.stream("a cat"))[-1].latents
+    pipe.merge_lora()
+    torch.testing.assert_close(list(pipe.stream("a cat"))[-1].latents, before, rtol=0, atol=1e-4)
 
 
 def test_diffusers_loads_both_and_draws_the_same(pipe, file, tmp_path, caplog):

@@ -657,6 +657,8 @@ def idle_pipe(make_tiny_pipe, monkeypatch):
         ({"scheduler": "pndm"}, ValueError, r"scheduler='pndm' is unknown; choose one of 'ddpm', 'ddim', 'euler', 'euler_a'"),
         ({"scheduler": 5}, TypeError, r"scheduler=5 must be one of 'ddpm'"),
         ({"scheduler_options": {"etta": 1}}, ValueError, "has no setting 'etta'; it has .*eta"),
+        ({"scheduler_options": {"config": {"eta": 1}}}, ValueError, "has no setting 'config'; it has .*eta"),
+        ({"scheduler_options": {"name": "ddpm"}}, ValueError, "has no setting 'name'; it has .*eta"),
         ({"scheduler": DDIMScheduler(), "scheduler_options": {"eta": 1}}, ValueError, "scheduler_options need a scheduler"),
         ({"steps": 0}, ValueError, r"steps=0 must be a whole number, 1 or more"),
         ({"steps": 1001}, ValueError, r"steps=1001 must be a whole number, 1 \.\.\. 1000"),

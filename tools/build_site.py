@@ -251,7 +251,7 @@ def write_api(links: Links) -> None:
 
 API = """# The package
 
-The floor plan is the course: the pages are in the order in which the code is best read. `[source]` shows the code itself.
+The pages are in the order of the course: read the first ones first. `[source]` shows the code itself.
 
 ```{eval-rst}
 .. automodule:: ldm_tutorial

@@ -32,9 +32,8 @@ from ldm_tutorial.evaluation.judge import Judge, load_judge, look, right_answers
 from ldm_tutorial.evaluation.sheets import captioned_sheet
 from ldm_tutorial.evaluation.statistics import bootstrap_interval, wilson
 from ldm_tutorial.images import to_unit_range
-from ldm_tutorial.inputs import TRAINED_WITH
 from ldm_tutorial.pipeline import StableDiffusion
-from ldm_tutorial.schedulers import FlowScheduler, make_scheduler
+from ldm_tutorial.schedulers import FlowScheduler, scheduler_alike
 from ldm_tutorial.schedulers.noise_schedule import sigmas_from_alphas_cumprod, sigmas_to_timesteps
 from ldm_tutorial.schedulers.spaces import convert
 from ldm_tutorial.training.logs import read_log
@@ -108,7 +107,7 @@ def errors_of_x0(pipe: StableDiffusion, pictures: Tensor, entries: list[EmojiEnt
 
 def train_sigmas_of(pipe: StableDiffusion) -> np.ndarray:
     """σ at every training timestep of a diffusion model, rising, (T,)"""
-    alphas_cumprod = make_scheduler("ddpm", **{name: getattr(pipe.scheduler, name) for name in TRAINED_WITH}).alphas_cumprod
+    alphas_cumprod = scheduler_alike(pipe.scheduler, "ddpm").alphas_cumprod
     return sigmas_from_alphas_cumprod(alphas_cumprod).numpy()
 
 

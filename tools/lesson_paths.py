@@ -406,7 +406,7 @@ def trial_page() -> str:
     if missing:
         out += [f"Not measured yet; on a machine that does nothing else: {', '.join(missing)}.", ""]
     for name in (name for name in paths() if name in measured()):
-        path, seen, total = paths()[name], set(), 0.0
+        path, seen, seconds = paths()[name], set(), []
         out += [
             f"## {path.title}",
             "",
@@ -420,12 +420,18 @@ def trial_page() -> str:
             new = [n for n in block.cells if (number, n) not in seen]
             seen |= {(number, n) for n in new}
             for i, n in enumerate(new):
-                seconds = seconds_of(path, number, [n])
-                total += seconds or 0.0
-                said = "not measured" if seconds is None else f"{seconds:.1f}"
+                took = seconds_of(path, number, [n])
+                seconds.append(took)
+                said = "not measured" if took is None else f"{took:.1f}"
                 out.append(f"| {'' if i else block.title} | {'' if i else block.minutes} | {number} [{n}] | {said} |")
-        out += [f"| together | {path.minutes} | {len(seen)} cells | {total:.0f} |", ""]
-        out += [f"Waiting for cells takes {total / 60 / path.minutes:.0%} of the lesson.", ""]
+        unknown = seconds.count(None)
+        total = sum(filter(None, seconds))
+        out += [f"| together | {path.minutes} | {len(seen)} cells | {'not measured' if unknown else f'{total:.0f}'} |", ""]
+        if unknown:
+            again = f'`make lesson ARGS="{name} --write"` measures all, on a machine that does nothing else'
+            out += [f"Not measured since the cell was last changed: {unknown} of the {len(seen)} cells. {again}.", ""]
+        else:
+            out += [f"Waiting for cells takes {total / 60 / path.minutes:.0%} of the lesson.", ""]
     return "\n".join(out).rstrip() + "\n"
 
 

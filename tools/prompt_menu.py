@@ -37,10 +37,13 @@ PAGE = """# Prompts that work
 
 *Made by `python tools/prompt_menu.py` with the weights {weights}.*
 
-The small model knows the words of emoji and no others: {subjects:,} subjects, and their tags, in these styles:
-{styles}. The full caption is safest: "a SUBJECT in the style of STYLE". For other words it draws something else.
-Here are prompts that it draws well: with seeds 0, 1 and 2 and the default settings, a classifier that shares nothing with the
-model named the subject and the style right in all three pictures. The surest come first. Of {tried} prompts tried, {kept} passed.
+The small model knows the words of emoji and no others: {subjects:,} subjects and their tags (other words for a subject), in the styles
+{styles}. The full caption works best: "a SUBJECT in the style of STYLE". For other words the model draws
+something else.
+
+The prompts below are drawn well. Each was drawn with seeds 0, 1 and 2 and the default settings, and a classifier that shares nothing
+with the model named the right subject and the right style in all three pictures. In each group the prompts come first of which the
+classifier was surest. Of {tried} prompts tried, {kept} passed.
 
 {tables}
 ## All words
@@ -50,10 +53,10 @@ from ldm_tutorial.data import EmojiDataset
 
 entries = EmojiDataset().entries
 print(sorted({{entry.label for entry in entries}}))                   # subjects
-print(sorted({{tag for entry in entries for tag in entry.tags}}))     # tags: other words for them; less sure
+print(sorted({{tag for entry in entries for tag in entry.tags}}))     # tags: other words for them; drawn right less often
 ```
 
-How the wording matters is measured in the [model card](model_card.md): the full caption, the label alone, a tag alone, capitals.
+The [model card](model_card.md#all-figures) has how often the subject is right by wording: the full caption, the subject alone, a tag alone, capitals.
 """
 
 

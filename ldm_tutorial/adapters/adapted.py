@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from ..clip import CLIPTextModel
-from ..schedulers import Scheduler, make_scheduler
+from ..schedulers import Scheduler, scheduler_alike
 from ..schedulers.few_steps import FewSteps
 from ..unet import UNet
 from .lora import LoRA
@@ -73,7 +73,8 @@ class Adapted:
             lora = self.loras.pop(each)
             lora.merge(self.networks)
             if lora.few_steps is not None and lora.scale:
-                self.scheduler = make_scheduler("ddim", self.scheduler.to_config(), timestep_spacing="trailing")
+                drawn_with = lora.few_steps.arguments
+                self.scheduler = scheduler_alike(self.scheduler, drawn_with["scheduler"], **drawn_with["scheduler_options"])
                 self.scheduler.few_steps = lora.few_steps
 
     @property

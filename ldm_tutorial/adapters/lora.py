@@ -12,6 +12,7 @@ A convolution has the same form: A is a convolution of its kernel to r channels,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -64,7 +65,8 @@ class LoRA(nn.Module):
     scale: s, at any time also afterwards. 0 leaves the networks exactly as they are, 1 is what was trained.
     few_steps: what it says of itself if it is a distilled model's; None for any other.
 
-    The networks do not know of it: `attach` hangs each update on its layer by a hook, and `detach` takes them away again.
+    The networks do not know of it: `attach` hangs each update on its layer by a hook, and `detach` takes them away again. A deep
+    copy of a network has a copy of its own.
     Its parameters are what a training trains.
     """
 
@@ -93,14 +95,12 @@ class LoRA(nn.Module):
         """From now on the layers of these networks, such as {"unet": pipe.unet}, add their updates. Returns itself."""
         self.detach()
         for name, update in self.by_name().items():
-            self._hanging.append(find_layer(networks, name).register_forward_hook(self._hook(update)))
+            hook = partial(self._add, update)  # no function in a function: a copy of a network needs a copy of it
+            self._hanging.append(find_layer(networks, name).register_forward_hook(hook))
         return self
 
-    def _hook(self, update: LowRank) -> Any:
-        def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            return output + self.scale * update(inputs[0]) if self.scale else output
-
-        return add
+    def _add(self, update: LowRank, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output + self.scale * update(inputs[0]) if self.scale else output
 
     def detach(self) -> None:
         """The layers are what they were, bit for bit."""

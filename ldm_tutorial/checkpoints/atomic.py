@@ -9,6 +9,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,13 +40,26 @@ def atomic_path(path: str | Path, folder: bool = False) -> Iterator[Path]:
     except OSError as error:
         raise OSError(error.errno, f"could not write {path}: {error.strerror or error}; nothing was changed") from error
     finally:
-        shutil.rmtree(new, ignore_errors=True) if new.is_dir() else new.unlink(missing_ok=True)
+        _remove(new)
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
     """Make `path` a file of these bytes, in one go. Raises OSError as `atomic_path` does."""
     with atomic_path(path) as new:
         new.write_bytes(data)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; no error if there is none.
+
+    A folder in a thread of its own, which Ctrl-C does not reach: in the middle of `shutil.rmtree` it would leave half of the
+    folder, and in Python before 3.12 it could become "OSError: Bad file descriptor" (rmtree closes a folder twice).
+    """
+    if path.is_dir():
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(shutil.rmtree, path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _put_folder(new: Path, target: Path) -> None:

@@ -32,8 +32,7 @@ from .. import __version__
 from ..checkpoints.atomic import write_atomically
 from ..checks import whole_number
 from ..data import EmojiDataset
-from ..inputs import TRAINED_WITH
-from ..schedulers import make_scheduler
+from ..schedulers import scheduler_alike
 from ..training.diffusion import encode_captions, encode_pictures, silence_residuals
 from ..training.loop import step_generator
 from ..training.own import encode_once, fitted
@@ -86,7 +85,7 @@ class TrainingData:
         self.budget, self.seed, self.given = budget, seed, 0
         self._pipe, self._captions = pipe, [entry.captions for entry in data.entries]
         self._posterior = encode_once(pipe, fitted(data.pictures, side_of(pipe)), kept)
-        self.schedule = make_scheduler("ddpm", **{name: getattr(pipe.scheduler, name) for name in TRAINED_WITH})
+        self.schedule = scheduler_alike(pipe.scheduler, "ddpm")
         self.num_train_timesteps = self.schedule.num_train_timesteps
         self._full = self.encode([captions[0] for captions in self._captions])
         self.no_words = self.encode([""])[0]
@@ -229,7 +228,7 @@ def held_out_loss(pipe: StableDiffusion, data: EmojiDataset, batch_size: int = 6
     latents = encode_pictures(pipe.vae, fitted(data.pictures, side_of(pipe)).to(pipe.device)).mode()
     latents = latents * pipe.vae.config.scaling_factor
     words = pipe.encode_prompt([entry.captions[0] for entry in data.entries])
-    schedule = make_scheduler("ddpm", **{name: getattr(pipe.scheduler, name) for name in TRAINED_WITH})
+    schedule = scheduler_alike(pipe.scheduler, "ddpm")
     timesteps = ((torch.arange(LEVELS) + 0.5) / LEVELS * schedule.num_train_timesteps).long()
     generator, errors = torch.Generator().manual_seed(0), []
     for t in timesteps.tolist():

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..inputs import Options
-from ..schedulers import make_scheduler
+from ..schedulers import scheduler_alike
 from .accuracy import SPLIT_NAMES, answers, score
 from .drawing import draw_all
 from .judge import Judge
@@ -34,7 +34,7 @@ def student_table(
     try:
         if few is None:
             raise ValueError(f"{lora} is not of a distilled model: `ldm-tutorial train distill` writes one")
-        trailing = make_scheduler("ddim", own.to_config(), timestep_spacing="trailing")
+        trailing = scheduler_alike(own, "ddim", timestep_spacing="trailing")
         guided = {"guidance": few.guidance_scale}
 
         def drawn_with(scheduler, scale, **settings):

@@ -40,6 +40,9 @@ SCHEDULERS = {name: cls for name, cls in _ALL.items() if issubclass(cls, Diffusi
 FLOW_SCHEDULERS = {name: cls for name, cls in _ALL.items() if issubclass(cls, FlowScheduler)}  # for flow matching
 COURSE = ("ddpm", "ddim", "euler", "euler_a")  # those that the notebooks build, and that galleries show unless asked for others
 
+# What a scheduler of another class takes from a model's own: how it was trained, not how to sample.
+TRAINED_WITH = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type", "rescale_betas_zero_snr")
+
 
 def scheduler_class(name: str) -> type[Scheduler]:
     """The class of a name in `SCHEDULERS` or `FLOW_SCHEDULERS`, an alias such as "Euler a", or diffusers' class name.
@@ -53,7 +56,7 @@ def scheduler_class(name: str) -> type[Scheduler]:
     return cls
 
 
-def make_scheduler(name: str | type[Scheduler], config: Mapping[str, Any] | None = None, **overrides: Any) -> Scheduler:
+def make_scheduler(name: str | type[Scheduler], config: Mapping[str, Any] | None = None, /, **overrides: Any) -> Scheduler:
     """A scheduler by its name, see `scheduler_class`, or of a class.
 
     config: what a diffusers scheduler_config.json holds, for models other than v1.5. overrides: settings that take
@@ -65,6 +68,19 @@ def make_scheduler(name: str | type[Scheduler], config: Mapping[str, Any] | None
         if setting not in settings:
             raise ValueError(f"{cls.__name__} has no setting {setting!r}; it has {', '.join(settings)}")
     return cls(**overrides) if config is None else cls.from_config({**config, **overrides})
+
+
+def scheduler_alike(own: Scheduler, name: str | type[Scheduler], /, **overrides: Any) -> Scheduler:
+    """A new scheduler, by its name or of a class, for a model that was trained as its own scheduler says.
+
+    One of the same class has all its settings. Raises ValueError as `make_scheduler` does.
+    """
+    cls = name if isinstance(name, type) else scheduler_class(name)
+    alike = cls is type(own) or isinstance(own, FlowScheduler)  # those for flow matching have the same settings
+    inherited = [field.name for field in dataclasses.fields(own)] if alike else list(TRAINED_WITH)
+    if isinstance(own, DiffusionScheduler) and own.rescale_betas_zero_snr:
+        inherited.append("timestep_spacing")  # only from the last timestep on does such a model start from pure noise
+    return make_scheduler(cls, **{setting: getattr(own, setting) for setting in inherited} | overrides)
 
 
 def scheduler_from_config(config: Mapping[str, Any]) -> Scheduler:

@@ -21,8 +21,8 @@ from ..adapters import new_lora, save_lora
 from ..checks import real_number, whole_number
 from ..data import EmojiDataset
 from ..images import save_image
-from ..inputs import TRAINED_WITH, Options
-from ..schedulers import make_scheduler
+from ..inputs import Options
+from ..schedulers import scheduler_alike
 from ..schedulers.few_steps import FewSteps
 from .compute import Compute
 from .diffusion import SAMPLE_PROMPTS, attention_kernels, encode_captions
@@ -92,7 +92,7 @@ def main(args: argparse.Namespace) -> None:
     posterior = encode_once(pipe, pictures, folder / "examples.safetensors")
     mean, std = posterior["mean"], posterior["std"]
     encode = partial(encode_captions, pipe.tokenizer, pipe.text_encoder, device=compute.device, dtype=compute.dtype)
-    schedule = make_scheduler("ddpm", **{setting: getattr(pipe.scheduler, setting) for setting in TRAINED_WITH})
+    schedule = scheduler_alike(pipe.scheduler, "ddpm")
     captions = [entry.captions for entry in data.entries]
     objective = Halving(args.teacher_steps // 2, guidance, compute, schedule, captions, encode)
 

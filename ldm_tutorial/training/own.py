@@ -28,9 +28,8 @@ from ..config import EMOJI
 from ..data import EmojiDataset
 from ..data.own_pictures import OwnPictures, read_own_pictures
 from ..images import save_image, to_tensor
-from ..inputs import TRAINED_WITH
 from ..pipeline import StableDiffusion, load_pipeline
-from ..schedulers import make_scheduler
+from ..schedulers import scheduler_alike
 from .compute import Compute
 from .diffusion import attention_kernels, encode_captions, encode_pictures
 from .examples import digest_of, read_kept, write_kept
@@ -196,7 +195,7 @@ def learn_from_pictures(
     dtype = compute.dtype
     tables = partial(encode_captions, pipe.tokenizer, pipe.text_encoder, device=compute.device, dtype=dtype)
     encode = cast("Callable[[list[str]], Tensor]", partial(LiveStates, pipe) if live else tables)
-    schedule = make_scheduler("ddpm", **{setting: getattr(pipe.scheduler, setting) for setting in TRAINED_WITH})
+    schedule = scheduler_alike(pipe.scheduler, "ddpm")
     objective = RecipeObjective(recipe, compute, schedule, examples.captions, encode)
 
     weights = [weight for weight in learner.parameters() if weight.requires_grad]

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ..pipeline import guide
-from ..schedulers import DDIMScheduler, Scheduler, make_scheduler
+from ..schedulers import DDIMScheduler, Scheduler, scheduler_alike
 from .objective import Batch, sample_timesteps
 from .recipes import RECIPES, RecipeObjective
 
@@ -37,8 +37,7 @@ def trailing(schedule: Scheduler, steps: int) -> DDIMScheduler:
 
     Every second timestep of twice as many steps is one of these.
     """
-    settings = {name: getattr(schedule, name) for name in ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")}
-    ddim = make_scheduler("ddim", **settings, timestep_spacing="trailing")
+    ddim = scheduler_alike(schedule, "ddim", timestep_spacing="trailing")
     ddim.set_timesteps(steps)
     assert isinstance(ddim, DDIMScheduler)
     return ddim

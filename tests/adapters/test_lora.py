@@ -101,6 +101,14 @@ def test_attached_it_is_the_network_with_other_weights_and_detached_the_one_of_b
     assert not any(layer._forward_hooks for _, layer in named(pipe))
 
 
+def test_a_copy_of_the_networks_answers_as_they_did_whatever_becomes_of_the_lora(pipe, random_lora):
+    lora = random_lora(pipe.networks).attach(pipe.networks)
+    changed, copies = outputs(pipe), copy.deepcopy(pipe.networks)
+    lora.scale = 0
+    pipe.unet, pipe.text_encoder = copies["unet"], copies["text_encoder"]
+    assert same(outputs(pipe), changed)
+
+
 def test_each_layer_takes_part(pipe, random_lora):
     lora = random_lora(pipe.networks).attach(pipe.networks)
     whole = outputs(pipe)

@@ -1,5 +1,7 @@
 """LoRAs in a pipeline: loaded, scaled, several at once, merged, and taken away without a trace."""
 
+import copy
+
 import pytest
 import torch
 
@@ -61,6 +63,20 @@ def test_in_the_middle_of_a_run_too(pipe, files):
     next(steps)
     assert not torch.equal(first, next(iter(pipe.stream("a cat", steps=3, seed=4))).latents)
     assert last.latents.isfinite().all()
+
+
+def test_a_copy_of_the_pipeline_has_loras_of_its_own(pipe, files):
+    """What is done to those of one is not seen in the pictures of the other."""
+    before = drawn(pipe)
+    pipe.load_lora(files[0])
+    whole, other = drawn(pipe), copy.deepcopy(pipe)
+    pipe.lora_scale = 0
+    assert torch.equal(drawn(other), whole)
+    pipe.lora_scale, other.lora_scale = 1, 0
+    assert torch.equal(drawn(other), before) and torch.equal(drawn(pipe), whole)
+    other.unload_lora()
+    assert torch.equal(drawn(other), before) and torch.equal(drawn(pipe), whole)
+    assert not any(layer._forward_hooks for layer in other.unet.modules())
 
 
 def test_several_at_once_each_with_its_scale(pipe, files):

@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 import torch
@@ -186,3 +188,33 @@ def test_the_files_of_a_loaded_model_may_be_deleted(model, folder, contents):
     expected = model.vae.decoder.conv_in.weight
     save_checkpoint({"vae": loaded.vae}, folder)
     assert torch.equal(loaded.vae.decoder.conv_in.weight, expected)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="no such signal here")
+def test_ctrl_c_while_the_unfinished_folder_is_removed_is_ctrl_c_and_nothing_is_left(monkeypatch, tmp_path):
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    close, calls = os.close, []
+
+    def close_and_interrupt(number):
+        close(number)
+        if not calls:
+            calls.append(number)
+            signal.raise_signal(signal.SIGALRM)
+
+    def write_half_of_it():
+        with atomic.atomic_path(tmp_path / "model", folder=True) as new:
+            (new / "unet").mkdir()
+            (new / "unet" / "config.json").write_text("{}")
+            monkeypatch.setattr(os, "close", close_and_interrupt)
+            raise PowerCut
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            write_half_of_it()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert calls
+    deadline = time.monotonic() + 30
+    while list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not list(tmp_path.iterdir())

@@ -153,6 +153,21 @@ def test_measured_seconds_count_for_the_cell_that_was_measured_and_no_other(time
     assert "| 00 [2] | not measured |" in lesson_paths.trial_page()
 
 
+def test_a_sum_is_given_only_where_each_cell_was_measured(timed):
+    path, took = timed(2, 2.0)
+    count = sum(map(len, took.values()))
+    page = lesson_paths.trial_page()
+    assert f"| together | {path.minutes} | {count} cells | {2 * count} |" in page
+    assert f"Waiting for cells takes {2 * count / 60 / path.minutes:.0%} of the lesson." in page
+    changed = json.loads(lesson_paths.MEASURED.read_text(encoding="utf-8"))
+    changed["two_hours"]["cells"]["00"]["2"][1] = "00000000"  # of one cell the seconds are not known
+    lesson_paths.MEASURED.write_text(json.dumps(changed), encoding="utf-8")
+    page = lesson_paths.trial_page()
+    assert f"| together | {path.minutes} | {count} cells | not measured |" in page
+    assert "Waiting" not in page
+    assert f'Not measured since the cell was last changed: 1 of the {count} cells. `make lesson ARGS="two_hours --write"`' in page
+
+
 # ---- the pages
 
 
