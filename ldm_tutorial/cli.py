@@ -255,7 +255,8 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         from .training import stretches
 
         stretches.add_arguments(everything)
-        everything.set_defaults(command=stretches.main)
+        modules = {name: f"{__package__}.{module}" for name, (module, _) in PARTS_TO_TRAIN.items()}
+        everything.set_defaults(command=stretches.main, parts=modules)
     return parser
 
 

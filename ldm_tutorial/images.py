@@ -48,6 +48,11 @@ def to_unit_range(levels: Tensor) -> Tensor:
     return levels.float() / 127.5 - 1
 
 
+def levels_of(pictures: Tensor) -> Tensor:
+    """The way back: -1 ... 1 to the nearest color level, 0 ... 255, uint8, any shape. What lies outside is cut off."""
+    return ((pictures + 1) * 127.5).round().clamp(0, 255).byte()
+
+
 def mask_to_tensor(mask: Image.Image, argument: str = "mask") -> Tensor:
     """White (128 and above) is 1: to be repainted. Black and transparent is 0: to be kept. (1, 1, height, width), float32"""
     mask = upright(mask, argument)

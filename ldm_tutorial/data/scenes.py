@@ -91,7 +91,7 @@ def compose(data: EmojiDataset, row: int, generator: torch.Generator) -> Scene:
         x, y = PLACES.get(place, (0.5, 0.5))
         things = (replace(thing, size=SMALL, x=x, y=y),)
     elif kind < 0.75 and plural(entry):  # several of it
-        things = tuple(replace(thing, size=HALF, x=x, y=y) for x, y in grid(pick(list(COUNTS))))
+        things = tuple(replace(thing, size=HALF, x=x, y=y) for x, y in middles(pick(list(COUNTS))))
     else:  # with another one
         others = data.of_style[entry.style]
         other = pick(others)
@@ -114,7 +114,7 @@ def compose(data: EmojiDataset, row: int, generator: torch.Generator) -> Scene:
     return scene
 
 
-def grid(count: int) -> list[tuple[float, float]]:
+def middles(count: int) -> list[tuple[float, float]]:
     """The middles of two, three or four places."""
     rows = {2: [(0.26, 0.5), (0.74, 0.5)], 3: [(0.5, 0.26), (0.26, 0.74), (0.74, 0.74)]}
     return rows.get(count, [(x, y) for y in (0.26, 0.74) for x in (0.26, 0.74)])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..images import to_unit_range
+from ..images import levels_of, to_unit_range
 
 
 def distort(pictures: Tensor, generator: torch.Generator) -> Tensor:
@@ -27,11 +27,6 @@ def distort_levels(pictures: Tensor, generator: torch.Generator) -> Tensor:
     """The same for many pictures of 8 bits: uint8 (n, 3, h, w) -> uint8"""
     parts = [distort(to_unit_range(batch), generator) for batch in pictures.split(256)]
     return levels_of(torch.cat(parts))
-
-
-def levels_of(pictures: Tensor) -> Tensor:
-    """(n, 3, h, w) in [-1, 1] -> uint8, the nearest level of each"""
-    return ((pictures + 1) * 127.5).round().byte()
 
 
 def move(pictures: Tensor, generator: torch.Generator, shift: float = 0.1, scale: float = 0.15, degrees: float = 12.0) -> Tensor:

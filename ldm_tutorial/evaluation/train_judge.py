@@ -11,11 +11,11 @@ import argparse
 import torch
 
 from ..data import STYLES, EmojiDataset
-from ..images import save_image, to_unit_range
+from ..images import levels_of, save_image, to_unit_range
 from ..training.compute import Compute
 from ..training.loop import TrainingRun, add_common_arguments, batch_indices, learning_rate, set_learning_rate, step_generator
 from ..training.sheets import contact_sheet
-from .distortions import distort, distort_levels, levels_of
+from .distortions import distort, distort_levels
 from .judge import Judge, JudgeConfig, accuracy, at_size, judge_loss, look, right_answers, save_judge
 
 

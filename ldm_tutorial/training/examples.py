@@ -18,7 +18,7 @@ from ..checkpoints.atomic import atomic_path
 from ..checkpoints.tensors import CheckpointError, read_tensors, write_tensors
 from ..data import EmojiDataset
 from ..data.scenes import Scene, caption_of, compose, draw
-from ..images import to_unit_range
+from ..images import levels_of, to_unit_range
 from ..vae import DiagonalGaussian
 from .augment import jitter
 
@@ -51,11 +51,6 @@ def all_pictures(data: EmojiDataset, views: int, scenes: list[Scene], seed: int,
             yield levels_of(jitter(to_unit_range(batch), generator, flip=False)) if view else batch
     for start in range(0, len(scenes), batch_size):
         yield levels_of(draw(scenes[start : start + batch_size], data.layers, data.pictures.shape[-1]))
-
-
-def levels_of(pictures: Tensor) -> Tensor:
-    """[-1, 1] -> uint8"""
-    return ((pictures + 1) * 127.5).round().clamp(0, 255).byte()
 
 
 def make_examples(

@@ -158,7 +158,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """`ldm-tutorial train all`. Raises ValueError for a file that names no stretches, or changed one that is finished."""
-    from ..cli import PARTS_TO_TRAIN
-
-    parts = {name: f"{__package__.rpartition('.')[0]}.{module}" for name, (module, _) in PARTS_TO_TRAIN.items()}
-    run_stretches(read_stretches(args.file, parts), args.folder, parts, args.until)
+    run_stretches(read_stretches(args.file, args.parts), args.folder, args.parts, args.until)
