@@ -26,3 +26,17 @@ def test_a_log_that_already_holds_several_stretches_is_not_told_twice():
     both = stretch(50, 100) + stretch(50, 100, loss=0.5)
     assert publish_model.joined(both, both) == both
     assert publish_model.joined(stretch(50, 100, loss=2.0) + both, both) == stretch(50, 100, loss=2.0) + both
+
+
+def test_the_log_of_train_all_is_shipped_as_it_is_and_takes_the_place_of_an_older_models(tmp_path):
+    both = stretch(50, 100) + stretch(50, loss=0.5)
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "unet.jsonl").write_text(both)
+    assert publish_model.log_of(tmp_path, "unet", stretch(50, loss=2.0)) == both
+
+
+def test_without_it_the_last_run_is_told_after_what_was_shipped(tmp_path):
+    assert publish_model.log_of(tmp_path, "unet", stretch(50)) == ""
+    (tmp_path / "training" / "unet").mkdir(parents=True)
+    (tmp_path / "training" / "unet" / "log.jsonl").write_text(stretch(50, loss=0.5))
+    assert publish_model.log_of(tmp_path, "unet", stretch(50)) == stretch(50) + stretch(50, loss=0.5)

@@ -38,6 +38,14 @@ def joined(shipped: str, new: str) -> str:
     return "".join(line + "\n" for stretch in [*kept, lines] for line in stretch)
 
 
+def log_of(source: Path, name: str, shipped: str) -> str:
+    """The log to ship of a part: that of `train all`, which is whole; else the shipped one and the last run's; or ""."""
+    whole, last = source / "training" / f"{name}.jsonl", source / "training" / name / "log.jsonl"
+    if whole.is_file():
+        return whole.read_text()
+    return joined(shipped, last.read_text()) if last.is_file() else ""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path, help="the folder that the three trainings wrote")
@@ -46,11 +54,10 @@ def main() -> None:
     save_checkpoint(load_checkpoint(args.source), args.to, dtype=torch.float16)
     save_component(ContrastivePart(load_clip(args.source)), args.to / "contrastive", dtype=torch.float16)
     for name in TRAININGS:
-        log, shipped = args.source / "training" / name / "log.jsonl", args.to / "training" / f"{name}.jsonl"
-        if log.exists():
+        shipped = args.to / "training" / f"{name}.jsonl"
+        if log := log_of(args.source, name, shipped.read_text() if shipped.exists() else ""):
             shipped.parent.mkdir(exist_ok=True)
-            before = shipped.read_text() if shipped.exists() else ""
-            write_atomically(shipped, joined(before, log.read_text()).encode())
+            write_atomically(shipped, log.encode())
     size = sum(path.stat().st_size for path in args.to.rglob("*") if path.is_file())
     if size > LIMIT:
         raise SystemExit(f"{args.to} has {size:,} bytes, more than {LIMIT:,}")
