@@ -42,14 +42,21 @@ def test_its_configuration_is_the_preset_but_for_the_measured_latent_scale():
     assert config.vae == EMOJI.vae
 
 
-def test_its_latents_have_unit_variance(pipe):
-    latents, _ = encode_and_decode(pipe, EmojiDataset("held_out").pictures[::4])
+@pytest.fixture(scope="module")
+def unseen(pipe):
+    """Pictures that it never saw, their scaled latents, and what is decoded from them."""
+    pictures = EmojiDataset("held_out").pictures[::4]
+    return pictures, *encode_and_decode(pipe, pictures)
+
+
+def test_its_latents_have_unit_variance(unseen):
+    _, latents, _ = unseen
     assert latents.std().item() == pytest.approx(1, abs=0.05)
 
 
-def test_it_reconstructs_pictures_it_never_saw(pipe):
-    pictures = EmojiDataset("held_out").pictures
-    assert decibels(pictures, encode_and_decode(pipe, pictures)[1]).mean() > 31
+def test_it_reconstructs_pictures_it_never_saw(unseen):
+    pictures, _, decoded = unseen
+    assert decibels(pictures, decoded).mean() > 31
 
 
 def test_diffusers_loads_the_folder_unchanged_and_draws_the_same_picture(pipe):
