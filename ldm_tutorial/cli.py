@@ -250,7 +250,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             training.add_arguments(part)
             tell_defaults(part)
             part.set_defaults(command=training.main)
-    everything = add_command(parts, "all", "train a whole model: the stretches that a file names, one after the other")
+    everything = add_command(parts, "all", "train a whole model: the training runs that a file names, one after the other")
     if "train" in argv and "all" in argv:
         from .training import stretches
 

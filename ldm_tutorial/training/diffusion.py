@@ -113,7 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_start_from(parser)
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw", help="muon: more is learned in a step of 64 or more")
     parser.add_argument("--ema-decay", type=float, default=0.999, help="of the average of the weights, which is what is saved")
-    parser.add_argument("--side", type=int, default=EMOJI.vae.sample_size, help="of the pictures; half: a cheap first stretch")
+    parser.add_argument("--side", type=int, default=EMOJI.vae.sample_size, help="of the pictures; half: a cheap first run")
     parser.add_argument("--views", type=int, default=3, help="how often each picture is encoded: once as it is, else moved")
     parser.add_argument("--scenes", type=int, default=6000, help="how many composed scenes are learned from, too")
     add_objective_arguments(parser)
@@ -132,7 +132,7 @@ def main(args: argparse.Namespace) -> None:
     tokenizer = read_tokenizer(args.folder / "tokenizer", text_encoder.config.vocab_size)
 
     # What never changes, once: the posterior of each example, the text embeddings of each caption.
-    kept = args.folder / "training" / "examples.safetensors"  # for the next stretch, too
+    kept = args.folder / "training" / "examples.safetensors"  # for the next run, too
     encoder = f"{digest_of(vae)} of pictures of {args.side}"
     wanted = {"views": args.views, "scenes": args.scenes, "seed": args.seed, "encoder": encoder}
     examples = make_examples(lambda x: encode_pictures(vae, compute.put(resize(x, args.side))), data, **wanted, path=kept)

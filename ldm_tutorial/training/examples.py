@@ -1,7 +1,7 @@
 """What the U-Net learns from: latents and captions of all pictures, of the same pictures moved a little, and of scenes.
 
-The autoencoder is frozen, so each example is encoded once. Seen moved, a picture is not learned by heart at one place; and a
-scene is a picture that nobody drew, whose caption says what is there.
+The autoencoder is frozen, so each example is encoded once. A picture that is seen at several places is not memorized at one. A
+scene is a new picture, composed of several, whose caption says what is there.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def make_examples(
 
     encode    the posterior of pictures, uint8 (b, 3, h, w)
     encoder   what tells this encoder from another one: the digest of its weights
-    path      a file that keeps what was encoded. Written by another encoder or for other examples, it is written anew
+    path      a file that keeps what was encoded. Written by another encoder or for other examples, it is written again
     """
     composed = compose_scenes(data, scenes, seed)
     captions = [entry.captions for _ in range(views) for entry in data.entries]

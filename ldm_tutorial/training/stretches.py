@@ -1,16 +1,16 @@
-"""A whole model from one file: named stretches, run one after the other by `ldm-tutorial train all FILE`.
+"""A whole model from one file: several training runs, one after the other, by `ldm-tutorial train all FILE`.
 
     [autoencoder without a critic]
     part = autoencoder
     steps = 8000
     learning-rate = 8e-4
 
-A stretch is one call of `ldm-tutorial train`: `part` says of what, every other line is an option of it, without its dashes; an
-option without a value is written as `frozen-encoder = yes`. It begins with the weights that the stretch before it, of the same
-part, left behind.
+A stretch is one of these runs, one call of `ldm-tutorial train`: `part` says of what, every other line is an option of it,
+without its dashes; an option without a value is written as `frozen-encoder = yes`. It begins with the weights that the stretch
+before it, of the same part, has written.
 
 Killed at any moment, the same command goes on from the last saved step. What is finished is in `stretches/NAME` of the model's
-folder: its log, its samples, and the settings it was made with. `training/PART.jsonl` is the log of all stretches of a part.
+folder: its log, its samples, and the settings it was made with. `training/PART.jsonl` is the log of all runs of a part.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def finish(stretch: Stretch, folder: Path, settings: Mapping[str, str]) -> None:
     made = [path for path in (folder / "training").iterdir() if path.is_dir()]  # one: those before are put aside
     if made:  # else it was put aside before the last interruption
         done.parent.mkdir(parents=True, exist_ok=True)
-        (made[0] / "state.pt").unlink(missing_ok=True)  # large, and the next stretch begins anew
+        (made[0] / "state.pt").unlink(missing_ok=True)  # large, and the next stretch begins at step 0
         made[0].rename(done)
     log = folder / "training" / f"{stretch.part}.jsonl"
     before = log.read_text(encoding="utf-8") if log.is_file() else ""
@@ -150,7 +150,12 @@ def finish(stretch: Stretch, folder: Path, settings: Mapping[str, str]) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `ldm-tutorial train all`."""
     parser.add_argument(
-        "file", type=Path, nargs="?", default=RECIPE, metavar="FILE", help="the stretches (default: those of the shipped model)"
+        "file",
+        type=Path,
+        nargs="?",
+        default=RECIPE,
+        metavar="FILE",
+        help="the training runs (default: those of the shipped model)",
     )
     parser.add_argument("--folder", type=Path, default=Path("runs/emoji"), help="the model's folder, read and written")
     parser.add_argument("--until", metavar="STRETCH", help="stop after this one (default: after the last)")
