@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--without-held-out",
         action="store_true",
-        help="leave out the pairs that the U-Net never sees, and log how the classifier does on them: pictures new to itself",
+        help="leave out the pairs that the U-Net never sees, and log how often the classifier names these new pictures right",
     )
 
 

@@ -91,7 +91,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `ldm-tutorial train unet`."""
     add_common_arguments(parser, steps=60_000, batch_size=32, peak=8e-4)
     add_start_from(parser)
-    parser.add_argument("--ema-decay", type=float, default=0.999, help="of the average of the weights, which is what is saved")
+    parser.add_argument(
+        "--ema-decay", type=float, default=0.999, help="of the average of the weights; the average is what is saved"
+    )
     add_objective_arguments(parser)
     add_recipe_arguments(parser)
 

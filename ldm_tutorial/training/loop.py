@@ -137,11 +137,13 @@ class TrainingRun:
 def add_common_arguments(parser: argparse.ArgumentParser, steps: int, batch_size: int, peak: float) -> None:
     """The options that all trainings have."""
     parser.add_argument("--folder", type=Path, default=Path("runs/emoji"), help="the model's folder, read and written")
-    parser.add_argument("--steps", type=int, default=steps, help="of the whole run, including those before it was resumed")
-    parser.add_argument("--batch-size", type=int, default=batch_size, help="over all processes")
-    parser.add_argument("--learning-rate", type=float, default=peak, help="at its peak")
-    parser.add_argument("--mixed-precision", choices=["no", "bf16", "fp16"], default="bf16")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=steps, help="of the whole training, including those before an interruption")
+    parser.add_argument("--batch-size", type=int, default=batch_size, help="samples in a step, over all processes")
+    parser.add_argument(
+        "--learning-rate", type=float, default=peak, help="the highest value; it rises and falls during the training"
+    )
+    parser.add_argument("--mixed-precision", choices=["no", "bf16", "fp16"], default="bf16", help="data type of most operations")
+    parser.add_argument("--seed", type=int, default=0, help="of all random numbers")
     parser.add_argument("--log-every", type=int, default=50, help="steps between lines of the log")
     parser.add_argument("--sample-every", type=int, default=1000, help="steps between sample sheets")
     parser.add_argument("--save-every", type=int, default=500, help="steps between saved states")

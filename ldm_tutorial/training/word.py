@@ -44,16 +44,20 @@ class WordVectors(nn.Module):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `ldm-tutorial train word`."""
     add_own_arguments(parser, "word", steps=400, peak=5e-3)
-    parser.add_argument("--word", required=True, help='what it is called in prompts, such as "<mine>"')
+    parser.add_argument("--word", required=True, help='its name in prompts, such as "<mine>"')
     parser.add_argument(
         "--kind",
         choices=KINDS,
         default=KINDS[0],
-        help='style: "CAPTION in the style of WORD"; thing: "a WORD", whatever the captions say. Captions with the word stay',
+        help='style: "CAPTION in the style of WORD"; thing: "a WORD", for every caption. A caption with WORD in it stays',
     )
-    parser.add_argument("--like", metavar="WORDS", help="known words to begin from: their mean (default: what --kind says)")
+    parser.add_argument(
+        "--like", metavar="WORDS", help="known words; the training begins with their mean (default: the word of --kind)"
+    )
     parser.add_argument("--vectors", type=int, default=1, metavar="K", help="how many tokens the word takes (default: 1)")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to (default: word.safetensors in --folder)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="where to write (default: word.safetensors in --folder)"
+    )
 
 
 def captions_with(word: str, kind: str, caption: str) -> str:
