@@ -6,6 +6,7 @@ import importlib
 import logging
 import threading
 import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ class OnnxEngine:
     """Steps computed by ONNX Runtime, equal to PyTorch's to some 1e-5, with the weights that the U-Net has now.
 
     It takes latents of the size that the model was trained on, and prompts of 77 tokens. Those of another size, longer prompts,
-    another precision than float32, and steps in which somebody looks into the U-Net by a hook go to PyTorch.
+    another precision than float32, another U-Net, and steps in which somebody looks into the U-Net by a hook go to PyTorch.
 
     Raises ImportError if onnx, onnxscript or onnxruntime is not installed, or torch is older than 2.6, and ValueError for a U-Net
     in another precision, elsewhere than on the CPU, or too large for one ONNX file (2 GB: v1.5's is).
@@ -120,6 +121,7 @@ class OnnxEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as threads.py says of PyTorch's
+        self.unet = weakref.ref(unet)
         self.session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         unet.__class__ = ExportedUNet
 
@@ -133,8 +135,8 @@ class OnnxEngine:
             _now.engine = before
 
     def takes(self, unet: UNet, latents: Tensor, words: Tensor) -> bool:
-        """Whether these latents are computed here."""
-        size = latents.shape[1:] == self.shape and words.shape[1] == TOKENS
+        """Whether these latents are computed here: for another U-Net than the one that was exported, they are not."""
+        size = unet is self.unet() and latents.shape[1:] == self.shape and words.shape[1] == TOKENS
         right = size and latents.dtype == torch.float32 and latents.device.type == "cpu"
         return right and not any(
             layer._forward_hooks or layer._forward_pre_hooks for layer in unet.modules() if layer is not unet
