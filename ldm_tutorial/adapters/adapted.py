@@ -126,12 +126,17 @@ class Adapted:
 
     def add_word(self, word: Word) -> None:
         """As `load_word`, for one that is in memory."""
-        if not self.dictionary.words:  # the parts of a pipeline may be replaced
-            self.dictionary = Dictionary(self.tokenizer, self.text_encoder)
+        self._renew_dictionary()
         self.dictionary.add(word)
         self.tokenizer = self.dictionary.tokenizer
 
     def unload_word(self, word: str | None = None) -> None:
         """Forget this word, or all that were loaded. Raises ValueError for one that was not."""
+        self._renew_dictionary()
         self.dictionary.remove(word)
         self.tokenizer = self.dictionary.tokenizer
+
+    def _renew_dictionary(self) -> None:
+        """Without words, that of the tokenizer and the text encoder that are here now: they may have been replaced."""
+        if not self.dictionary.words:
+            self.dictionary = Dictionary(self.tokenizer, self.text_encoder)
