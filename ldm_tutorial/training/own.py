@@ -130,10 +130,10 @@ def fitted(pictures: Tensor, size: int) -> Tensor:
 
 
 def encode_once(pipe: StableDiffusion, pictures: Tensor, kept: Path) -> dict[str, Tensor]:
-    """Mean and standard deviation of the posteriors, (n, 4, h, w): those of the file, if it is of these pictures."""
-    digest = hashlib.sha256(pictures.numpy().tobytes())
-    for weight in pipe.vae.state_dict().values():
-        digest.update(weight.float().sum().cpu().numpy().tobytes())
+    """Mean and standard deviation of the posteriors, (n, 4, h, w): those of the file, if it is of these pictures and weights."""
+    digest = hashlib.sha256(f"{tuple(pictures.shape)}".encode())
+    for tensor in (pictures, *pipe.vae.state_dict().values()):
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     if kept.is_file():
         try:
             tensors, metadata = read_tensors(kept)

@@ -179,6 +179,21 @@ def test_pictures_are_encoded_once_and_again_when_they_change(train, tmp_path, m
     assert calls == [12, 11, 12]
 
 
+def test_encodings_of_another_autoencoder_are_not_taken(make_tiny_pipe, tmp_path):
+    """Nor of one whose weights have the same sums, as those of one have that stand in another order."""
+    pipe, pictures = make_tiny_pipe(), torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8)
+    weight = pipe.vae.encoder.conv_in.weight
+    with torch.no_grad():
+        weight.copy_((64 * weight).round() / 64)  # whose sum is exact, in whatever order they are added up
+    first = own.encode_once(pipe, pictures, tmp_path / "kept.safetensors")
+    with torch.no_grad():
+        weight.copy_(weight.flip(0))
+    second = own.encode_once(pipe, pictures, tmp_path / "kept.safetensors")
+    assert not torch.allclose(first["mean"], second["mean"], atol=1e-3)
+    again = own.encode_once(pipe, pictures, tmp_path / "kept.safetensors")
+    assert all(torch.equal(again[name], second[name]) for name in ("mean", "std"))
+
+
 @pytest.mark.parametrize("kind, caption", [("style", "a house in the style of <mine>"), ("thing", "a <mine>")])
 def test_captions_get_the_word(kind, caption):
     assert word.captions_with("<mine>", kind, "a house") == caption
