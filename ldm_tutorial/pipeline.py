@@ -187,7 +187,7 @@ class Parts(Adapted):
 
         Raises ValueError for a mistake in the weights, FloatingPointError, which says what to try, if the text encoder overflows.
         """
-        prompts = listed(prompt)
+        prompts = listed(prompt, argument)
         for text in prompts:
             check_prompt(text, argument)
         distinct = list(dict.fromkeys(prompts))  # equal prompts are encoded once
@@ -227,7 +227,7 @@ class Parts(Adapted):
 
         With a CPU generator (or one per picture), a sample of the autoencoder's posterior; without, its mean.
         """
-        x = image if isinstance(image, Tensor) else torch.cat([to_tensor(i) for i in listed(image)])
+        x = image if isinstance(image, Tensor) else torch.cat([to_tensor(i) for i in listed(image, "image")])
         for name, pixels in zip(("height", "width"), x.shape[-2:]):
             side(name, pixels, self.vae.config.downsampling)
         posterior = DiagonalGaussian.from_moments(self._finite(encode_moments, x))

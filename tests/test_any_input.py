@@ -203,6 +203,14 @@ def test_an_empty_list_is_named(tiny_pipe, empty):
         tiny_pipe.prepare(given["prompt"], Options(**options), given["image"], given["mask"])
 
 
+def test_an_empty_list_is_named_by_what_encodes_one_too(tiny_pipe):
+    for encode in (lambda: tiny_pipe.encode_prompt([]), lambda: tiny_pipe.encode_prompt([], long_prompts=True)):
+        with pytest.raises(ValueError, match="^prompt is an empty list; give at least one$"):
+            encode()
+    with pytest.raises(ValueError, match="^image is an empty list; give at least one$"):
+        tiny_pipe.encode([])
+
+
 # ---- numbers that are many numbers
 
 SEVERAL = [torch.tensor([1.0, 2.0]), np.array([1.0, 2.0]), torch.tensor(1 + 2j)]

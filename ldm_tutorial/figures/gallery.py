@@ -84,7 +84,7 @@ class Gallery:
         shown: about how many pixels the shorter side of a picture has in it; larger pictures are made smaller.
         Raises ValueError for an axis or a value that there is not, and for an axis that is left open.
         """
-        across = tuple(listed(columns))
+        across = tuple(listed(columns, "columns"))
         for name in (rows, *across, *only):
             one_of("axis", name, AXES)
         if len({rows, *across}) != 1 + len(across) or not 1 <= len(across) <= 2:
