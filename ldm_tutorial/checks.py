@@ -6,6 +6,7 @@ import functools
 import inspect
 import math
 import operator
+import os
 import sys
 import warnings
 from collections.abc import Callable, Collection, Sequence
@@ -112,6 +113,14 @@ def exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):  # too long; with a zero byte
         return False
+
+
+def check_file(argument: str, path: Path) -> Path:
+    """The path, if a file could be written there: asked before the work, not after it. Raises ValueError if not."""
+    path = as_path(path)
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{argument} {path}: no file can be written there")
+    return path
 
 
 def whole_part(steps: int, share: float) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import __version__
+from ..checks import check_file
 from ..data import EmojiDataset
 from ..weights import JUDGE
 from . import blind
@@ -328,11 +328,3 @@ def main(args: argparse.Namespace) -> None:
     if args.sheets:
         for name, sheet in evaluation.sheets():
             save_sheet(sheet, args.sheets / name)
-
-
-def check_file(argument: str, path: Path) -> Path:
-    """The path, if a file could be written there: asked before the work, not after it. Raises ValueError if not."""
-    path = path.expanduser()
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ValueError(f"{argument} {path}: no file can be written there")
-    return path

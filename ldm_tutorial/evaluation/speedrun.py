@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..checkpoints.atomic import write_atomically
-from ..checks import whole_number
+from ..checks import check_file, whole_number
 from ..data import EmojiDataset
 from ..schedulers import scheduler_alike
 from ..training.diffusion import encode_captions, encode_pictures, silence_residuals
@@ -39,9 +39,8 @@ from ..training.own import encode_once, fitted
 from ..unet import UNet
 from ..weights import JUDGE
 from .accuracy import split_figures
-from .benchmark import put_into
+from .benchmark import around, put_into
 from .drawing import draw_all
-from .evaluate import check_file
 from .judge import Judge, load_judge
 from .reference import Reference, sample
 from .report import markdown_table
@@ -331,7 +330,7 @@ def main(args: argparse.Namespace) -> None:
     if args.write:
         if args.record is None:
             raise ValueError("--write needs --record, the file whose records make the table")
-        put_into(args.write, table_of(records), BEGIN_RECORDS, END_RECORDS)  # before the training: the page may lack the marks
+        around(args.write, BEGIN_RECORDS, END_RECORDS)  # before the training: the page may lack the marks
     judge = load_judge(args.judge or JUDGE)
     pipe = load_pipeline(args.model, device=args.device, dtype="float32")
     if pipe.scheduler.prediction_type != "epsilon":
