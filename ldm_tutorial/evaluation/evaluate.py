@@ -18,6 +18,7 @@ from torch import Tensor
 from .. import __version__
 from ..checks import check_file
 from ..data import EmojiDataset
+from ..schedulers import DiffusionScheduler
 from ..weights import JUDGE
 from . import blind
 from .accuracy import SPLIT_NAMES, by, empty_figures, empty_prompts, split_figures, wording_table, wordings, worst
@@ -91,12 +92,17 @@ QUICK = Plan(
 class Evaluation:
     """One evaluation of a model: `report` when all is drawn, and `sheets` to look at.
 
-    Raises ValueError if the model's pictures are not of the data set's size, or the classifier knows other subjects.
+    Raises ValueError for a model of flow matching, which the schedulers that are compared do not fit, and if the model's pictures
+    are not of the data set's size, or the classifier knows other subjects.
     """
 
     def __init__(self, pipe: StableDiffusion, judge: Judge, data: EmojiDataset, plan: Plan):
         self.pipe, self.judge, self.plan = pipe, judge, plan
         self.reference = reference = Reference(data, judge)
+        if not isinstance(pipe.scheduler, DiffusionScheduler):
+            raise ValueError(
+                f"the model {pipe.name!r} predicts {pipe.scheduler.prediction_type}; evaluated are models of diffusion"
+            )
         size, own = pipe.unet.config.sample_size * pipe.vae.config.downsampling, data.pictures.shape[-1]
         if size != own:
             raise ValueError(f"the model {pipe.name!r} draws {size}x{size}; evaluated are models of {own}x{own} emoji")
