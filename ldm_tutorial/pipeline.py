@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import __version__
-from .adapters import Adapted
+from .adapters import Adapted, on_same_weights
 from .checkpoints import load_checkpoint, load_tokenizer, resolve
 from .checks import arguments_by_name, as_dtype, as_path, check_precision, one_of, pick_device, whole_number
 from .clip import CLIPTextModel
@@ -530,6 +530,18 @@ class StableDiffusion(DenoisingLoop):
         return self.denoise(
             self.start(self.prepare(prompt, Options(negative_prompt, *how, *reading), image, mask, strength, start_at))
         )
+
+    def sharing_weights(self) -> Self:
+        """A second pipeline with the same weights in memory, to draw with beside this one, at the same time.
+
+        It begins with the LoRAs, at their scales, and the words that are loaded here. From then on they are its own, and so is
+        its scheduler: what is loaded, scaled, merged or taken away in one of the two has no effect on the other.
+        """
+        unet, vae, text_encoder = on_same_weights(self.unet), on_same_weights(self.vae), on_same_weights(self.text_encoder)
+        other = type(self)(unet, vae, text_encoder, self.tokenizer, copy.deepcopy(self.scheduler), self.name)
+        other.engine = self.engine
+        other.adapt_like(self)
+        return other
 
     def merge_lora(self, name: str | None = None) -> None:
         """As that of `Adapted`; ONNX Runtime, which holds the weights of before, gets those of now."""
