@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..adapters import Word, save_word
 from ..pipeline import StableDiffusion
@@ -30,15 +31,15 @@ class WordVectors(nn.Module):
         self.vectors = nn.Parameter(vectors.clone())
         self.first_row = first_row
 
-    def attach(self, table: nn.Module) -> None:
-        """From now on the table gives these vectors where the word stands."""
+    def attach(self, table: nn.Module) -> RemovableHandle:
+        """From now on the table gives these vectors where the word stands, until the hook that is returned is removed."""
 
         def put(table: nn.Module, inputs: tuple[Tensor, ...], rows: Tensor) -> Tensor:
             at = inputs[0] - self.first_row  # (b, m): below 0 for the words before it
             mine = (at >= 0) & (at < len(self.vectors))
             return torch.where(mine[..., None], self.vectors[at.clamp(0, len(self.vectors) - 1)].to(rows.dtype), rows)
 
-        table.register_forward_hook(put)
+        return table.register_forward_hook(put)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -133,11 +133,17 @@ def test_the_gradient_of_a_word_is_that_of_its_row(make_tiny_pipe):
     table = word.embeddings(pipe)
     (expected,) = torch.autograd.grad(loss(), table.weight)
     learner = word.WordVectors(start, row)
-    learner.attach(table)
+    hook = learner.attach(table)
     (found, rest) = torch.autograd.grad(loss(), (learner.vectors, table.weight))
     assert expected[row:].abs().max() > 0 and rest[row:].abs().max() == 0
     torch.testing.assert_close(found, expected[row:], rtol=1e-4, atol=1e-9)
     assert torch.equal(states[0], pipe.encode_prompt("")[0])
+
+    first = states[1]
+    learner.vectors.data *= 2
+    moved = states[1]
+    hook.remove()
+    assert torch.equal(states[1], first) and not torch.equal(moved, first)
 
 
 def test_a_batch_is_yours_and_its_share_emoji_each_as_often(train):
