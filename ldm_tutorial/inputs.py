@@ -355,12 +355,17 @@ def choose_scheduler(own: Scheduler, options: Options) -> Scheduler:
     return scheduler_alike(own, cls, **settings)
 
 
+def fitting_schedulers(own: Scheduler) -> Mapping[str, type[Scheduler]]:
+    """Those that can draw with a model whose own scheduler this is, by their names."""
+    return FLOW_SCHEDULERS if isinstance(own, FlowScheduler) else SCHEDULERS
+
+
 def check_process(own: Scheduler, cls: type[Scheduler]) -> None:
     """Raises ValueError if the model's own scheduler and this class belong to different ways of adding noise."""
     flow = isinstance(own, FlowScheduler)
     if issubclass(cls, FlowScheduler) != flow:
         how = "flow matching" if flow else "diffusion"
-        fitting = ", ".join(map(repr, FLOW_SCHEDULERS if flow else SCHEDULERS))
+        fitting = ", ".join(map(repr, fitting_schedulers(own)))
         raise ValueError(
             f"scheduler: {cls.label.title} does not fit this model, which was trained by {how} and predicts "
             f"{own.prediction_type!r}; choose one of {fitting}"
