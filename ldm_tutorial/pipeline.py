@@ -301,10 +301,15 @@ class DenoisingLoop(Parts):
         Warns if a distilled model is asked for what it was not trained for.
         """
         inputs = read_inputs(prompt, options, image, mask, strength, self.config, self.scheduler, start_at, feather)
+        self.advise(inputs)
+        return inputs
+
+    def advise(self, inputs: Inputs) -> None:
+        """Warn of inputs that a distilled model was not trained for."""
         if self.few_steps is not None:
             own = read_inputs("", Options(**self.few_steps.arguments), None, None, 1.0, self.config, self.scheduler)
-            self.few_steps.advise(inputs.timesteps.tolist(), own.timesteps.tolist(), options.guidance_scale)
-        return inputs
+            timesteps, scale = inputs.timesteps.tolist(), inputs.options.guidance_scale
+            self.few_steps.advise(timesteps, own.timesteps.tolist(), scale)
 
     @torch.no_grad()
     def start(self, inputs: Inputs) -> Run:
