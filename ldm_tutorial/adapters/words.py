@@ -141,12 +141,6 @@ class Dictionary:
         other.words, other.text_encoder = dict(self.words), text_encoder
         return other
 
-    def beside(self, text_encoder: CLIPTextModel) -> Dictionary:
-        """The same words in another text encoder, whose table holds them already. Later changes of one are not in the other."""
-        other = copy.copy(self)
-        other.words, other.text_encoder = dict(self.words), text_encoder
-        return other
-
     def first_row(self, text: str) -> int:
         """The row of the table at which the vectors of a word begin."""
         before = list(self.words).index(text)
