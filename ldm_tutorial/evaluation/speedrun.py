@@ -18,6 +18,7 @@ import importlib.util
 import inspect
 import json
 import platform
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -159,7 +160,7 @@ def load_entry(path: Path) -> Callable[..., Any]:
     spec = importlib.util.spec_from_file_location("speedrun_entry", path)
     if spec is None or spec.loader is None:
         raise EntryError(f"{path} must be a Python file, such as {BASELINE.name}")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where dataclasses, among others, look it up
     try:
         spec.loader.exec_module(module)
     except Exception as error:
