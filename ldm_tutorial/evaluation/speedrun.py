@@ -139,7 +139,7 @@ class Meter:
     def _count(self, unet: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         if not torch.is_grad_enabled():
             return
-        self.rows += len(next(iter([*inputs, *named.values()])))
+        self.rows += len(inputs[0] if inputs else named["latents"])
         if self.rows > self.budget:
             raise EntryError(
                 f"more than {self.budget:,} samples went through the U-Net with gradients: each sample of data.batches may once; "

@@ -141,6 +141,10 @@ def test_a_seed_gives_the_same_network_again(enter, pipe, small_data, tmp_path, 
             "    for each in (unet, other):",
             "        each(latents=batch.latents, timesteps=torch.tensor(5), context=batch.words)",
         ),
+        (
+            "for batch in list(data.batches(6)) * 2:",
+            "    unet(timesteps=torch.tensor([5]), context=batch.words, latents=batch.latents)",  # one timestep for six latents
+        ),
     ],
 )
 def test_more_samples_than_the_budget_are_an_error_also_of_kept_batches_and_copies(enter, lines):
