@@ -557,6 +557,8 @@ def own_progress(args: argparse.Namespace) -> None:
 
 def grade(args: argparse.Namespace) -> None:
     """`ldm-tutorial grade`: points for a class, and the reasons."""
+    from .checkpoints.atomic import write_atomically
+    from .checks import check_file
     from .grading.sandbox import Limits
     from .grading.table import grade_folder
 
@@ -564,16 +566,17 @@ def grade(args: argparse.Namespace) -> None:
         if not 0 < getattr(args, name) < math.inf:
             raise ValueError(f"--{name.replace('_', '-')} {getattr(args, name):g} must be more than 0")
     reasons = args.reasons or args.output.with_suffix(".md")
-    for path in (args.output, reasons):
+    for name, path in (("--output", args.output), ("--reasons", reasons)):
         if not path.resolve().parent.is_dir():
             raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
+        check_file(name, path)
     if reasons.resolve() == args.output.resolve():
         raise ValueError(f"the table and the reasons cannot both be {reasons}: give --reasons FILE")
     limits = Limits(args.cell_seconds, args.notebook_seconds, int(args.memory * 2**30))
     report = (lambda line: None) if args.quiet else (lambda line: print(line, file=sys.stderr))
     grades = grade_folder(args.folder, limits, args.whole, args.jobs, report)
-    args.output.write_text(grades.csv(), encoding="utf-8")
-    reasons.write_text(grades.reasons(), encoding="utf-8")
+    write_atomically(args.output, grades.csv().encode())
+    write_atomically(reasons, grades.reasons().encode())
     print(f"{args.output}\n{reasons}")
     for door in sorted(grades.open_doors):
         careful = "run those of strangers on a machine without valuables"
