@@ -123,6 +123,11 @@ def check_file(argument: str, path: Path) -> Path:
     return path
 
 
+def quiet() -> bool:
+    """Whether LDM_QUIET=1 turns all progress bars off."""
+    return os.environ.get("LDM_QUIET") == "1"
+
+
 def whole_part(steps: int, share: float) -> int:
     """`share` of the steps, rounded down: 63 for 0.7 of 90, whose product in binary fractions is a little less than 63."""
     return math.floor(round(steps * share, 6))

@@ -8,7 +8,6 @@ Shapes: b pictures, (b, 4, h, w) latents, (b, 3, f h, f w) pixels, (b, 77, d) hi
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from torch.nn import functional as F
 from . import __version__
 from .adapters import Adapted, on_same_weights
 from .checkpoints import load_checkpoint, load_tokenizer, resolve
-from .checks import arguments_by_name, as_dtype, as_path, check_precision, one_of, pick_device, whole_number
+from .checks import arguments_by_name, as_dtype, as_path, check_precision, one_of, pick_device, quiet, whole_number
 from .clip import CLIPTextModel
 from .config import StableDiffusionConfig
 from .engines import ENGINES, Engine, make_engine, quick
@@ -276,7 +275,7 @@ class Parts(Adapted):
 
 def progress_bar(things: Iterable[T], total: int, show: bool, unit: str = "step") -> Iterable[T]:
     """The things, with a bar on stderr that goes away if another one is above it. LDM_QUIET=1 turns all bars off."""
-    if not show or os.environ.get("LDM_QUIET") == "1":
+    if not show or quiet():
         return things
     from tqdm.auto import tqdm
 

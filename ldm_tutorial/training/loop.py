@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..checkpoints.atomic import atomic_path, write_atomically
+from ..checks import quiet
 
 
 def step_generator(seed: int, step: int, process: int = 0) -> torch.Generator:
@@ -105,8 +105,8 @@ class TrainingRun:
 
     def steps(self) -> Iterator[int]:
         """The steps that remain, with a progress bar. Saves every `save_every` steps, at the end, and on Ctrl-C."""
-        quiet = not self.main_process or os.environ.get("LDM_QUIET") == "1"
-        with tqdm(total=self.total, initial=self.step, desc=self.folder.name, disable=quiet) as self.bar:
+        hidden = not self.main_process or quiet()
+        with tqdm(total=self.total, initial=self.step, desc=self.folder.name, disable=hidden) as self.bar:
             try:
                 while self.step < self.total:
                     yield self.step
