@@ -46,15 +46,26 @@ def need_onnx() -> None:
         raise ImportError(f"the export needs torch 2.6 or newer; this is {torch.__version__}")
 
 
+@contextmanager
+def errors_only(name: str) -> Iterator[None]:
+    """Inside, this logger passes errors on, and nothing else."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def to_onnx(graph: Graph, optimize: bool = True) -> onnx.ModelProto:
     """The network as an ONNX model, for any number of pictures at once. It must be in float32, on the CPU.
 
     optimize: with fewer nodes, for a file; ONNX Runtime fuses the same ones when it reads a model.
     """
     pictures = torch.export.Dim("pictures", min=1, max=64)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), errors_only("torch.onnx"):
         warnings.simplefilter("ignore")  # the exporter speaks of its own workings
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             graph.network.eval(),
             tuple(graph.inputs.values()),

@@ -1,5 +1,6 @@
 """ONNX Runtime draws what PyTorch draws."""
 
+import logging
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from ldm_tutorial.engines import as_written, make_engine
-from ldm_tutorial.engines.onnx import ExportedUNet
+from ldm_tutorial.engines.onnx import ExportedUNet, errors_only
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -67,6 +68,14 @@ def test_it_does_not_answer_for_another_network(pipe, make_tiny_pipe, asked):
     other.unet.__class__, other.engine = ExportedUNet, pipe.engine
     torch.testing.assert_close(list(other.stream("a cat", steps=2))[-1].latents, expected, rtol=0, atol=1e-4)
     assert asked == []
+
+
+def test_the_export_leaves_pytorchs_log_as_it_was(pipe):
+    logger = logging.getLogger("torch.onnx")
+    assert logger.level == logging.NOTSET
+    with errors_only(logger.name):
+        assert not logger.isEnabledFor(logging.WARNING)
+    assert logger.level == logging.NOTSET
 
 
 def test_half_precision_is_refused(make_tiny_pipe):
