@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from ldm_tutorial import cli, load_pipeline
 from ldm_tutorial.adapters import Word
 from ldm_tutorial.checkpoints import save_checkpoint
-from ldm_tutorial.data import EmojiDataset
 from ldm_tutorial.data.drawings import write_drawings
 from ldm_tutorial.training import finetune, lora, own, word
 from ldm_tutorial.training.logs import read_log
 from ldm_tutorial.training.loop import step_generator
 from ldm_tutorial.training.objective import sample_timesteps
+from tests.training.small_world import forty
 
 TRAININGS = {
     "unet": (finetune, ()),
@@ -23,12 +23,6 @@ TRAININGS = {
     "lora-text": (lora, ("--text-encoder",)),
     "word": (word, ("--word", "<mine>")),
 }
-
-
-def forty(split="all"):
-    data = EmojiDataset(split)
-    data.entries = data.entries[:40]
-    return data
 
 
 @pytest.fixture(scope="module")
