@@ -63,7 +63,7 @@ class Plan:
     strengths: tuple[float, ...] = (0.1, 0.2, 0.4)
     back_guidance: tuple[float, ...] = (1.0, 4.0, 7.5)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("crowd_prompts", "crowd_seeds", "open_seeds", "path_length"):
             if getattr(self, name) < 2:
                 raise ValueError(f"Plan: {name}={getattr(self, name)} must be 2 or more, for they are compared with each other")
@@ -245,13 +245,13 @@ class Evaluation:
         """Names of files and their pictures, after `run`."""
         reference, drawn = self.reference, self.drawn
 
-        def picture(question: Question):
+        def picture(question: Question) -> Tensor:
             return drawn.pictures[drawn.place[question.request]]
 
         def name(question: Question) -> str:
             return f"{question.entry.label}, {question.entry.style}"
 
-        def real(question: Question):
+        def real(question: Question) -> Tensor:
             return reference.pictures[question.request.seed]  # a question's seed is its picture's number
 
         cells, captions = [], []

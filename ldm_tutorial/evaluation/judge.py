@@ -39,7 +39,7 @@ class JudgeConfig:
     channels: tuple[int, ...] = (32, 64, 128, 160)  # of each level; all but the first halve the resolution
     dimensions: int = 96
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("subjects", "styles"):
             names = getattr(self, name)
             if not isinstance(names, tuple) or not names or {type(n) for n in names} != {str} or len(set(names)) < len(names):
