@@ -71,9 +71,10 @@ class Adapted:
         if name in self.loras:
             raise ValueError(f"a LoRA named {name!r} is loaded already; unload_lora({name!r}) first, or give another name")
         lora = read_lora(path, self.networks, scale)
-        distilled = [each.few_steps for each in (self.scheduler, *self.loras.values()) if each.few_steps is not None]
-        if lora.few_steps is not None and distilled:  # one at scale 0, too: its scale may be changed
-            raise ValueError(f"{path} is of a distilled model, and so is what this pipeline has already: {distilled[0]}")
+        few_steps = (each.few_steps for each in self.loras.values() if each.few_steps is not None)
+        other = next(few_steps, self.scheduler.few_steps)  # one at scale 0, too: its scale may be changed
+        if lora.few_steps is not None and other is not None:
+            raise ValueError(f"{path} is of a distilled model, and so is what this pipeline has already: {other}")
         if lora.few_steps is not None and self.scheduler.prediction_type != "epsilon":
             raise ValueError(
                 f"{path} is of a distilled model that predicts noise; this one predicts {self.scheduler.prediction_type}"

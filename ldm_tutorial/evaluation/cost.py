@@ -106,8 +106,8 @@ def measure_seconds(pipe: StableDiffusion, work: CostPoint, repeats: int = 2) ->
 
     def draw(steps: int) -> float:
         started = time.perf_counter()
-        how = {"steps": steps, "guidance_scale": Options.guidance_scale, "progress": False}
-        pipe("a cat", num_images=work.pictures, height=side, width=side, **how)
+        scale, count = Options.guidance_scale, work.pictures
+        pipe("a cat", steps=steps, guidance_scale=scale, num_images=count, height=side, width=side, progress=False)
         return time.perf_counter() - started
 
     draw(1)
