@@ -171,6 +171,6 @@ class Adapted:
         self.tokenizer = self.dictionary.tokenizer
 
     def _renew_dictionary(self) -> None:
-        """Without words, that of the tokenizer and the text encoder that are here now: they may have been replaced."""
+        """If no word is loaded: of the tokenizer and the text encoder that are here now, for they may have been replaced."""
         if not self.dictionary.words:
             self.dictionary = Dictionary(self.tokenizer, self.text_encoder)

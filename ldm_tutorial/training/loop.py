@@ -134,7 +134,7 @@ class TrainingRun:
         return self.folder / "samples" / f"{self.step + 1:07d}.png"
 
 
-def count(text: str) -> int:
+def counting_number(text: str) -> int:
     """ "25" as 25. Raises ArgumentTypeError for anything but a whole number above 0."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 1 or more")
@@ -145,17 +145,17 @@ def add_common_arguments(parser: argparse.ArgumentParser, steps: int, batch_size
     """The options that all trainings have."""
     parser.add_argument("--folder", type=Path, default=Path("runs/emoji"), help="the model's folder, read and written")
     parser.add_argument(
-        "--steps", type=count, default=steps, help="of the whole training, including those before an interruption"
+        "--steps", type=counting_number, default=steps, help="of the whole training, including those before an interruption"
     )
-    parser.add_argument("--batch-size", type=count, default=batch_size, help="samples in a step, over all processes")
+    parser.add_argument("--batch-size", type=counting_number, default=batch_size, help="samples in a step, over all processes")
     parser.add_argument(
         "--learning-rate", type=float, default=peak, help="the highest value; it rises and falls during the training"
     )
     parser.add_argument("--mixed-precision", choices=["no", "bf16", "fp16"], default="bf16", help="data type of most operations")
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers")
-    parser.add_argument("--log-every", type=count, default=50, help="steps between lines of the log")
-    parser.add_argument("--sample-every", type=count, default=1000, help="steps between sample sheets")
-    parser.add_argument("--save-every", type=count, default=500, help="steps between saved states")
+    parser.add_argument("--log-every", type=counting_number, default=50, help="steps between lines of the log")
+    parser.add_argument("--sample-every", type=counting_number, default=1000, help="steps between sample sheets")
+    parser.add_argument("--save-every", type=counting_number, default=500, help="steps between saved states")
 
 
 def add_start_from(parser: argparse.ArgumentParser) -> None:
