@@ -6,6 +6,7 @@ import functools
 import inspect
 import math
 import operator
+import os
 import sys
 import warnings
 from collections.abc import Callable, Collection, Sequence
@@ -60,7 +61,11 @@ def meant(name: str, known: Collection[str]) -> str:
 
 def one_of(argument: str, value: object, allowed: Sequence[object]) -> None:
     """Raises ValueError if the value is none of those allowed."""
-    if value not in allowed:
+    try:
+        known = bool(value in allowed)
+    except (RuntimeError, ValueError):  # of a tensor, or an array, of several values
+        known = False
+    if not known:
         raise ValueError(f"{argument}={value!r} is not supported; choose one of {', '.join(map(repr, allowed))}")
 
 
@@ -80,14 +85,17 @@ def real_number(argument: str, value: object, low: float = -math.inf, high: floa
     """The value as a float, low ... high; infinity only if not `finite`."""
     some = "a finite number" if finite and math.isinf(high) else "a number"
     span = "" if math.isinf(low) else f", {low:g} or more" if math.isinf(high) else f", {low:g} ... {high:g}"
+    wrong = f"{argument}={value!r:.60} must be {some}{span}"
     if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        raise TypeError(f"{argument}={value!r:.60} must be {some}{span}")
+        raise TypeError(wrong)
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
+    except (TypeError, ValueError, RuntimeError):  # a tensor, or an array, of several numbers or a complex one
+        raise TypeError(wrong) from None
     if not (low <= number <= high) or (finite and math.isinf(number)):
-        raise ValueError(f"{argument}={value!r:.60} must be {some}{span}")
+        raise ValueError(wrong)
     return number
 
 
@@ -105,6 +113,19 @@ def exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):  # too long; with a zero byte
         return False
+
+
+def check_file(argument: str, path: Path) -> Path:
+    """The path, if a file could be written there: asked before the work, not after it. Raises ValueError if not."""
+    path = as_path(path)
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{argument} {path}: no file can be written there")
+    return path
+
+
+def quiet() -> bool:
+    """Whether LDM_QUIET=1 turns all progress bars off."""
+    return os.environ.get("LDM_QUIET") == "1"
 
 
 def whole_part(steps: int, share: float) -> int:

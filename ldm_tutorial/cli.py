@@ -31,13 +31,13 @@ PARTS_TO_TRAIN = {  # its module, and what it trains
     "clip": ("training.clip", "the text encoder, and the image tower that it is trained with"),
     "autoencoder": ("training.autoencoder", "the autoencoder, from pictures to latents and back"),
     "unet": ("training.diffusion", "the U-Net, which predicts the noise in the autoencoder's latents"),
-    "lora": ("training.lora", "a LoRA of your own pictures: a small file beside a model that stays as it is"),
-    "word": ("training.word", "a new word for your own pictures: its vector, and nothing else"),
+    "lora": ("training.lora", "a LoRA on your own pictures: a small file; the model itself does not change"),
+    "word": ("training.word", "a new word on your own pictures: its vector, and nothing else"),
     "distill": (
         "training.distill",
-        "a LoRA with which a model draws in four steps, without guidance, as it does in many with it",
+        "a LoRA with which a model draws in four steps without guidance",
     ),
-    "judge": ("evaluation.train_judge", "the classifier, which says what a picture shows: `evaluate` asks it"),
+    "judge": ("evaluation.train_judge", "the classifier that `evaluate` uses: it says what a picture shows"),
 }
 OWN_UNET = "training.finetune"  # `train unet --data FOLDER`
 
@@ -118,7 +118,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     add_drawing(command)
     command.add_argument("--scheduler", help=f"{schedulers} (default: the model's own)")
     command.add_argument(
-        "--steps", type=int, metavar="N", help="noise levels to visit (default: 25; what a distilled model was trained for)"
+        "--steps", type=int, metavar="N", help="denoising steps (default: 25, or as many as a distilled model was trained for)"
     )
     command.add_argument(
         "--scheduler-option",
@@ -127,34 +127,60 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="such as eta=1 or use_karras_sigmas=true; may be repeated",
+        help="a setting of the scheduler, such as eta=1 or use_karras_sigmas=true; may be repeated",
     )
-    command.add_argument("--guidance-rescale", type=float, default=0.0, metavar="PHI", help="0 ... 1, against glare (default: 0)")
+    command.add_argument(
+        "--guidance-rescale",
+        type=float,
+        default=0.0,
+        metavar="PHI",
+        help="0 ... 1: how much of the contrast that guidance adds is removed (default: 0)",
+    )
     command.add_argument("--prompt-weights", action="store_true", help="read (cat:1.3) as a weight; as text, write \\( and \\)")
     command.add_argument(
         "--long-prompts", action="store_true", help="read prompts of more than 77 tokens in chunks; else they are cut"
     )
-    command.add_argument("--clip-skip", type=int, default=0, metavar="N", help="leave out the last N layers of the text encoder")
-    command.add_argument("--num-images", type=int, default=1, metavar="N", help="with seeds SEED, SEED + 1, ...; one file each")
+    command.add_argument(
+        "--clip-skip", type=int, default=0, metavar="N", help="leave out the last N layers of the text encoder (default: 0)"
+    )
+    command.add_argument(
+        "--num-images",
+        type=int,
+        default=1,
+        metavar="N",
+        help="draw N pictures, with the seeds SEED, SEED + 1, ...; one file each",
+    )
     command.add_argument("--grid", action="store_true", help="put several pictures into one file")
-    command.add_argument("--init-image", metavar="FILE", help="redraw this picture, its middle cut and scaled to --size")
-    command.add_argument("--strength", type=float, metavar="S", help="0 ... 1, how much is redrawn (default: 0.6, with --mask 1)")
     command.add_argument(
-        "--start-at", type=int, metavar="T", help="instead of --strength: the timestep, 0 ... 999, whose noise is added"
+        "--init-image", metavar="FILE", help="img2img: begin with this picture; its middle is cut out and scaled to --size"
     )
     command.add_argument(
-        "--mask", metavar="FILE", help="draw only what is white here; the rest is kept; needs --init-image, and its size"
+        "--strength",
+        type=float,
+        metavar="S",
+        help="0 ... 1: the share of the steps that is drawn again (default: 0.6; with --mask: 1)",
     )
-    command.add_argument("--feather", type=int, metavar="N", help="with --mask: blend its edge, inside, over N pixels")
+    command.add_argument(
+        "--start-at", type=int, metavar="T", help="instead of --strength: begin at this timestep, 0 ... 999, with its noise"
+    )
+    command.add_argument(
+        "--mask", metavar="FILE", help="inpainting: draw only where this picture is white; needs --init-image of the same size"
+    )
+    command.add_argument("--feather", type=int, metavar="N", help="with --mask: blend its edge over N pixels, inside the mask")
     command.add_argument("--upscale", type=int, default=1, metavar="K", help="save each pixel as K x K pixels (default: 1)")
 
     command = add_command(commands, "compare", "draw prompts with every scheduler, from the same noise, as a labelled grid")
     command.set_defaults(command=compare)
     add_drawing(command)
-    command.add_argument("--also", nargs="+", default=[], metavar="PROMPT", help="further prompts, each a row of its own")
-    command.add_argument("--schedulers", nargs="+", metavar="NAME", help=f"the columns, of {schedulers} (default: {course})")
+    command.add_argument("--also", nargs="+", default=[], metavar="PROMPT", help="more prompts, each in a row of its own")
+    command.add_argument("--schedulers", nargs="+", metavar="NAME", help=f"the columns: some of {schedulers} (default: {course})")
     command.add_argument(
-        "--steps", type=int, nargs="+", default=[25], metavar="N", help="the rows; with --also, columns in columns (default: 25)"
+        "--steps",
+        type=int,
+        nargs="+",
+        default=[25],
+        metavar="N",
+        help="numbers of steps, one row each; with --also, one column each for each scheduler (default: 25)",
     )
 
     command = add_command(commands, "lab", "open JupyterLab at the first notebook; takes its options, such as --no-browser")
@@ -162,88 +188,128 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
     command = add_command(commands, "progress", "say which exercises of your notebooks are done, and which comes next")
     command.set_defaults(command=own_progress)
-    command.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="with your notebooks (default: my_notebooks)")
-    command.add_argument("--run", action="store_true", help="examine the saved answers again, not read what `check` last printed")
+    command.add_argument(
+        "folder", type=Path, nargs="?", metavar="FOLDER", help="folder with your notebooks (default: my_notebooks)"
+    )
+    command.add_argument(
+        "--run", action="store_true", help="examine the saved answers again, instead of reading what `check` printed last"
+    )
 
     command = add_command(
-        commands, "grade", "run a class's notebooks, each apart from everything else, and write a table of points"
+        commands, "grade", "run the notebooks of a class, each in a process of its own, and write a table of points"
     )
     command.set_defaults(command=grade)
     command.add_argument("folder", type=Path, metavar="FOLDER", help="FOLDER/ada/08_ddpm.ipynb or FOLDER/ada_08_ddpm.ipynb")
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the table, .csv")
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to write the table, .csv")
     command.add_argument(
-        "--reasons", type=Path, metavar="FILE", help="what the checks said, Markdown (default: as the table, .md)"
+        "--reasons", type=Path, metavar="FILE", help="where to write what the checks said, .md (default: beside the table)"
     )
     command.add_argument("--whole", action="store_true", help="run all cells, and not only those that the exercises need")
-    command.add_argument("--cell-seconds", type=float, default=30, metavar="S", help="for a cell, and for a check (default: 30)")
-    command.add_argument("--notebook-seconds", type=float, default=180, metavar="S", help="for a notebook (default: 180)")
-    command.add_argument("--memory", type=float, default=4, metavar="GIB", help="for a notebook (default: 4)")
-    command.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default: 1)")
-    command.add_argument("-q", "--quiet", action="store_true", help="no line for each notebook")
+    command.add_argument(
+        "--cell-seconds", type=float, default=30, metavar="S", help="time limit for a cell, and for a check (default: 30)"
+    )
+    command.add_argument(
+        "--notebook-seconds", type=float, default=180, metavar="S", help="time limit for a notebook (default: 180)"
+    )
+    command.add_argument("--memory", type=float, default=4, metavar="GIB", help="memory limit for a notebook (default: 4)")
+    command.add_argument(
+        "-j", "--jobs", type=int, default=1, metavar="N", help="how many notebooks run at the same time (default: 1)"
+    )
+    command.add_argument("-q", "--quiet", action="store_true", help="print no line for each notebook")
 
-    command = add_command(commands, "info", "describe machine, versions and models, for a bug report")
+    command = add_command(commands, "info", "print the machine, the versions and the models, for a bug report")
     command.set_defaults(command=info)
 
     command = add_command(commands, "evaluate", "measure a model of emoji: all figures of its model card")
     command.set_defaults(command=evaluate)
     command.add_argument("--model", default="emoji", help="emoji, or a folder (default: emoji)")
-    command.add_argument("--judge", type=Path, metavar="FOLDER", help="of `train judge` (default: the one that is shipped)")
+    command.add_argument(
+        "--judge", type=Path, metavar="FOLDER", help="another classifier, from `train judge` (default: the shipped one)"
+    )
     command.add_argument("--quick", action="store_true", help="rough figures in three minutes, instead of all in about an hour")
-    command.add_argument("--blind", type=Path, metavar="FOLDER", help="only draw sheets for a viewer to name, and their keys")
+    command.add_argument(
+        "--blind", type=Path, metavar="FOLDER", help="only draw sheets of pictures for people to name, and their keys"
+    )
     command.add_argument(
         "--student", type=Path, metavar="FILE", help="only compare a LoRA of `train distill` with --model, its teacher"
     )
-    command.add_argument("--blind-seed", type=int, default=0, metavar="N", help="which pairs, and the noise (default: 0)")
-    command.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the table, Markdown, there too")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, as JSON")
-    command.add_argument("--sheets", type=Path, metavar="FOLDER", help="write sheets and curves there, to look at")
+    command.add_argument(
+        "--blind-seed", type=int, default=0, metavar="N", help="with --blind: chooses the pairs and the noise (default: 0)"
+    )
+    command.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the table to this file, too, as Markdown")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to this file, as JSON")
+    command.add_argument("--sheets", type=Path, metavar="FOLDER", help="write sheets of pictures and curves to this folder")
     command.add_argument("--device", help="cuda, mps or cpu (default: the first of these that is there)")
     command.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32)")
-    command.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+    command.add_argument("-q", "--quiet", action="store_true", help="show no progress bar")
 
-    command = add_command(commands, "speedrun", "train a U-Net with your own function and so many samples, and measure it")
+    command = add_command(
+        commands, "speedrun", "train a U-Net with a function of your own on a fixed number of samples, and measure it"
+    )
     command.set_defaults(command=speedrun)
-    command.add_argument("file", type=Path, nargs="?", metavar="FILE", help="with def train(unet, data, seed) (default: ours)")
-    command.add_argument("--samples", type=int, default=40_000, metavar="N", help="that it may learn from (default: 40000)")
-    command.add_argument("--seed", type=int, default=0, help="of the order of the pictures, and the function's (default: 0)")
-    command.add_argument("--who", default="anonymous", metavar="NAME", help="in the table (default: anonymous)")
-    command.add_argument("--model", default="emoji", help="whose autoencoder and text encoder are used (default: emoji)")
-    command.add_argument("--folder", type=Path, default=Path("runs/speedrun"), help="for latents (default: runs/speedrun)")
-    command.add_argument("--judge", type=Path, metavar="FOLDER", help="of `train judge` (default: the one that is shipped)")
-    command.add_argument("--pairs", type=int, default=100, metavar="N", help="to draw, learned and held out each (default: 100)")
-    command.add_argument("--record", type=Path, metavar="FILE", help="add the figures there, a line of JSON")
-    command.add_argument("--write", type=Path, metavar="FILE", help="put the table of --record between two marks in this page")
-    command.add_argument("--device", help="cuda, mps or cpu (default: the first of these that is there)")
-    command.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
-
-    command = add_command(commands, "benchmark", "measure how fast this machine draws and trains, also beside diffusers")
-    command.set_defaults(command=benchmark)
-    command.add_argument("--against", choices=["diffusers"], help="measure it on equal work, in turn")
-    command.add_argument("--full", action="store_true", help="v1.5's sizes, too: 10 GB of memory, 5 GB of disk")
-    command.add_argument("--only", nargs="+", choices=BENCHMARKS, metavar="WORK", help=f"of {', '.join(BENCHMARKS)}")
-    command.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each (default: 5)")
-    command.add_argument("--device", help="cuda, mps or cpu (default: the first of these that is there)")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write all measured numbers there")
     command.add_argument(
-        "--write", type=Path, metavar="FILE", help="put the table between the two marks in this page, docs/speed.md"
+        "file", type=Path, nargs="?", metavar="FILE", help="Python file with train(unet, data, seed) (default: our function)"
+    )
+    command.add_argument(
+        "--samples", type=int, default=40_000, metavar="N", help="how many samples it may train on (default: 40000)"
+    )
+    command.add_argument("--seed", type=int, default=0, help="for the order of the pictures, and for the function (default: 0)")
+    command.add_argument("--who", default="anonymous", metavar="NAME", help="your name in the table (default: anonymous)")
+    command.add_argument("--model", default="emoji", help="whose autoencoder and text encoder are used (default: emoji)")
+    command.add_argument(
+        "--folder", type=Path, default=Path("runs/speedrun"), help="where latents are kept (default: runs/speedrun)"
+    )
+    command.add_argument(
+        "--judge", type=Path, metavar="FOLDER", help="another classifier, from `train judge` (default: the shipped one)"
+    )
+    command.add_argument(
+        "--pairs",
+        type=int,
+        default=100,
+        metavar="N",
+        help="pictures to draw of trained and of held-out pairs, each (default: 100)",
+    )
+    command.add_argument("--record", type=Path, metavar="FILE", help="add the result to this file, as a line of JSON")
+    command.add_argument(
+        "--write", type=Path, metavar="FILE", help="write the table of --record into this page, between its two marks"
+    )
+    command.add_argument("--device", help="cuda, mps or cpu (default: the first of these that is there)")
+    command.add_argument("-q", "--quiet", action="store_true", help="show no progress bar")
+
+    command = add_command(
+        commands, "benchmark", "measure how fast this machine draws and trains, alone and compared with diffusers"
+    )
+    command.set_defaults(command=benchmark)
+    command.add_argument("--against", choices=["diffusers"], help="measure this library, too, on equal work, by turns")
+    command.add_argument("--full", action="store_true", help="measure v1.5's sizes, too; needs 10 GB of memory and 5 GB of disk")
+    command.add_argument(
+        "--only", nargs="+", choices=BENCHMARKS, metavar="WORK", help=f"measure only these, of {', '.join(BENCHMARKS)}"
+    )
+    command.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each work is measured (default: 5)")
+    command.add_argument("--device", help="cuda, mps or cpu (default: the first of these that is there)")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write all measured numbers to this file")
+    command.add_argument(
+        "--write", type=Path, metavar="FILE", help="write the table into this page, between its two marks (docs/speed.md)"
     )
 
     command = add_command(commands, "export", "write a model as ONNX files, for the page in web/ and for other runtimes")
     command.set_defaults(command=export)
-    command.add_argument("folder", type=Path, metavar="FOLDER", help="where to; made if it is not there")
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="where to write; it is created if it does not exist")
     command.add_argument(
         "--model", default="emoji", help="emoji, a file, a folder or a hub id, of up to 500 million parameters (default: emoji)"
     )
-    command.add_argument("--revision", help="of a hub id")
+    command.add_argument("--revision", help="branch, tag or commit of a hub id")
 
     command = add_command(
         commands, "train", "train a part of the emoji model, teach a model your own pictures, or train the classifier"
     )
-    parts = command.add_subparsers(title="parts, of a new model in this order", metavar="PART", required=True)
+    parts = command.add_subparsers(
+        title="parts; of a new model first clip, then autoencoder, then unet", metavar="PART", required=True
+    )
     for name, (module, what) in PARTS_TO_TRAIN.items():
         part = add_command(parts, name, f"train {what}")
         if name == "unet":
-            part.epilog = "With --data FOLDER it goes on with a trained U-Net, on your own pictures: add --help to see how."
+            part.epilog = "With --data FOLDER it trains a trained U-Net further, on your own pictures: add --help to see how."
             module = OWN_UNET if has_option(argv, "--data") else module
         if "train" in argv and name in argv:  # only then its module is needed
             training = importlib.import_module(f"{__package__}.{module}")
@@ -292,19 +358,30 @@ def tell_defaults(command: argparse.ArgumentParser) -> None:
 
 def add_drawing(command: argparse.ArgumentParser) -> None:
     """What `generate` and `compare` have in common."""
-    command.add_argument("prompt", metavar="PROMPT")
+    command.add_argument("prompt", metavar="PROMPT", help="what to draw; several words need quotes")
     command.add_argument("-o", "--output", required=True, metavar="FILE", help=".png, which keeps the settings, .jpg or .webp")
     command.add_argument("--model", default="emoji", help="emoji, sd15, a file, a folder or a hub id (default: emoji)")
-    command.add_argument("--revision", help="of a hub id")
-    command.add_argument("--negative-prompt", default="", metavar="TEXT", help="what to stay away from")
+    command.add_argument("--revision", help="branch, tag or commit of a hub id")
+    command.add_argument("--negative-prompt", default="", metavar="TEXT", help="what the picture should not show")
     command.add_argument(
-        "--guidance", type=float, metavar="W", help="how strongly the prompt counts (default: 7.5; 1 for a distilled model)"
+        "--guidance",
+        type=float,
+        metavar="W",
+        help="guidance scale: how strongly the prompt counts (default: 7.5; 1 for a distilled model)",
     )
-    command.add_argument("--seed", type=int, default=0, help="of the noise; the same seed draws the same picture (default: 0)")
-    command.add_argument("--size", type=size, metavar="WxH", help="in pixels (default: what the model was trained on)")
+    command.add_argument(
+        "--seed", type=int, default=0, help="number of the noise; the same seed draws the same picture (default: 0)"
+    )
+    command.add_argument(
+        "--size", type=size, metavar="WxH", help="size in pixels (default: the one that the model was trained on)"
+    )
     command.add_argument("--device", help="cuda, mps or cpu (default: the first of these that is there)")
-    command.add_argument("--dtype", help="float32, bfloat16, float16, or fastest: what is measured here (default: float32)")
-    command.add_argument("--engine", default="torch", help="torch, plain or onnx: same pictures, other speed (default: torch)")
+    command.add_argument(
+        "--dtype", help="float32, bfloat16, float16, or fastest, which is measured on this machine (default: float32)"
+    )
+    command.add_argument(
+        "--engine", default="torch", help="torch, plain or onnx: the same pictures at another speed (default: torch)"
+    )
     command.add_argument(
         "--lora",
         dest="loras",
@@ -322,7 +399,7 @@ def add_drawing(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="draw with a word of `train word`, a .safetensors file; may be repeated",
     )
-    command.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+    command.add_argument("-q", "--quiet", action="store_true", help="show no progress bar")
 
 
 def lora(text: str) -> tuple[str, float]:
@@ -487,6 +564,8 @@ def own_progress(args: argparse.Namespace) -> None:
 
 def grade(args: argparse.Namespace) -> None:
     """`ldm-tutorial grade`: points for a class, and the reasons."""
+    from .checkpoints.atomic import write_atomically
+    from .checks import check_file
     from .grading.sandbox import Limits
     from .grading.table import grade_folder
 
@@ -494,16 +573,17 @@ def grade(args: argparse.Namespace) -> None:
         if not 0 < getattr(args, name) < math.inf:
             raise ValueError(f"--{name.replace('_', '-')} {getattr(args, name):g} must be more than 0")
     reasons = args.reasons or args.output.with_suffix(".md")
-    for path in (args.output, reasons):
+    for name, path in (("--output", args.output), ("--reasons", reasons)):
         if not path.resolve().parent.is_dir():
             raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
+        check_file(name, path)
     if reasons.resolve() == args.output.resolve():
         raise ValueError(f"the table and the reasons cannot both be {reasons}: give --reasons FILE")
     limits = Limits(args.cell_seconds, args.notebook_seconds, int(args.memory * 2**30))
     report = (lambda line: None) if args.quiet else (lambda line: print(line, file=sys.stderr))
     grades = grade_folder(args.folder, limits, args.whole, args.jobs, report)
-    args.output.write_text(grades.csv(), encoding="utf-8")
-    reasons.write_text(grades.reasons(), encoding="utf-8")
+    write_atomically(args.output, grades.csv().encode())
+    write_atomically(reasons, grades.reasons().encode())
     print(f"{args.output}\n{reasons}")
     for door in sorted(grades.open_doors):
         careful = "run those of strangers on a machine without valuables"

@@ -24,7 +24,7 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 TEXTS = ("prompt", "negative_prompt", "scheduler", "model", "dtype", "software")
 NUMBERS = (
     *("seed", "scheduler_options", "steps", "guidance_scale", "guidance_rescale", "strength", "start_at", "feather"),
-    *("width", "height", "prompt_weights", "long_prompts", "clip_skip", "loras"),
+    *("width", "height", "prompt_weights", "long_prompts", "clip_skip", "loras", "branch"),
 )
 
 

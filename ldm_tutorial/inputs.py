@@ -197,9 +197,12 @@ def one_per_picture(prompt: Any, options: Options, image: Any, mask: Any, streng
     return each
 
 
-def listed(value: Any) -> list[Any]:
-    """The value as a list; a list or tuple as it is."""
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+def listed(value: Any, argument: str) -> list[Any]:
+    """The value as a list; a list or tuple as it is. Raises ValueError for an empty one."""
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    if not values:
+        raise ValueError(f"{argument} is an empty list; give at least one")
+    return values
 
 
 def broadcast(num_images: int, **arguments: Any) -> dict[str, list[Any]]:
@@ -207,10 +210,7 @@ def broadcast(num_images: int, **arguments: Any) -> dict[str, list[Any]]:
 
     Raises ValueError for an empty list, and for lists of different lengths.
     """
-    lists = {name: listed(value) for name, value in arguments.items()}
-    for name, values in lists.items():
-        if not values:
-            raise ValueError(f"{name} is an empty list; give at least one")
+    lists = {name: listed(value, name) for name, value in arguments.items()}
     lengths = {name: len(values) for name, values in lists.items() if len(values) > 1}
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{name} {n}" for name, n in lengths.items())
@@ -355,12 +355,17 @@ def choose_scheduler(own: Scheduler, options: Options) -> Scheduler:
     return scheduler_alike(own, cls, **settings)
 
 
+def fitting_schedulers(own: Scheduler) -> Mapping[str, type[Scheduler]]:
+    """Those that can draw with a model whose own scheduler this is, by their names."""
+    return FLOW_SCHEDULERS if isinstance(own, FlowScheduler) else SCHEDULERS
+
+
 def check_process(own: Scheduler, cls: type[Scheduler]) -> None:
     """Raises ValueError if the model's own scheduler and this class belong to different ways of adding noise."""
     flow = isinstance(own, FlowScheduler)
     if issubclass(cls, FlowScheduler) != flow:
         how = "flow matching" if flow else "diffusion"
-        fitting = ", ".join(map(repr, FLOW_SCHEDULERS if flow else SCHEDULERS))
+        fitting = ", ".join(map(repr, fitting_schedulers(own)))
         raise ValueError(
             f"scheduler: {cls.label.title} does not fit this model, which was trained by {how} and predicts "
             f"{own.prediction_type!r}; choose one of {fitting}"

@@ -8,7 +8,6 @@ Shapes: b pictures, (b, 4, h, w) latents, (b, 3, f h, f w) pixels, (b, 77, d) hi
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import __version__
-from .adapters import Adapted
+from .adapters import Adapted, on_same_weights
 from .checkpoints import load_checkpoint, load_tokenizer, resolve
-from .checks import arguments_by_name, as_dtype, as_path, check_precision, one_of, pick_device, whole_number
+from .checks import arguments_by_name, as_dtype, as_path, check_precision, one_of, pick_device, quiet, whole_number
 from .clip import CLIPTextModel
 from .config import StableDiffusionConfig
 from .engines import ENGINES, Engine, make_engine, quick
@@ -187,7 +186,7 @@ class Parts(Adapted):
 
         Raises ValueError for a mistake in the weights, FloatingPointError, which says what to try, if the text encoder overflows.
         """
-        prompts = listed(prompt)
+        prompts = listed(prompt, argument)
         for text in prompts:
             check_prompt(text, argument)
         distinct = list(dict.fromkeys(prompts))  # equal prompts are encoded once
@@ -227,7 +226,7 @@ class Parts(Adapted):
 
         With a CPU generator (or one per picture), a sample of the autoencoder's posterior; without, its mean.
         """
-        x = image if isinstance(image, Tensor) else torch.cat([to_tensor(i) for i in listed(image)])
+        x = image if isinstance(image, Tensor) else torch.cat([to_tensor(i) for i in listed(image, "image")])
         for name, pixels in zip(("height", "width"), x.shape[-2:]):
             side(name, pixels, self.vae.config.downsampling)
         posterior = DiagonalGaussian.from_moments(self._finite(encode_moments, x))
@@ -276,7 +275,7 @@ class Parts(Adapted):
 
 def progress_bar(things: Iterable[T], total: int, show: bool, unit: str = "step") -> Iterable[T]:
     """The things, with a bar on stderr that goes away if another one is above it. LDM_QUIET=1 turns all bars off."""
-    if not show or os.environ.get("LDM_QUIET") == "1":
+    if not show or quiet():
         return things
     from tqdm.auto import tqdm
 
@@ -301,10 +300,15 @@ class DenoisingLoop(Parts):
         Warns if a distilled model is asked for what it was not trained for.
         """
         inputs = read_inputs(prompt, options, image, mask, strength, self.config, self.scheduler, start_at, feather)
+        self.advise(inputs)
+        return inputs
+
+    def advise(self, inputs: Inputs) -> None:
+        """Warn of inputs that a distilled model was not trained for."""
         if self.few_steps is not None:
             own = read_inputs("", Options(**self.few_steps.arguments), None, None, 1.0, self.config, self.scheduler)
-            self.few_steps.advise(inputs.timesteps.tolist(), own.timesteps.tolist(), options.guidance_scale)
-        return inputs
+            timesteps, scale = inputs.timesteps.tolist(), inputs.options.guidance_scale
+            self.few_steps.advise(timesteps, own.timesteps.tolist(), scale)
 
     @torch.no_grad()
     def start(self, inputs: Inputs) -> Run:
@@ -530,6 +534,18 @@ class StableDiffusion(DenoisingLoop):
         return self.denoise(
             self.start(self.prepare(prompt, Options(negative_prompt, *how, *reading), image, mask, strength, start_at))
         )
+
+    def sharing_weights(self) -> Self:
+        """A second pipeline with the same weights in memory, to draw with beside this one, at the same time.
+
+        It begins with the LoRAs, at their scales, and the words that are loaded here. From then on they are its own, and so is
+        its scheduler: what is loaded, scaled, merged or taken away in one of the two has no effect on the other.
+        """
+        unet, vae, text_encoder = on_same_weights(self.unet), on_same_weights(self.vae), on_same_weights(self.text_encoder)
+        other = type(self)(unet, vae, text_encoder, self.tokenizer, copy.deepcopy(self.scheduler), self.name)
+        other.engine = self.engine
+        other.adapt_like(self)
+        return other
 
     def merge_lora(self, name: str | None = None) -> None:
         """As that of `Adapted`; ONNX Runtime, which holds the weights of before, gets those of now."""

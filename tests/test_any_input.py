@@ -203,6 +203,33 @@ def test_an_empty_list_is_named(tiny_pipe, empty):
         tiny_pipe.prepare(given["prompt"], Options(**options), given["image"], given["mask"])
 
 
+def test_an_empty_list_is_named_by_what_encodes_one_too(tiny_pipe):
+    for encode in (lambda: tiny_pipe.encode_prompt([]), lambda: tiny_pipe.encode_prompt([], long_prompts=True)):
+        with pytest.raises(ValueError, match="^prompt is an empty list; give at least one$"):
+            encode()
+    with pytest.raises(ValueError, match="^image is an empty list; give at least one$"):
+        tiny_pipe.encode([])
+
+
+# ---- numbers that are many numbers
+
+SEVERAL = [torch.tensor([1.0, 2.0]), np.array([1.0, 2.0]), torch.tensor(1 + 2j)]
+
+
+@pytest.mark.parametrize("value", SEVERAL, ids=["tensor", "array", "complex"])
+@pytest.mark.parametrize("name", ["guidance_scale", "guidance_rescale", "steps", "num_images", "clip_skip"])
+def test_several_numbers_or_a_complex_one_are_no_number(name, value):
+    with pytest.raises((TypeError, ValueError), match=f"^{name}=.* must be"):
+        Options(**{name: value})
+
+
+@pytest.mark.parametrize("value", SEVERAL[:2], ids=["tensor", "array"])
+@pytest.mark.parametrize("name", ["prompt_weights", "long_prompts"])
+def test_several_values_are_no_yes_or_no(name, value):
+    with pytest.raises(ValueError, match=f"^{name}=.* is not supported; choose one of False, True"):
+        Options(**{name: value})
+
+
 # ---- guidance and strength
 
 

@@ -25,6 +25,8 @@ def test_grade_writes_the_table_and_the_reasons(tmp_path, capsys):
     [
         (["nowhere", "-o", "grades.csv"], "nowhere is no folder"),
         (["class", "-o", "no/grades.csv"], "there is no folder no to write grades.csv to"),
+        (["class", "-o", "class"], "--output class: no file can be written there"),
+        (["class", "-o", "grades.csv", "--reasons", "class"], "--reasons class: no file can be written there"),
         (["class", "-o", "grades.md"], "cannot both be grades.md"),
         (["class", "-o", "grades.csv", "--memory", "0"], "--memory 0 must be more than 0"),
         (["class", "-o", "grades.csv", "-j", "0"], "jobs=0 must be 1 or more"),

@@ -94,8 +94,9 @@ def test_at_scale_0_it_is_the_model_that_it_was(pipe, file):
     assert pipe("a cat", **QUIETLY)[0].info["steps"] == 25
 
 
-def test_two_distilled_ones_do_not_go_together(pipe, file):
-    pipe.load_lora(file)
+@pytest.mark.parametrize("scale", [1, 0])
+def test_two_distilled_ones_do_not_go_together(pipe, file, scale):
+    pipe.load_lora(file, scale)
     with pytest.raises(ValueError, match="is of a distilled model, and so is what this pipeline has already"):
         pipe.load_lora(file, name="again")
     assert list(pipe.loras) == ["emoji-4-steps"]

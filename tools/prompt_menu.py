@@ -37,13 +37,13 @@ PAGE = """# Prompts that work
 
 *Made by `python tools/prompt_menu.py` with the weights {weights}.*
 
-The small model knows the words of emoji and no others: {subjects:,} subjects and their tags (other words for a subject), in the styles
-{styles}. The full caption works best: "a SUBJECT in the style of STYLE". For other words the model draws
-something else.
+The small model knows the words of emoji and no others: {subjects:,} subjects and their tags (other words for a
+subject), in the styles {styles}. The full caption works best: "a SUBJECT in the style of STYLE". For other words the
+model draws something else.
 
-The prompts below are drawn well. Each was drawn with seeds 0, 1 and 2 and the default settings, and a classifier that shares nothing
-with the model named the right subject and the right style in all three pictures. In each group the prompts come first of which the
-classifier was surest. Of {tried} prompts tried, {kept} passed.
+The prompts below are drawn well. Each was drawn with seeds 0, 1 and 2 and the default settings, and a classifier that
+shares nothing with the model named the right subject and the right style in all three pictures. In each group the
+prompts come first of which the classifier was surest. Of {tried} prompts tried, {kept} passed.
 
 {tables}
 ## All words
@@ -56,7 +56,8 @@ print(sorted({{entry.label for entry in entries}}))                   # subjects
 print(sorted({{tag for entry in entries for tag in entry.tags}}))     # tags: other words for them; drawn right less often
 ```
 
-The [model card](model_card.md#all-figures) has how often the subject is right by wording: the full caption, the subject alone, a tag alone, capitals.
+The [model card](model_card.md#all-figures) has how often the subject is right by wording: the full caption, the
+subject alone, a tag alone, capitals.
 """
 
 

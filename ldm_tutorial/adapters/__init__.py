@@ -6,7 +6,7 @@ words.py        a new word for the text encoder (Gal et al. 2022), and its files
 adapted.py      the networks with those that are loaded, by names: what every pipeline is
 """
 
-from .adapted import Adapted
+from .adapted import Adapted, on_same_weights
 from .lora import LoRA, LowRank, attention_projections, new_lora
 from .lora_files import read_lora, save_lora
 from .words import Dictionary, Word, read_word, save_word
@@ -19,6 +19,7 @@ __all__ = [
     "Word",
     "attention_projections",
     "new_lora",
+    "on_same_weights",
     "read_lora",
     "read_word",
     "save_lora",

@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
 from torch import nn
 
 from ..clip import CLIPTextModel
 from ..schedulers import Scheduler, scheduler_alike
 from ..schedulers.few_steps import FewSteps
 from ..unet import UNet
-from .lora import LoRA
+from .lora import LoRA, find_layer
 from .lora_files import read_lora
 from .words import Dictionary, Word, read_word
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
+
+N = TypeVar("N", bound=nn.Module)
+
+
+def on_same_weights(network: N) -> N:
+    """A second network whose weights are the same numbers in memory, without the hooks of the first.
+
+    network: one that is made from its `config` alone, such as a `UNet`.
+    """
+    with torch.device("meta"):  # without memory of its own
+        other = type(network)(network.config)
+    other.load_state_dict(network.state_dict(), assign=True)
+    return other.train(network.training)
+
+
+def lora_on_same_weights(lora: LoRA) -> LoRA:
+    """A second LoRA of the same matrices in memory, with a scale of its own; not attached."""
+    matrices = {id(p): nn.Parameter(p.detach(), requires_grad=p.requires_grad) for p in lora.parameters()}
+    return LoRA(copy.deepcopy(lora.by_name(), dict(matrices)), lora.scale, lora.few_steps).train(lora.training)
 
 
 class Adapted:
@@ -50,8 +71,10 @@ class Adapted:
         if name in self.loras:
             raise ValueError(f"a LoRA named {name!r} is loaded already; unload_lora({name!r}) first, or give another name")
         lora = read_lora(path, self.networks, scale)
-        if lora.few_steps is not None and self.few_steps is not None:
-            raise ValueError(f"{path} is of a distilled model, and so is what this pipeline has already: {self.few_steps}")
+        few_steps = (each.few_steps for each in self.loras.values() if each.few_steps is not None)
+        other = next(few_steps, self.scheduler.few_steps)  # one at scale 0, too: its scale may be changed
+        if lora.few_steps is not None and other is not None:
+            raise ValueError(f"{path} is of a distilled model, and so is what this pipeline has already: {other}")
         if lora.few_steps is not None and self.scheduler.prediction_type != "epsilon":
             raise ValueError(
                 f"{path} is of a distilled model that predicts noise; this one predicts {self.scheduler.prediction_type}"
@@ -67,15 +90,26 @@ class Adapted:
     def merge_lora(self, name: str | None = None) -> None:
         """Put this LoRA, or all, into the weights, at its scale and for good: `save_checkpoint` then writes a model with it.
 
-        That of a distilled model leaves it a scheduler that says so.
+        That of a distilled model leaves it a scheduler that says so. Pipelines that share the weights keep those of before.
         """
         for each in self._named_loras(name):
             lora = self.loras.pop(each)
+            for layer in lora.names:
+                weight = find_layer(self.networks, layer).weight
+                weight.data = weight.data.clone()
             lora.merge(self.networks)
             if lora.few_steps is not None and lora.scale:
                 drawn_with = lora.few_steps.arguments
                 self.scheduler = scheduler_alike(self.scheduler, drawn_with["scheduler"], **drawn_with["scheduler_options"])
                 self.scheduler.few_steps = lora.few_steps
+
+    def adapt_like(self, other: Adapted) -> None:
+        """Load what is loaded there, without copying it: the same LoRAs at the same scales, and the same words.
+
+        For networks with the weights of `other` that have nothing loaded yet.
+        """
+        self.loras = {name: lora_on_same_weights(lora).attach(self.networks) for name, lora in other.loras.items()}
+        self.dictionary = other.dictionary.beside(self.text_encoder)
 
     @property
     def few_steps(self) -> FewSteps | None:
@@ -126,12 +160,17 @@ class Adapted:
 
     def add_word(self, word: Word) -> None:
         """As `load_word`, for one that is in memory."""
-        if not self.dictionary.words:  # the parts of a pipeline may be replaced
-            self.dictionary = Dictionary(self.tokenizer, self.text_encoder)
+        self._renew_dictionary()
         self.dictionary.add(word)
         self.tokenizer = self.dictionary.tokenizer
 
     def unload_word(self, word: str | None = None) -> None:
         """Forget this word, or all that were loaded. Raises ValueError for one that was not."""
+        self._renew_dictionary()
         self.dictionary.remove(word)
         self.tokenizer = self.dictionary.tokenizer
+
+    def _renew_dictionary(self) -> None:
+        """If no word is loaded: of the tokenizer and the text encoder that are here now, for they may have been replaced."""
+        if not self.dictionary.words:
+            self.dictionary = Dictionary(self.tokenizer, self.text_encoder)

@@ -132,7 +132,14 @@ class Dictionary:
         """This word, or all. Raises ValueError for one that is not there."""
         if text is not None and text not in self.words:
             raise ValueError(f"no word {text!r} is loaded; loaded: {', '.join(map(repr, self.words)) or 'none'}")
-        self._put([word for word in self.words.values() if text not in (None, word.text)])
+        if self.words:
+            self._put([word for word in self.words.values() if text not in (None, word.text)])
+
+    def beside(self, text_encoder: CLIPTextModel) -> Dictionary:
+        """The same words in another text encoder, whose table holds them already. Later changes of one are not in the other."""
+        other = copy.copy(self)
+        other.words, other.text_encoder = dict(self.words), text_encoder
+        return other
 
     def first_row(self, text: str) -> int:
         """The row of the table at which the vectors of a word begin."""

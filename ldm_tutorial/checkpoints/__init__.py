@@ -138,7 +138,7 @@ def save_checkpoint(model: Components | Mapping[str, Any] | Any, path: str | Pat
     Raises OSError if it could not be written (a full disk): nothing was changed. Raises ValueError if `model` or `path` is of
     the wrong kind, or a weight too large for `dtype`.
     """
-    path, names = Path(path), (*PARTS, "tokenizer", "scheduler")
+    path, names = as_path(path), (*PARTS, "tokenizer", "scheduler")
     parts = dict(model) if isinstance(model, Mapping) else {name: getattr(model, name, None) for name in names}
     parts = {name: part for name, part in parts.items() if part is not None}
     whole, is_file = parts.keys() >= PARTS.keys(), path.suffix.lower() == ".safetensors"
@@ -168,4 +168,4 @@ def save_component(network: nn.Module, folder: str | Path, dtype: torch.dtype | 
     """Write a network to its own folder: its weights, and config.json if it is one of the three. Else as `save_checkpoint`."""
     with atomic_path(folder, folder=True) as new:
         write_network(new, network, dtype)
-    return Path(folder)
+    return as_path(folder)

@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..checks import as_path
+
 TOKENIZER_FILES = {"tokenizer.json", "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json"}
 
 
@@ -24,7 +26,7 @@ def atomic_path(path: str | Path, folder: bool = False) -> Iterator[Path]:
     (`_is_replaced`); on Linux and macOS the two change places in one step.
     Raises OSError if it could not be written (a full disk): `path` is then as it was before.
     """
-    target = Path(os.path.realpath(path))  # through a link, so that the link stays one
+    target = Path(os.path.realpath(as_path(path)))  # through a link, so that the link stays one
     new = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
         if folder:

@@ -44,6 +44,8 @@ def resolve(name_or_path: str | Path, revision: str | None = None) -> Path:
     name = str(name_or_path)
     if isinstance(name_or_path, str) and name in KNOWN:
         model = KNOWN[name]
+        if model.folder and revision is not None:
+            raise ValueError(f"revision={revision!r} goes with a model of the hub, but {name} is on this machine")
         place = next(iter(_places(model)), None) or (_in_cache(model) if revision in (None, model.revision) else None)
         if place is None and not model.repo_id:
             raise FileNotFoundError(

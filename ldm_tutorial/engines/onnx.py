@@ -6,6 +6,7 @@ import importlib
 import logging
 import threading
 import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,15 +46,26 @@ def need_onnx() -> None:
         raise ImportError(f"the export needs torch 2.6 or newer; this is {torch.__version__}")
 
 
+@contextmanager
+def errors_only(name: str) -> Iterator[None]:
+    """Inside, this logger passes errors on, and nothing else."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def to_onnx(graph: Graph, optimize: bool = True) -> onnx.ModelProto:
     """The network as an ONNX model, for any number of pictures at once. It must be in float32, on the CPU.
 
     optimize: with fewer nodes, for a file; ONNX Runtime fuses the same ones when it reads a model.
     """
     pictures = torch.export.Dim("pictures", min=1, max=64)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), errors_only("torch.onnx"):
         warnings.simplefilter("ignore")  # the exporter speaks of its own workings
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             graph.network.eval(),
             tuple(graph.inputs.values()),
@@ -94,7 +106,7 @@ class OnnxEngine:
     """Steps computed by ONNX Runtime, equal to PyTorch's to some 1e-5, with the weights that the U-Net has now.
 
     It takes latents of the size that the model was trained on, and prompts of 77 tokens. Those of another size, longer prompts,
-    another precision than float32, and steps in which somebody looks into the U-Net by a hook go to PyTorch.
+    another precision than float32, another U-Net, and steps in which somebody looks into the U-Net by a hook go to PyTorch.
 
     Raises ImportError if onnx, onnxscript or onnxruntime is not installed, or torch is older than 2.6, and ValueError for a U-Net
     in another precision, elsewhere than on the CPU, or too large for one ONNX file (2 GB: v1.5's is).
@@ -120,6 +132,7 @@ class OnnxEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as threads.py says of PyTorch's
+        self.unet = weakref.ref(unet)
         self.session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         unet.__class__ = ExportedUNet
 
@@ -133,8 +146,8 @@ class OnnxEngine:
             _now.engine = before
 
     def takes(self, unet: UNet, latents: Tensor, words: Tensor) -> bool:
-        """Whether these latents are computed here."""
-        size = latents.shape[1:] == self.shape and words.shape[1] == TOKENS
+        """Whether these latents are computed here: for another U-Net than the one that was exported, they are not."""
+        size = unet is self.unet() and latents.shape[1:] == self.shape and words.shape[1] == TOKENS
         right = size and latents.dtype == torch.float32 and latents.device.type == "cpu"
         return right and not any(
             layer._forward_hooks or layer._forward_pre_hooks for layer in unet.modules() if layer is not unet

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 
 from ..checkpoints import Components, save_checkpoint
+from ..checkpoints.atomic import write_atomically
+from ..checks import check_file, pick_device
 from ..clip import CLIPTextModel
 from ..config import EMOJI, SD15, CLIPTextConfig
 from ..engines import quick
@@ -291,13 +293,18 @@ FULL_SIZE_WORK = {"unet": full_unet, "opening": opening}  # take minutes, 8 GB o
 BEGIN, END = "<!-- benchmark: written by ldm-tutorial benchmark --write -->", "<!-- end of benchmark -->"
 
 
-def put_into(page: Path, table: str, begin: str = BEGIN, end: str = END) -> None:
-    """Replace what stands between the two marks in a page. Raises ValueError if it has not both, once each."""
+def around(page: Path, begin: str = BEGIN, end: str = END) -> tuple[str, str]:
+    """What stands before and after the two marks in a page. Raises ValueError if it has not both, once each."""
     text = page.read_text(encoding="utf-8")
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise ValueError(f"--write {page}: the page must hold, once each and in this order, {begin} and {end}")
-    before, after = text.split(begin)[0], text.split(end)[1]
-    page.write_text(f"{before}{begin}\n\n{table}\n\n{end}{after}", encoding="utf-8")
+    return text.split(begin)[0], text.split(end)[1]
+
+
+def put_into(page: Path, table: str, begin: str = BEGIN, end: str = END) -> None:
+    """Replace what stands between the two marks in a page, in one go. Raises ValueError as `around`, OSError."""
+    before, after = around(page, begin, end)
+    write_atomically(page, f"{before}{begin}\n\n{table}\n\n{end}{after}".encode())
 
 
 def measured(names: Sequence[str], rounds: int, against: str | None, device: torch.device) -> Iterator[Result]:
@@ -313,15 +320,13 @@ def measured(names: Sequence[str], rounds: int, against: str | None, device: tor
 
 
 def main(args: argparse.Namespace) -> None:
-    """`ldm-tutorial benchmark`. Raises ValueError for a wrong argument."""
-    from ..checks import pick_device
-
+    """`ldm-tutorial benchmark`. Raises ValueError for a wrong argument, before anything is measured."""
     if args.rounds < 1:
         raise ValueError(f"--rounds {args.rounds} must be 1 or more")
     if args.write:
-        written = args.write.read_text(encoding="utf-8")
-        if BEGIN not in written or END not in written:  # before anything is measured
-            put_into(args.write, "")
+        around(args.write)
+    if args.json:
+        check_file("--json", args.json)
     names = args.only or [*SMALL_WORK, *(FULL_SIZE_WORK if args.full else ())]
     heading = f"| work | ours | {args.against or ''} | ratio |\n|---|---|---|---|"
     about = ", ".join(
@@ -335,6 +340,6 @@ def main(args: argparse.Namespace) -> None:
         results.append(result)
     if args.json:
         content = {"machine": about, "results": {result.key: result.to_json() for result in results}}
-        args.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_atomically(args.json, (json.dumps(content, indent=1) + "\n").encode())
     if args.write:
         put_into(args.write, "\n".join([about, "", heading, *(result.row() for result in results)]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -18,6 +19,9 @@ from ..data import EmojiDataset
 from .drawing import bar_of, to_levels
 from .reference import sample
 from .sheets import save_sheet
+
+if TYPE_CHECKING:
+    from ..pipeline import StableDiffusion
 
 COLUMNS, SHOWN, LINE, GAP = 10, 128, 18, 10  # pixels: a picture, its number, the space around
 
@@ -37,7 +41,7 @@ def numbered_sheet(pictures: Tensor) -> Image.Image:
     return sheet
 
 
-def blind_sheets(pipe, folder: Path, seed: int, count: int = 60, progress: bool = True) -> list[Path]:
+def blind_sheets(pipe: StableDiffusion, folder: Path, seed: int, count: int = 60, progress: bool = True) -> list[Path]:
     """Write `sheets/NAME.png` and `keys/NAME.txt` for trained, held-out and real pictures: `count` of each, chosen by `seed`.
 
     What is drawn is drawn at the defaults, from noise of that seed. Returns the sheets' paths. Raises OSError if it cannot write.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..inputs import Options
 from .report import Measurement
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ def time_figures(pipe: StableDiffusion, prompt: str = "a cat", many: int = 24) -
 
 @dataclass(frozen=True)
 class CostPoint:
-    """What is drawn, with guidance: so many DDIM steps, so many pictures at once, of so many times the model's own side."""
+    """What is drawn, with guidance: in so many steps, each of one network evaluation, so many pictures at once, of so many times
+    the model's own side.
+    """
 
     steps: int = 10
     pictures: int = 1
@@ -91,12 +94,20 @@ class CostFormula:
 
 
 def measure_seconds(pipe: StableDiffusion, work: CostPoint, repeats: int = 2) -> float:
-    """The least of several, by the clock, after a first step to warm up."""
+    """The least of several, by the clock, after a first step to warm up, with the model's own scheduler.
+
+    Raises ValueError if that evaluates the network more than once a step, as Heun's does: the formula counts evaluations.
+    """
+    if (evaluations := pipe.scheduler.evaluations_per_step) != 1:
+        raise ValueError(
+            f"pipe.scheduler is {type(pipe.scheduler).__name__}, with {evaluations} evaluations a step; 1 is allowed"
+        )
     side = round(work.scale * pipe.unet.config.sample_size) * pipe.vae.config.downsampling
 
     def draw(steps: int) -> float:
         started = time.perf_counter()
-        pipe("a cat", scheduler="ddim", steps=steps, num_images=work.pictures, height=side, width=side, progress=False)
+        scale, count = Options.guidance_scale, work.pictures
+        pipe("a cat", steps=steps, guidance_scale=scale, num_images=count, height=side, width=side, progress=False)
         return time.perf_counter() - started
 
     draw(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..checks import quiet
 from ..inputs import Options
 from .judge import Judge, Verdict, look
 
@@ -47,7 +47,7 @@ def bar_of(what: str, total: int, show: bool, unit: str) -> Any:
     """A progress bar; LDM_QUIET=1 turns all bars off."""
     from tqdm.auto import tqdm
 
-    return tqdm(total=total, desc=what, unit=unit, unit_scale=True, disable=not show or os.environ.get("LDM_QUIET") == "1")
+    return tqdm(total=total, desc=what, unit=unit, unit_scale=True, disable=not show or quiet())
 
 
 def to_levels(pictures: Sequence[Image.Image]) -> Tensor:

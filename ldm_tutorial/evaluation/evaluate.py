@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,7 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from .. import __version__
+from ..checks import check_file
 from ..data import EmojiDataset
+from ..schedulers import DiffusionScheduler
 from ..weights import JUDGE
 from . import blind
 from .accuracy import SPLIT_NAMES, by, empty_figures, empty_prompts, split_figures, wording_table, wordings, worst
@@ -62,7 +63,7 @@ class Plan:
     strengths: tuple[float, ...] = (0.1, 0.2, 0.4)
     back_guidance: tuple[float, ...] = (1.0, 4.0, 7.5)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("crowd_prompts", "crowd_seeds", "open_seeds", "path_length"):
             if getattr(self, name) < 2:
                 raise ValueError(f"Plan: {name}={getattr(self, name)} must be 2 or more, for they are compared with each other")
@@ -91,12 +92,17 @@ QUICK = Plan(
 class Evaluation:
     """One evaluation of a model: `report` when all is drawn, and `sheets` to look at.
 
-    Raises ValueError if the model's pictures are not of the data set's size, or the classifier knows other subjects.
+    Raises ValueError for a model of flow matching, which the schedulers that are compared do not fit, and if the model's pictures
+    are not of the data set's size, or the classifier knows other subjects.
     """
 
     def __init__(self, pipe: StableDiffusion, judge: Judge, data: EmojiDataset, plan: Plan):
         self.pipe, self.judge, self.plan = pipe, judge, plan
         self.reference = reference = Reference(data, judge)
+        if not isinstance(pipe.scheduler, DiffusionScheduler):
+            raise ValueError(
+                f"the model {pipe.name!r} predicts {pipe.scheduler.prediction_type}; evaluated are models of diffusion"
+            )
         size, own = pipe.unet.config.sample_size * pipe.vae.config.downsampling, data.pictures.shape[-1]
         if size != own:
             raise ValueError(f"the model {pipe.name!r} draws {size}x{size}; evaluated are models of {own}x{own} emoji")
@@ -241,13 +247,13 @@ class Evaluation:
         """Names of files and their pictures, after `run`."""
         reference, drawn = self.reference, self.drawn
 
-        def picture(question: Question):
+        def picture(question: Question) -> Tensor:
             return drawn.pictures[drawn.place[question.request]]
 
         def name(question: Question) -> str:
             return f"{question.entry.label}, {question.entry.style}"
 
-        def real(question: Question):
+        def real(question: Question) -> Tensor:
             return reference.pictures[question.request.seed]  # a question's seed is its picture's number
 
         cells, captions = [], []
@@ -330,11 +336,3 @@ def main(args: argparse.Namespace) -> None:
     if args.sheets:
         for name, sheet in evaluation.sheets():
             save_sheet(sheet, args.sheets / name)
-
-
-def check_file(argument: str, path: Path) -> Path:
-    """The path, if a file could be written there: asked before the work, not after it. Raises ValueError if not."""
-    path = path.expanduser()
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ValueError(f"{argument} {path}: no file can be written there")
-    return path

@@ -40,7 +40,7 @@ class JudgeConfig:
     dimensions: int = 96
     size: int = 64  # pixels of what it looks at, along each side; pictures of another size are resized
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("subjects", "styles"):
             names = getattr(self, name)
             if not isinstance(names, tuple) or not names or {type(n) for n in names} != {str} or len(set(names)) < len(names):

@@ -18,6 +18,7 @@ import importlib.util
 import inspect
 import json
 import platform
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..checkpoints.atomic import write_atomically
-from ..checks import whole_number
+from ..checks import check_file, whole_number
 from ..data import EmojiDataset
 from ..schedulers import scheduler_alike
 from ..training.diffusion import encode_captions, encode_pictures, silence_residuals
@@ -39,9 +40,8 @@ from ..training.own import encode_once, fitted
 from ..unet import UNet
 from ..weights import JUDGE
 from .accuracy import split_figures
-from .benchmark import put_into
+from .benchmark import around, put_into
 from .drawing import draw_all
-from .evaluate import check_file
 from .judge import Judge, load_judge
 from .reference import Reference, sample
 from .report import markdown_table
@@ -139,7 +139,7 @@ class Meter:
     def _count(self, unet: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         if not torch.is_grad_enabled():
             return
-        self.rows += len(next(iter([*inputs, *named.values()])))
+        self.rows += len(inputs[0] if inputs else named["latents"])
         if self.rows > self.budget:
             raise EntryError(
                 f"more than {self.budget:,} samples went through the U-Net with gradients: each sample of data.batches may once; "
@@ -160,7 +160,7 @@ def load_entry(path: Path) -> Callable[..., Any]:
     spec = importlib.util.spec_from_file_location("speedrun_entry", path)
     if spec is None or spec.loader is None:
         raise EntryError(f"{path} must be a Python file, such as {BASELINE.name}")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where dataclasses, among others, look it up
     try:
         spec.loader.exec_module(module)
     except Exception as error:
@@ -331,7 +331,7 @@ def main(args: argparse.Namespace) -> None:
     if args.write:
         if args.record is None:
             raise ValueError("--write needs --record, the file whose records make the table")
-        put_into(args.write, table_of(records), BEGIN_RECORDS, END_RECORDS)  # before the training: the page may lack the marks
+        around(args.write, BEGIN_RECORDS, END_RECORDS)  # before the training: the page may lack the marks
     judge = load_judge(args.judge or JUDGE)
     pipe = load_pipeline(args.model, device=args.device, dtype="float32")
     if pipe.scheduler.prediction_type != "epsilon":

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..inputs import Options
-from ..schedulers import scheduler_alike
+from ..schedulers import Scheduler, scheduler_alike
 from .accuracy import SPLIT_NAMES, answers, score
-from .drawing import draw_all
+from .drawing import DrawnPictures, draw_all
 from .judge import Judge
 from .metrics import distance
-from .reference import Reference, sample
+from .reference import Question, Reference, sample
 from .report import Measurement, Table, share
 from .samplers import with_settings
 
@@ -37,7 +37,7 @@ def student_table(
         trailing = scheduler_alike(own, "ddim", timestep_spacing="trailing")
         guided = {"guidance": few.guidance_scale}
 
-        def drawn_with(scheduler, scale, **settings):
+        def drawn_with(scheduler: Scheduler, scale: float, **settings: Any) -> tuple[dict[str, list[Question]], DrawnPictures]:
             pipe.scheduler, pipe.loras["student"].scale = scheduler, scale
             questions = {name: with_settings(every, **settings) for name, every in asked.items()}
             return questions, draw_all(pipe, judge, [q.request for every in questions.values() for q in every], progress=progress)

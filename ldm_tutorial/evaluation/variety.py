@@ -33,7 +33,7 @@ class OpenCaptions:
     def figures(self, drawn: DrawnPictures) -> list[Measurement]:
         """How many styles the classifier sees, and how far two seeds are apart beside two real pictures of the subject.
 
-        None if no subject has enough styles.
+        An empty list if no subject has enough styles.
         """
         if not self.prompts:
             return []

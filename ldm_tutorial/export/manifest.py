@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .. import __version__
-from ..inputs import Options, choose_scheduler
+from ..inputs import Options, choose_scheduler, scheduler_name
 from ..schedulers import COURSE, SCHEDULERS, DiffusionScheduler
 from .characters import characters_of
 
@@ -37,8 +37,14 @@ def manifest_of(pipe: StableDiffusion, files: Mapping[str, Any], subjects: Seque
     networks = {"text_encoder": pipe.text_encoder, "unet": pipe.unet, "vae": pipe.vae, "vae_decoder": pipe.vae.decoder}
     if not isinstance(pipe.scheduler, DiffusionScheduler):
         raise ValueError(f"the page draws with {', '.join(COURSE)}, not with the model's {type(pipe.scheduler).__name__}")
-    choices = {name: choose_scheduler(pipe.scheduler, Options(scheduler=name)) for name in COURSE}  # those that the page has, too
+    own = pipe.own_arguments({})  # of a distilled model
+    asked = {name: own["scheduler_options"] if name == own.get("scheduler") else None for name in COURSE}  # those of the page
+    choices = {
+        name: choose_scheduler(pipe.scheduler, Options(scheduler=name, scheduler_options=options))
+        for name, options in asked.items()
+    }
     call = inspect.signature(type(pipe).__call__).parameters
+    defaults = {name: own.get(name, call[name].default) for name in ("steps", "guidance_scale", "negative_prompt")}
     manifest = {
         "format": FORMAT,
         "name": pipe.name,
@@ -51,13 +57,13 @@ def manifest_of(pipe: StableDiffusion, files: Mapping[str, Any], subjects: Seque
         "latents": [config.unet.in_channels, side, side],
         "picture": [config.vae.out_channels, f * side, f * side],
         "scaling_factor": config.vae.scaling_factor,
-        "scheduler": next(name for name, cls in SCHEDULERS.items() if type(pipe.scheduler) is cls),
+        "scheduler": own.get("scheduler", scheduler_name(pipe.scheduler)),
         "schedulers": {
             name: {"title": SCHEDULERS[name].label.title, **scheduler.to_config()} for name, scheduler in choices.items()
         },
         "betas": pipe.scheduler.betas.tolist(),
         "alphas_cumprod": pipe.scheduler.alphas_cumprod.tolist(),
-        "defaults": {name: call[name].default for name in ("steps", "guidance_scale", "negative_prompt")},
+        "defaults": defaults,
         "characters": characters_of(pipe.tokenizer.backend_tokenizer),
         "prompts": {"subjects": list(subjects), "styles": list(styles)},
         "check": check_of(pipe),

@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ..checks import one_of, whole_number
-from ..inputs import listed
 from ..pipeline import progress_bar
 from ..schedulers import COURSE, Scheduler, scheduler_class
 from ..unet import UNet
@@ -84,7 +83,7 @@ class Gallery:
         shown: about how many pixels the shorter side of a picture has in it; larger pictures are made smaller.
         Raises ValueError for an axis or a value that there is not, and for an axis that is left open.
         """
-        across = tuple(listed(columns))
+        across = (columns,) if isinstance(columns, str) else tuple(columns)
         for name in (rows, *across, *only):
             one_of("axis", name, AXES)
         if len({rows, *across}) != 1 + len(across) or not 1 <= len(across) <= 2:

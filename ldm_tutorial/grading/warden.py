@@ -82,7 +82,8 @@ def _attempt(
     if child == 0:
         try:
             os.close(receive)
-            _become_child(Path(path).read_text(encoding="utf-8"), number, whole, limits, skipped, send, key, folder)
+            text = Path(path).read_text(encoding="utf-8-sig", errors="replace")  # a byte that is no character may be in a comment
+            _become_child(text, number, whole, limits, skipped, send, key, folder)
         finally:
             os._exit(1)
     os.close(send)

@@ -8,6 +8,7 @@ euler.py, euler_ancestral.py, heun.py  one step, written in the second
 flow_euler.py, flow_heun.py            one step, written in the third: for models trained by flow matching
 config_file.py                         settings to and from diffusers' scheduler_config.json
 few_steps.py                           what a distilled model says there: in how many steps it draws
+switching.py                           from one scheduler to another in the middle of a run
 
 A scheduler is one file, which holds its name, title and look as well, and one line below.
 """

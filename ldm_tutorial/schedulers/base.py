@@ -101,6 +101,7 @@ class Scheduler(ConfigFile, ABC):
     def __post_init__(self) -> None:
         self.check_settings()
         self.start_at: int | None = None  # the timestep at which `set_timesteps` begins; None: where its spacing does
+        self.entering: float | None = None  # the same, with all steps taken from there on: see switching.py
         self.set_timesteps(self.num_train_timesteps)
 
     @property
@@ -138,6 +139,7 @@ class Scheduler(ConfigFile, ABC):
         self._index = {t: i for i, t in enumerate(timesteps.tolist())}
         self.timesteps = timesteps.to(device)
         self._kept: tuple[int, tuple[Tensor, ...]] | None = None
+        self.entered: tuple[float, float] | None = None  # a first timestep between two of training, and its σ: see switching.py
 
     def index_of(self, t: Tensor | float) -> int:
         """Position of t, one number, in `timesteps`; of a timestep that is there twice, the second.
@@ -191,6 +193,10 @@ class Scheduler(ConfigFile, ABC):
     def scale_model_input(self, x: Tensor, t: Tensor | float) -> Tensor:
         """x (b, ...) at the scale the model was trained on."""
 
+    def scale_at(self, sigma: float) -> float:
+        """How large x is at noise level σ: so many times sqrt(ᾱ) x0 + sqrt(1 - ᾱ) ε, where ᾱ = 1 / (σ² + 1)."""
+        return 1.0
+
     @abstractmethod
     def step(self, model_output: Tensor, t: Tensor | float, x: Tensor, generator: Generators = None) -> Step:
         """From x (b, ...) at timestep t to x at the next of `timesteps`; after the last, to the picture.
@@ -205,8 +211,14 @@ class Scheduler(ConfigFile, ABC):
     def alpha_bar_at(self, t: Tensor | float) -> Tensor:
         """ᾱ at t, a number or (k,), within 0 ... `last_timestep` (else ValueError): (k,) float64, on the CPU."""
 
+    @abstractmethod
+    def timestep_at(self, sigma: float) -> float:
+        """The timestep, with a fraction, of noise level σ."""
+
     def sigma_at(self, t: Tensor | float) -> Tensor:
         """σ = sqrt((1 - ᾱ) / ᾱ) at t: (k,) float64, on the CPU."""
+        if self.entered is not None and torch.as_tensor(t).flatten().tolist() == [self.entered[0]]:
+            return torch.tensor([self.entered[1]], dtype=torch.float64)
         return noise_schedule.sigmas_from_alphas_cumprod(self.alpha_bar_at(t))
 
     @abstractmethod
@@ -269,8 +281,17 @@ class DiffusionScheduler(Scheduler):
         self.alphas_cumprod = (1 - self.betas).cumprod(0)  # ᾱ, (T,)
         if self.rescale_betas_zero_snr:
             self.alphas_cumprod[-1] = self.terminal_alpha_bar
-        self.start_at = None
+        self.start_at = self.entering = None
         self.set_timesteps(self.num_train_timesteps)
+
+    @property
+    def train_sigmas(self) -> np.ndarray:
+        """σ at every training timestep, rising, (T,)."""
+        return noise_schedule.sigmas_from_alphas_cumprod(self.alphas_cumprod).numpy()
+
+    def timestep_at(self, sigma: float) -> float:
+        t = float(np.interp(sigma, self.train_sigmas, np.arange(self.num_train_timesteps)))
+        return float(round(t)) if abs(t - round(t)) < 1e-4 else t  # a training timestep, but for the rounding of σ
 
     def check_settings(self) -> None:
         super().check_settings()
@@ -293,6 +314,8 @@ class DiffusionScheduler(Scheduler):
         """
         T = self.num_train_timesteps
         n = whole_number("num_inference_steps", num_inference_steps, 1, T)
+        if self.entering is not None:
+            return noise_schedule.timesteps_down_from(self.entering, self.timestep_spacing, n, self.steps_offset)
         timesteps = noise_schedule.spaced_timesteps(self.timestep_spacing, n, T, self.steps_offset)
         if self.start_at is not None:
             return np.array([float(self.start_at), *timesteps[timesteps <= self.start_at - 1]])

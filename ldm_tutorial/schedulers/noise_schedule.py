@@ -92,6 +92,16 @@ def spaced_timesteps(spacing: str, n: int, num_train_timesteps: int, steps_offse
     return np.linspace(0, T - 1, n)[::-1].copy()
 
 
+def timesteps_down_from(t: float, spacing: str, n: int, steps_offset: int) -> np.ndarray:
+    """n timesteps, falling evenly from t to where those of `spaced_timesteps` end: (n,) float64, with fractions.
+
+    From one of these timesteps on, with as many as are left, they are the same ones but for rounding.
+    """
+    if spacing == "trailing":
+        return np.linspace(t, -1, n + 1)[:-1]
+    return np.linspace(t, min(t, steps_offset) if spacing == "leading" else 0.0, n)
+
+
 def karras_sigmas(sigma_max: float, sigma_min: float, n: int, rho: float = 7.0) -> np.ndarray:
     """n falling noise levels, closer together the lower they are, (n,). EDM (2206.00364), eq. 5."""
     ramp = np.linspace(0, 1, n)

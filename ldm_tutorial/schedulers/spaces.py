@@ -108,11 +108,6 @@ class VEScheduler(DiffusionScheduler):
     # σ is infinite where ᾱ is 0; with the smallest float16 in its place, σ = 4096.
     terminal_alpha_bar: ClassVar[float] = 2**-24
 
-    @property
-    def train_sigmas(self) -> np.ndarray:
-        """σ at every training timestep, rising, (T,)."""
-        return noise_schedule.sigmas_from_alphas_cumprod(self.alphas_cumprod).numpy()
-
     def levels(self, n: int, karras: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """The timesteps at which n steps begin, with fractions, and their σ, both (n,). karras: spaced as in EDM's eq. 5.
 
@@ -141,6 +136,9 @@ class VEScheduler(DiffusionScheduler):
         """From x0 + σ ε to sqrt(ᾱ) x0 + sqrt(1 - ᾱ) ε: x / sqrt(σ² + 1). ValueError if t is not visited."""
         sigma = self.model_sigmas[self.index_of(t)].item()
         return x / (sigma**2 + 1) ** 0.5
+
+    def scale_at(self, sigma: float) -> float:
+        return float((min(sigma, self.train_sigmas[-1]) ** 2 + 1) ** 0.5)  # σ is infinite where others write pure noise
 
     def predict(self, model_output: Tensor, x: Tensor, sigma: float) -> Tensor:
         """x0 in x = x0 + σ ε, computed from the model's output: the denoiser D(x; σ) of EDM (2206.00364)."""
@@ -213,10 +211,14 @@ class FlowScheduler(Scheduler):
     def levels(self, num_inference_steps: int) -> Tensor:
         """The times at which n steps begin, from 1 on evenly down to the first of training, then shifted: (n,) float32.
 
-        With `start_at`, that timestep's and those of the n that lie below it.
+        With `start_at`, that timestep's and those of the n that lie below it. With `entering`, n from that timestep's on.
         """
         n = whole_number("num_inference_steps", num_inference_steps, 1, self.num_train_timesteps)
         last = self.shifted(np.array(1 / self.num_train_timesteps, dtype=np.float32))  # here and below, as in diffusers
+        if self.entering is not None:
+            t = self.entering / self.num_train_timesteps
+            first = t / (self.shift - (self.shift - 1) * t)  # which `shifted` makes t again
+            return torch.from_numpy(self.shifted(np.linspace(first, min(first, float(last)), n))).float()
         times = self.shifted(np.linspace(1, last, n))
         if self.start_at is not None:
             start, apart = self.start_at / self.num_train_timesteps, 1 / self.num_train_timesteps
@@ -235,6 +237,13 @@ class FlowScheduler(Scheduler):
         self.check_output(model_output, x)
         velocity = at_least_float32(model_output)
         return x - t * velocity, velocity
+
+    def scale_at(self, sigma: float) -> float:
+        alpha_bar = 1 / (sigma**2 + 1)
+        return 1 / (alpha_bar**0.5 + (1 - alpha_bar) ** 0.5)
+
+    def timestep_at(self, sigma: float) -> float:
+        return self.num_train_timesteps / (1 + 1 / sigma)  # t = σ / (σ + 1), for σ = ∞ as well
 
     def time_at(self, t: Tensor | float) -> Tensor:
         """The time, 0 ... 1, of timestep t: (k,) float64."""

@@ -124,22 +124,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frozen-encoder",
         action="store_true",
-        help="train the decoder alone, with --start-from: the latents stay, and with them a U-Net that knows them",
+        help="train only the decoder, with --start-from: the latents do not change, so a trained U-Net still fits",
     )
     parser.add_argument(
         "--redrawn",
         type=float,
         default=0.0,
-        help="the share of pictures whose latents the model's U-Net has drawn, with --frozen-encoder: for its errors",
+        help="the share of pictures whose latents the model's U-Net has drawn, with --frozen-encoder",
     )
-    parser.add_argument("--perceptual-weight", type=float, default=0.05, help="against the L1 of a pixel; LPIPS's own is 1")
-    parser.add_argument("--kl-weight", type=float, default=1e-2, help="pulls the latents towards N(0, 1)")
+    parser.add_argument("--perceptual-weight", type=float, default=0.05, help="weight of the perceptual loss, relative to L1")
+    parser.add_argument(
+        "--kl-weight", type=float, default=1e-2, help="weight of the KL term, which pulls the latents towards N(0, 1)"
+    )
     parser.add_argument("--equivariance", type=float, default=0.5, help="how often a batch is decoded from smaller latents")
-    parser.add_argument("--crop", type=float, default=1.0, help="the side of the part of a picture that is learned from")
-    parser.add_argument("--gan-weight", type=float, default=0.02, help="of the generator's loss, before the adaptive weight")
-    parser.add_argument("--gan-start", type=float, default=0.6, help="the part of the run after which the discriminator joins")
-    parser.add_argument("--vgg16", type=Path, help="torchvision's vgg16-*.pth: for LPIPS, with --lpips-heads")
-    parser.add_argument("--lpips-heads", type=Path, help="vgg.pth of the package lpips")
+    parser.add_argument("--crop", type=float, default=1.0, help="the part of a picture that is used, as a share of its side")
+    parser.add_argument(
+        "--gan-weight", type=float, default=0.02, help="weight of the generator's loss, before the adaptive weight"
+    )
+    parser.add_argument(
+        "--gan-start", type=float, default=0.6, help="the part of the training after which the discriminator is used"
+    )
+    parser.add_argument("--vgg16", type=Path, help="file vgg16-*.pth of torchvision: for LPIPS, with --lpips-heads")
+    parser.add_argument("--lpips-heads", type=Path, help="file vgg.pth of the package lpips")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -111,11 +111,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `ldm-tutorial train unet`."""
     add_common_arguments(parser, steps=60_000, batch_size=32, peak=8e-4)
     add_start_from(parser)
-    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw", help="muon: more is learned in a step of 64 or more")
-    parser.add_argument("--ema-decay", type=float, default=0.999, help="of the average of the weights, which is what is saved")
-    parser.add_argument("--side", type=int, default=EMOJI.vae.sample_size, help="of the pictures; half: a cheap first run")
-    parser.add_argument("--views", type=int, default=3, help="how often each picture is encoded: once as it is, else moved")
-    parser.add_argument("--scenes", type=int, default=6000, help="how many composed scenes are learned from, too")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw", help="muon learns more in a step of a large batch")
+    parser.add_argument(
+        "--ema-decay", type=float, default=0.999, help="of the average of the weights; the average is what is saved"
+    )
+    parser.add_argument(
+        "--side", type=int, default=EMOJI.vae.sample_size, help="of the pictures, in pixels; half of it costs less"
+    )
+    parser.add_argument("--views", type=int, default=3, help="encodings of each picture: one as it is, the others moved")
+    parser.add_argument("--scenes", type=int, default=6000, help="how many composed scenes are added to the pictures")
     add_objective_arguments(parser)
     add_recipe_arguments(parser)
 

@@ -40,12 +40,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(folder=Path("runs/distilled"))
     whose = "the teacher: emoji, a file, a folder or a hub id (default: the model in --folder, if there is one, else emoji)"
     parser.add_argument("--model", help=whose)
-    parser.add_argument("--guidance", type=float, default=Options.guidance_scale, help="of the teacher, which the student learns")
-    parser.add_argument("--teacher-steps", type=int, default=32, help="of DDIM; half of them are the first student's")
-    parser.add_argument("--student-steps", type=int, default=4, help="of the last student, 2, 4, 8, ... times fewer")
-    parser.add_argument("--rank", type=int, default=64, help="of each update: how much it can learn, and its size")
-    parser.add_argument("--ema-decay", type=float, default=0.99, help="of the average of the weights, which is what is saved")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to (default: lora.safetensors in --folder)")
+    parser.add_argument(
+        "--guidance", type=float, default=Options.guidance_scale, help="guidance scale of the teacher, which the student learns"
+    )
+    parser.add_argument(
+        "--teacher-steps", type=int, default=32, help="DDIM steps of the first teacher; the first student takes half as many"
+    )
+    parser.add_argument(
+        "--student-steps", type=int, default=4, help="steps of the last student: --teacher-steps halved some times"
+    )
+    parser.add_argument(
+        "--rank", type=int, default=64, help="rank of the matrices: a higher one can learn more, and the file is larger"
+    )
+    parser.add_argument(
+        "--ema-decay", type=float, default=0.99, help="of the average of the weights; the average is what is saved"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="where to write (default: lora.safetensors in --folder)"
+    )
 
 
 def number_of_rounds(args: argparse.Namespace) -> int:

@@ -61,9 +61,16 @@ class FlowObjective(RecipeObjective):
 def add_objective_arguments(parser: argparse.ArgumentParser) -> None:
     """`--objective` and `--timestep-density`."""
     parser.add_argument(
-        "--objective", choices=("diffusion", "flow"), default="diffusion", help="flow: learn the velocity along straight lines"
+        "--objective",
+        choices=("diffusion", "flow"),
+        default="diffusion",
+        help="diffusion: learn the noise; flow: learn the velocity along straight lines",
     )
-    parser.add_argument("--timestep-density", choices=DENSITIES, help="of --objective flow (default: logit-normal)")
+    parser.add_argument(
+        "--timestep-density",
+        choices=DENSITIES,
+        help="how often each timestep is drawn, with --objective flow (default: logit-normal)",
+    )
 
 
 def check_objective(args: argparse.Namespace) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..checkpoints.atomic import atomic_path, write_atomically
+from ..checks import quiet
 
 
 def step_generator(seed: int, step: int, process: int = 0) -> torch.Generator:
@@ -105,8 +105,8 @@ class TrainingRun:
 
     def steps(self) -> Iterator[int]:
         """The steps that remain, with a progress bar. Saves every `save_every` steps, at the end, and on Ctrl-C."""
-        quiet = not self.main_process or os.environ.get("LDM_QUIET") == "1"
-        with tqdm(total=self.total, initial=self.step, desc=self.folder.name, disable=quiet) as self.bar:
+        hidden = not self.main_process or quiet()
+        with tqdm(total=self.total, initial=self.step, desc=self.folder.name, disable=hidden) as self.bar:
             try:
                 while self.step < self.total:
                     yield self.step
@@ -134,17 +134,28 @@ class TrainingRun:
         return self.folder / "samples" / f"{self.step + 1:07d}.png"
 
 
+def counting_number(text: str) -> int:
+    """ "25" as 25. Raises ArgumentTypeError for anything but a whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 1 or more")
+    return int(text)
+
+
 def add_common_arguments(parser: argparse.ArgumentParser, steps: int, batch_size: int, peak: float) -> None:
     """The options that all trainings have."""
     parser.add_argument("--folder", type=Path, default=Path("runs/emoji"), help="the model's folder, read and written")
-    parser.add_argument("--steps", type=int, default=steps, help="of the whole run, including those before it was resumed")
-    parser.add_argument("--batch-size", type=int, default=batch_size, help="over all processes")
-    parser.add_argument("--learning-rate", type=float, default=peak, help="at its peak")
-    parser.add_argument("--mixed-precision", choices=["no", "bf16", "fp16"], default="bf16")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--log-every", type=int, default=50, help="steps between lines of the log")
-    parser.add_argument("--sample-every", type=int, default=1000, help="steps between sample sheets")
-    parser.add_argument("--save-every", type=int, default=500, help="steps between saved states")
+    parser.add_argument(
+        "--steps", type=counting_number, default=steps, help="of the whole training, including those before an interruption"
+    )
+    parser.add_argument("--batch-size", type=counting_number, default=batch_size, help="samples in a step, over all processes")
+    parser.add_argument(
+        "--learning-rate", type=float, default=peak, help="the highest value; it rises and falls during the training"
+    )
+    parser.add_argument("--mixed-precision", choices=["no", "bf16", "fp16"], default="bf16", help="data type of most operations")
+    parser.add_argument("--seed", type=int, default=0, help="of all random numbers")
+    parser.add_argument("--log-every", type=counting_number, default=50, help="steps between lines of the log")
+    parser.add_argument("--sample-every", type=counting_number, default=1000, help="steps between sample sheets")
+    parser.add_argument("--save-every", type=counting_number, default=500, help="steps between saved states")
 
 
 def add_start_from(parser: argparse.ArgumentParser) -> None:

@@ -16,11 +16,18 @@ from .own import add_own_arguments, learn_from_pictures, load_model
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `ldm-tutorial train lora`."""
     add_own_arguments(parser, "lora", steps=1000, peak=2e-3)
-    parser.add_argument("--rank", type=int, default=8, help="of each update: how much it can learn, and its size (default: 8)")
-    parser.add_argument("--alpha", type=float, help="the update counts alpha / rank times (default: the rank)")
-    parser.add_argument("--text-encoder", action="store_true", help="let the text encoder learn, too")
+    parser.add_argument(
+        "--rank",
+        type=int,
+        default=8,
+        help="rank of the matrices: a higher one can learn more, and the file is larger (default: 8)",
+    )
+    parser.add_argument("--alpha", type=float, help="the update is multiplied by alpha / rank (default: the rank)")
+    parser.add_argument("--text-encoder", action="store_true", help="train the text encoder, too")
     parser.add_argument("--layout", choices=LAYOUTS, default=LAYOUTS[0], help="how the file names its layers")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to (default: lora.safetensors in --folder)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="where to write (default: lora.safetensors in --folder)"
+    )
 
 
 def main(args: argparse.Namespace) -> None:

@@ -53,12 +53,12 @@ def add_own_arguments(parser: argparse.ArgumentParser, what: str, steps: int, pe
         metavar="FOLDER",
         help="at least five pictures; their captions in metadata.csv, captions.txt, a .txt beside each, or their names",
     )
-    parser.add_argument("--model", default="emoji", help="what to begin with: emoji, sd15, a file, a folder or a hub id")
+    parser.add_argument("--model", default="emoji", help="the model to begin with: emoji, sd15, a file, a folder or a hub id")
     parser.add_argument(
         "--emoji-share",
         type=float,
         metavar="SHARE",
-        help=f"how much of each batch are emoji, against forgetting (default: {EMOJI_SHARE}; 0 for a model of something else)",
+        help=f"share of emoji in each batch, against forgetting (default: {EMOJI_SHARE}; 0 for a model of something else)",
     )
     add_recipe_arguments(parser)
 

@@ -33,16 +33,18 @@ class Recipe:
     """
 
     caption_dropout: float = recipe_field(0.1, "how often a caption is replaced by the empty one")
-    late_dropout: float | None = recipe_field(None, "the same at timestep 0; in between, in between. Default: the same")
-    first_caption: float = recipe_field(1.0, "how often a picture gets its full caption, not a tag")
-    bare_caption: float = recipe_field(0.0, "how often its full caption without the article")
-    label_caption: float = recipe_field(0.0, "how often its label alone")
-    timestep_power: float = recipe_field(1.0, "1: uniform; less: more high noise, where words decide")
-    min_snr_gamma: float = recipe_field(math.inf, "the largest weight of an error in the predicted picture; inf: no bound")
-    snr_offset: float = recipe_field(0.0, "1: high noise counts as for the velocity; 0: as for noise")
-    distill_empty: bool = recipe_field(False, "without a prompt, learn what the average predicts with it")
+    late_dropout: float | None = recipe_field(
+        None, "the same at timestep 0; it changes gradually with the timestep (default: no change)"
+    )
+    first_caption: float = recipe_field(1.0, "how often a picture gets its full caption and no tag")
+    bare_caption: float = recipe_field(0.0, "how often a picture gets its full caption without the article")
+    label_caption: float = recipe_field(0.0, "how often a picture gets its label alone")
+    timestep_power: float = recipe_field(1.0, "1: all timesteps equally often; below 1: more of them at high noise")
+    min_snr_gamma: float = recipe_field(math.inf, "the largest weight of an error in the predicted picture; inf: no limit")
+    snr_offset: float = recipe_field(0.0, "1: errors at high noise are weighted as for the velocity; 0: as for the noise")
+    distill_empty: bool = recipe_field(False, "without a prompt, learn what the average of the weights predicts with it")
     agree: float = recipe_field(0.0, "weight of the difference of the predictions with and without a prompt")
-    agree_below: float = recipe_field(300.0, "the timestep up to which it should be none")
+    agree_below: float = recipe_field(300.0, "the timestep up to which this difference should be 0")
 
     def __post_init__(self) -> None:
         for name in ("caption_dropout", "late_dropout", "first_caption", "bare_caption", "label_caption"):
@@ -212,7 +214,9 @@ def flag(name: str) -> str:
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     """`--recipe`, and one option for each field, which takes precedence over it."""
     group = parser.add_argument_group("recipe")
-    group.add_argument("--recipe", choices=RECIPES, default=DEFAULT, help=f"what the others start from (default: {DEFAULT})")
+    group.add_argument(
+        "--recipe", choices=RECIPES, default=DEFAULT, help=f"where the options below take their values from (default: {DEFAULT})"
+    )
     for f in fields(Recipe):
         kind: dict[str, Any] = {"action": "store_true", "default": None} if isinstance(f.default, bool) else {"type": float}
         usual, told = getattr(RECIPES[DEFAULT], f.name), f.metadata["help"]

@@ -7,7 +7,7 @@ laid out like CLIP's: 256 bytes, 256 bytes that end a word, one entry for each m
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
@@ -45,7 +45,7 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, model_max_length: 
     return CLIPTokenizer(vocab=vocab, merges=kept, model_max_length=model_max_length)  # type: ignore[arg-type]  # pairs, too
 
 
-def merges_of(tokenizer) -> list[tuple[str, str]]:
+def merges_of(tokenizer: Any) -> list[tuple[str, str]]:
     """The pairs that a `tokenizers.Tokenizer` or a CLIPTokenizer has learned to merge, in the order in which it did."""
     import json
 

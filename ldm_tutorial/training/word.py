@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..adapters import Word, save_word
 from ..pipeline import StableDiffusion
@@ -30,30 +31,34 @@ class WordVectors(nn.Module):
         self.vectors = nn.Parameter(vectors.clone())
         self.first_row = first_row
 
-    def attach(self, table: nn.Module) -> None:
-        """From now on the table gives these vectors where the word stands."""
+    def attach(self, table: nn.Module) -> RemovableHandle:
+        """From now on the table gives these vectors where the word stands, until the hook that is returned is removed."""
 
         def put(table: nn.Module, inputs: tuple[Tensor, ...], rows: Tensor) -> Tensor:
             at = inputs[0] - self.first_row  # (b, m): below 0 for the words before it
             mine = (at >= 0) & (at < len(self.vectors))
             return torch.where(mine[..., None], self.vectors[at.clamp(0, len(self.vectors) - 1)].to(rows.dtype), rows)
 
-        table.register_forward_hook(put)
+        return table.register_forward_hook(put)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `ldm-tutorial train word`."""
     add_own_arguments(parser, "word", steps=400, peak=5e-3)
-    parser.add_argument("--word", required=True, help='what it is called in prompts, such as "<mine>"')
+    parser.add_argument("--word", required=True, help='its name in prompts, such as "<mine>"')
     parser.add_argument(
         "--kind",
         choices=KINDS,
         default=KINDS[0],
-        help='style: "CAPTION in the style of WORD"; thing: "a WORD", whatever the captions say. Captions with the word stay',
+        help='style: "CAPTION in the style of WORD"; thing: "a WORD", for every caption. A caption with WORD in it stays',
     )
-    parser.add_argument("--like", metavar="WORDS", help="known words to begin from: their mean (default: what --kind says)")
+    parser.add_argument(
+        "--like", metavar="WORDS", help="known words; the training begins with their mean (default: the word of --kind)"
+    )
     parser.add_argument("--vectors", type=int, default=1, metavar="K", help="how many tokens the word takes (default: 1)")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to (default: word.safetensors in --folder)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="where to write (default: word.safetensors in --folder)"
+    )
 
 
 def captions_with(word: str, kind: str, caption: str) -> str:

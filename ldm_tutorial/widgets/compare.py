@@ -11,11 +11,11 @@ from PIL import Image
 
 from ..figures.canvas import to_picture
 from ..figures.grids import picture_grid
-from ..inputs import Options
+from ..inputs import fitting_schedulers
 from ..pipeline import StableDiffusion, load_pipeline
-from ..schedulers import SCHEDULERS
+from ..schedulers import scheduler_class
 from . import panel
-from .drawing import Frame, columns_of, difference, draw_frames, index_at
+from .drawing import Frame, columns_of, difference, draw_frames, index_at, options_of, starting_settings
 
 # What can be compared: its label, and four values to begin with.
 VARIED: dict[str, tuple[str, tuple[Any, ...]]] = {
@@ -32,7 +32,7 @@ WIDTH, FOUR = 160, 136  # pixels of a column; of four, so that they stand in one
 def value_in_words(vary: str, value: Any) -> str:
     """ "guidance 7.5": a compared setting and its value, as a caption."""
     return {
-        "scheduler": lambda: SCHEDULERS[value].label.title,
+        "scheduler": lambda: scheduler_class(value).label.title,
         "steps": lambda: f"{value} steps",
         "guidance_scale": lambda: f"guidance {value:g}",
         "seed": lambda: f"seed {value}",
@@ -57,18 +57,19 @@ class Compare(panel.LivePanel):
     ):
         if vary not in VARIED:
             raise ValueError(f"vary={vary!r} must be one of {', '.join(map(repr, VARIED))}")
-        values = VARIED[vary][1] if values is None else tuple(values)
-        if not 2 <= len(values) <= 4:
+        if values is not None and not 2 <= len(values) <= 4:
             raise ValueError(f"values must be two to four, one per column; got {len(values)}")
         self.pipe = load_pipeline(pipe) if isinstance(pipe, str) else pipe
+        values = self._values(vary) if values is None else tuple(values)
+        start = starting_settings(self.pipe.scheduler, self.pipe.few_steps)
         self.runs: list[list[Frame]] = []
         self._of: tuple[str, list[dict[str, Any]]] = (vary, [])  # what the runs are of
 
         self.prompt = panel.text("Prompt", prompt)
         self.shared: dict[str, w.Widget] = {
-            "scheduler": panel.scheduler_choice("ddim"),
-            "steps": panel.whole("Steps", 15, 1, 100),
-            "guidance_scale": panel.real("Guidance", 7.5, 0, 20, 0.5),
+            "scheduler": panel.scheduler_choice(self.pipe.scheduler, start["scheduler"]),
+            "steps": panel.whole("Steps", min(15, start["steps"]), 1, 100),
+            "guidance_scale": panel.real("Guidance", start["guidance_scale"], 0, 20, 0.5),
             "seed": panel.number("Seed", 0),
         }
         self.vary = panel.choice("Compare by", [(label, name) for name, (label, _) in VARIED.items()], vary)
@@ -83,7 +84,7 @@ class Compare(panel.LivePanel):
         self.screen = w.HTML()
 
         self._offer(values)
-        self.vary.observe(lambda _: self._offer(VARIED[self.vary.value][1][: self.columns.value]), "value")
+        self.vary.observe(lambda _: self._offer(self._values(self.vary.value)[: self.columns.value]), "value")
         self.columns.observe(self._resize, "value")
         for control in (self.prompt, *self.shared.values()):
             control.observe(lambda _: self._changed(), "value")
@@ -105,13 +106,20 @@ class Compare(panel.LivePanel):
 
     # ---- what the user does
 
+    def _values(self, vary: str) -> tuple[Any, ...]:
+        """Four to begin with; of the schedulers those that fit the model, again and again if they are fewer."""
+        values, fitting = VARIED[vary][1], fitting_schedulers(self.pipe.scheduler)
+        if vary != "scheduler":
+            return values
+        return (tuple(name for name in values if name in fitting) or tuple(fitting) * 4)[:4]
+
     def _offer(self, values: Sequence[Any]) -> None:
         """One control per column, for the setting that differs; the shared one of the same name goes away."""
         vary, made = self.vary.value, []
         for i, value in enumerate(values, start=1):
             label = f"Column {i}"
             if vary == "scheduler":
-                made.append(panel.scheduler_choice(value, label))
+                made.append(panel.scheduler_choice(self.pipe.scheduler, value, label))
             elif vary == "guidance_scale":
                 made.append(w.BoundedFloatText(value=value, min=0, max=20, step=0.5, description=label, style=panel.LABEL))
             else:
@@ -135,7 +143,7 @@ class Compare(panel.LivePanel):
 
     def _resize(self, change: Mapping[str, Any]) -> None:
         kept = [control.value for control in self.values.children]
-        self._offer([*kept, *VARIED[self.vary.value][1][len(kept) :]][: change["new"]])
+        self._offer([*kept, *self._values(self.vary.value)[len(kept) :]][: change["new"]])
 
     @property
     def settings(self) -> list[dict[str, Any]]:
@@ -154,7 +162,7 @@ class Compare(panel.LivePanel):
         totals, done = [column["steps"] for column in columns], 0
         for i, settings in enumerate(columns):
             runs.append([])
-            options = Options(**{name: settings[name] for name in VARIED})
+            options = options_of(self.pipe, {name: settings[name] for name in VARIED})
             for frame in draw_frames(self.pipe, settings["prompt"], options, every_step=True):
                 totals[i] = frame.total  # more than its steps, if each has two evaluations
                 runs[-1].append(frame)

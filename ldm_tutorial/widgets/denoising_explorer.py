@@ -13,7 +13,7 @@ from ..figures.canvas import to_picture
 from ..figures.grids import channel_pictures, picture_grid
 from ..pipeline import StableDiffusion, load_pipeline
 from . import panel
-from .drawing import settings_in_words
+from .drawing import settings_in_words, starting_settings
 from .recording import Recording, map_picture, record, word_map
 
 CHANNELS = {"latents": "latents", "noise_pred": "predicted noise", "denoised": "predicted x0"}
@@ -34,9 +34,10 @@ class DenoisingExplorer(panel.LivePanel):
         self.recording: Recording | None = None
         self._settings: dict[str, Any] = {}  # of the recording
         self.prompt = panel.text("Prompt", prompt)
-        self.scheduler = panel.scheduler_choice("ddim")
-        self.steps = panel.whole("Steps", 16, 1, 100)
-        self.guidance = panel.real("Guidance", 7.5, 0, 20, 0.5)
+        start = starting_settings(self.pipe.scheduler, self.pipe.few_steps)
+        self.scheduler = panel.scheduler_choice(self.pipe.scheduler, start["scheduler"])
+        self.steps = panel.whole("Steps", min(16, start["steps"]), 1, 100)
+        self.guidance = panel.real("Guidance", start["guidance_scale"], 0, 20, 0.5)
         self.seed = panel.number("Seed", 0)
         self.go = panel.button("Record", "Run once with these settings, and keep every step", self.ask, "primary")
         self.stop = panel.button("Cancel", "Stop recording", self.cancel)

@@ -6,7 +6,7 @@ import base64
 import io
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,10 @@ from PIL import Image
 from ..checkpoints.hub import KNOWN
 from ..data.vocabulary import hint_for
 from ..images import png_text
-from ..inputs import Options
+from ..inputs import Inputs, Options, fitting_schedulers, scheduler_name
 from ..pipeline import DenoisingStep, Run, StableDiffusion
-from ..schedulers import SCHEDULERS
+from ..schedulers import Scheduler, scheduler_class
+from ..schedulers.few_steps import FewSteps
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +55,23 @@ def draw_frames(
     preview never makes a large model crawl: the first is always there, and `every_step` asks for all.
     Raises what the pipeline raises, when the first frame is asked for.
     """
+    run, note = started(pipe, lambda: pipe.prepare(prompt, options, image, mask, strength))
+    yield from frames_of(pipe, run, note, every_step)
+
+
+def started(pipe: StableDiffusion, prepare: Callable[[], Inputs]) -> tuple[Run, str]:
+    """`pipe.start(prepare())`, and what the pipeline warned of in both, with the words that the small model does not know."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        run = pipe.start(pipe.prepare(prompt, options, image, mask, strength))
+        run = pipe.start(prepare())
     notes = [str(warning.message) for warning in caught]
     if pipe.name == "emoji":
-        notes += [hint for one in ([prompt] if isinstance(prompt, str) else prompt) if (hint := hint_for(one))]
-    note = "; ".join(notes)
+        notes += [hint for prompt in dict.fromkeys(run.inputs.prompts) if (hint := hint_for(prompt))]
+    return run, "; ".join(notes)
+
+
+def frames_of(pipe: StableDiffusion, run: Run, note: str = "", every_step: bool = False) -> Iterator[Frame]:
+    """The frames of a run that is started, as `draw_frames` yields them."""
     total = len(run.inputs.timesteps)
     latents = run.latents
     step, done, cost, last_preview = None, 0, 0.0, time.monotonic()
@@ -81,17 +92,32 @@ def draw_frames(
     yield Frame(done, total, pipe.finish(run.inputs, latents), step, run, note)
 
 
-# ---- settings in words and in code
+# ---- settings: to begin with, in words, and in code
+
+
+def starting_settings(own: Scheduler, few_steps: FewSteps | None = None) -> dict[str, Any]:
+    """What a widget begins with, for a model with this scheduler: scheduler, steps, guidance scale; a distilled model's own."""
+    name = "ddim" if "ddim" in fitting_schedulers(own) else scheduler_name(own)
+    usual = {"scheduler": name, "steps": 25, "guidance_scale": 7.5}
+    return usual if few_steps is None else {name: few_steps.arguments[name] for name in usual}
+
+
+def options_of(pipe: StableDiffusion, settings: Mapping[str, Any]) -> Options:
+    """The settings as `pipe(...)` reads them, with what a distilled model has of its own for those that are not given."""
+    return Options(**{**pipe.own_arguments(settings), **settings})
 
 
 def settings_in_words(settings: Mapping[str, Any]) -> str:
     """All but the prompt: "DDIM, 25 steps, guidance 7.5, seed 0"."""
-    text = f"{SCHEDULERS[settings['scheduler']].label.title}, {settings['steps']} steps, guidance {settings['guidance_scale']:g}"
-    return text + f", seed {settings['seed']}"
+    title = scheduler_class(settings["scheduler"]).label.title
+    return f"{title}, {settings['steps']} steps, guidance {settings['guidance_scale']:g}, seed {settings['seed']}"
 
 
-def as_code(model: str, settings: Mapping[str, Any]) -> str:
-    """The lines of Python that draw the same pictures; of a model that has no public name, with the `pipe` you have."""
+def as_code(model: str, settings: Mapping[str, Any], loras: Mapping[str, float] | None = None) -> str:
+    """The lines of Python that draw the same pictures; of a model that has no public name, with the `pipe` you have.
+
+    loras: the files of those that are taken, and their scales.
+    """
     settings = dict(settings)
     lines = [repr(settings.pop("prompt"))]
     quiet = {"negative_prompt": "", "num_images": 1}
@@ -99,7 +125,8 @@ def as_code(model: str, settings: Mapping[str, Any]) -> str:
     call = "".join(f"    {line},\n" for line in lines)
     public = model in KNOWN or "/" in model
     load = f"from ldm_tutorial import load_pipeline\n\npipe = load_pipeline({model!r})\n" if public else ""
-    return f"{load}pictures = pipe(\n{call})\n"
+    loaded = "".join(f"pipe.load_lora({file!r}, scale={scale:g})\n" for file, scale in (loras or {}).items())
+    return f"{load}{loaded}pictures = pipe(\n{call})\n"
 
 
 def png_url(picture: Image.Image) -> str:

@@ -12,10 +12,9 @@ from PIL import Image
 from ..data import STYLES
 from ..figures.canvas import to_picture
 from ..figures.grids import channel_pictures, picture_grid
-from ..inputs import Options
 from ..pipeline import StableDiffusion, load_pipeline
 from . import panel
-from .drawing import draw_frames
+from .drawing import draw_frames, options_of, starting_settings
 from .latents import (
     between,
     emoji_entries,
@@ -65,9 +64,10 @@ class LatentExplorer(panel.LivePanel):
         )
         self.fraction = panel.real("Way to the other", 0.5, 0, 1, 0.05)
         self.prompt = panel.text("Prompt", "a cat in the style of fluent")
-        self.scheduler = panel.scheduler_choice("ddim")
-        self.steps = panel.whole("Steps", 25, 1, 100)
-        self.guidance = panel.real("Guidance", 7.5, 0, 20, 0.5)
+        start = starting_settings(self.pipe.scheduler, self.pipe.few_steps)
+        self.scheduler = panel.scheduler_choice(self.pipe.scheduler, start["scheduler"])
+        self.steps = panel.whole("Steps", start["steps"], 1, 100)
+        self.guidance = panel.real("Guidance", start["guidance_scale"], 0, 20, 0.5)
         self.strength = panel.real("Strength", 0.6, 0, 1, 0.05)
         self.seed = panel.number("Seed", 0)
         self.shape = panel.choice("Shape", ["ellipse", "rectangle"], "ellipse")
@@ -222,7 +222,7 @@ class LatentExplorer(panel.LivePanel):
             yield [(image, "nothing is painted")], "Paint a shape first: what is orange is drawn again."
             return
         before = (image, "picture") if mask is None else (overlay(image, mask), "orange: new")
-        for frame in draw_frames(self.pipe, prompt, Options(**options), image, mask, strength):
+        for frame in draw_frames(self.pipe, prompt, options_of(self.pipe, options), image, mask, strength):
             if frame.pictures:
                 caption = "result" if frame.is_last else f"step {frame.done} of {frame.total}"
                 steps = -(-frame.total // frame.run.inputs.scheduler.evaluations_per_step)  # the last may have fewer evaluations

@@ -11,8 +11,9 @@ from typing import Any
 import ipywidgets as w
 from PIL import Image
 
+from ..inputs import fitting_schedulers
 from ..lessons.notebook import png
-from ..schedulers import SCHEDULERS
+from ..schedulers import Scheduler
 from .runner import NewestWins, in_colab
 
 LABEL = {"description_width": "130px"}
@@ -204,9 +205,14 @@ def switch(label: str, value: bool = False) -> w.Checkbox:
     return w.Checkbox(value=value, description=label, style=LABEL)
 
 
-def scheduler_choice(value: str = "ddim", label: str = "Scheduler") -> w.Dropdown:
-    """A menu of the schedulers by their titles; its value is the name that `pipe(...)` takes."""
-    return choice(label, [(cls.label.title, name) for name, cls in SCHEDULERS.items()], value)
+def scheduler_choice(own: Scheduler, value: str, label: str = "Scheduler") -> w.Dropdown:
+    """A menu of the schedulers that fit a model with this one, by their titles; its value is the name that `pipe(...)` takes."""
+    return choice(label, scheduler_options(own), value)
+
+
+def scheduler_options(own: Scheduler) -> list[tuple[str, str]]:
+    """The options of that menu: (title, name)"""
+    return [(cls.label.title, name) for name, cls in fitting_schedulers(own).items()]
 
 
 def button(label: str, tooltip: str, do: Callable[[], Any], style: str = "") -> w.Button:

@@ -16,12 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..attention import TransformerBlock
-from ..inputs import Options
 from ..pipeline import StableDiffusion
-from ..schedulers import Scheduler
-from ..schedulers.spaces import VEScheduler
 from ..unet import UNet
-from .drawing import draw_frames
+from .drawing import draw_frames, options_of
 
 
 @dataclass(eq=False)
@@ -92,13 +89,13 @@ def attention_heard(unet: UNet, size: tuple[int, int]) -> Iterator[list[Tensor]]
 def record(
     pipe: StableDiffusion,
     prompt: str,
-    scheduler: str | Scheduler | None = None,
-    steps: int = 25,
-    guidance_scale: float = 7.5,
-    seed: int = 0,
+    **settings: Any,
 ) -> Iterator[Recording]:
-    """`pipe(prompt, ...)` for one picture, kept: yields the recording after each step, one entry longer."""
-    options = Options(scheduler=scheduler, steps=steps, guidance_scale=guidance_scale, seed=seed)
+    """`pipe(prompt, ...)` for one picture, kept: yields the recording after each step, one entry longer.
+
+    settings: as of `inputs.Options`.
+    """
+    options = options_of(pipe, settings)
     recording = Recording(prompt, words_of(pipe, prompt))
     frames = draw_frames(pipe, prompt, options, every_step=True)
     side = pipe.unet.config.sample_size
@@ -107,8 +104,7 @@ def record(
             step, used = frame.step, frame.run.inputs.scheduler
             assert step is not None  # from noise there is always a step to take
             after = 0.0 if frame.is_last else used.sigma_at(frame.run.inputs.timesteps[frame.done]).item()
-            scale = (after**2 + 1) ** -0.5 if isinstance(used, VEScheduler) else 1.0
-            latents = step.latents[:1] * scale  # at unit scale
+            latents = step.latents[:1] / used.scale_at(after)  # at unit scale
             recording.total = frame.total
             recording.sigmas.append(step.sigma)
             recording.latents.append(latents[0].cpu())

@@ -59,9 +59,9 @@ class NewestWins:
             self._newest += 1
 
     def wait(self, timeout: float = 60.0) -> None:
-        """Until nothing runs any more. Raises TimeoutError."""
+        """Until nothing runs any more, also of what a request has started itself. Raises TimeoutError."""
         end = time.monotonic() + timeout
-        for thread in list(self._threads):
+        while thread := next((thread for thread in self._threads if thread.is_alive()), None):
             thread.join(max(0.0, end - time.monotonic()))
             if thread.is_alive():
                 raise TimeoutError(f"still at work after {timeout:g} s")

@@ -1,5 +1,7 @@
 """A word is one more row of the table of embeddings, and a token that is found in a prompt; taken away, all is as before."""
 
+import copy
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -69,6 +71,17 @@ def test_it_goes_to_the_text_encoder_that_the_pipeline_has_now(pipe, make_tiny_p
     pipe.text_encoder = make_tiny_pipe().text_encoder
     pipe.add_word(Word("<mine>", vectors()))
     assert torch.equal(table(pipe).weight[-1], vectors()[0])
+
+
+def test_where_there_is_no_word_unloading_changes_nothing(pipe, make_tiny_pipe):
+    """A tokenizer, or a text encoder, that took the place of the first one stays."""
+    other = make_tiny_pipe()
+    pipe.text_encoder, pipe.tokenizer = other.text_encoder, copy.deepcopy(other.tokenizer)
+    tokenizer, weight = pipe.tokenizer, table(pipe).weight
+    pipe.unload_word()
+    assert pipe.tokenizer is tokenizer and table(pipe).weight is weight
+    with pytest.raises(ValueError, match="no word '<mine>' is loaded; loaded: none"):
+        pipe.unload_word("<mine>")
 
 
 def test_it_is_found_as_a_word_and_not_inside_of_one(pipe):

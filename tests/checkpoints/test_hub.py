@@ -69,6 +69,8 @@ def test_an_unknown_name_lists_the_known_ones():
 def test_a_revision_belongs_to_the_hub(tmp_path):
     with pytest.raises(ValueError, match="revision='main' goes with a model of the hub"):
         resolve(tmp_path, revision="main")
+    with pytest.raises(ValueError, match="revision='main' goes with a model of the hub, but emoji is on this machine"):
+        resolve("emoji", revision="main")
 
 
 def test_the_shipped_model_is_found_or_its_absence_explained(monkeypatch, tmp_path, folder):

@@ -490,3 +490,15 @@ def test_devices(file):
             pick_device(device)
         with pytest.raises(ValueError, match="is not available"):
             load_checkpoint(file, device=device)
+
+
+@pytest.mark.parametrize("name", ["model", "model.safetensors"])
+def test_a_path_in_the_users_folder_is_written_where_it_is_read(model, same_weights, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert save_checkpoint(model, f"~/{name}") == tmp_path / "home" / name
+    same_weights(load_checkpoint(f"~/{name}"), model)
+    assert save_component(model.vae, "~/vae") == tmp_path / "home" / "vae"
+    assert load_component("~/vae").config == model.vae.config
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]

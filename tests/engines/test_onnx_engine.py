@@ -1,5 +1,6 @@
 """ONNX Runtime draws what PyTorch draws."""
 
+import logging
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from ldm_tutorial.engines import as_written, make_engine
+from ldm_tutorial.engines.onnx import ExportedUNet, errors_only
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -54,6 +56,26 @@ def test_other_sizes_and_those_who_look_inside_are_served_by_pytorch(pipe, asked
     list(pipe.stream("a cat", steps=4))
     hook.remove()
     assert asked == [] and seen == [1] * 4
+
+
+def test_it_does_not_answer_for_another_network(pipe, make_tiny_pipe, asked):
+    """Of two pipelines with this engine, one is given the U-Net of the other."""
+    other = make_tiny_pipe()
+    with torch.no_grad():
+        other.unet.conv_out.bias.add_(1)
+    other.engine = as_written
+    expected = list(other.stream("a cat", steps=2))[-1].latents
+    other.unet.__class__, other.engine = ExportedUNet, pipe.engine
+    torch.testing.assert_close(list(other.stream("a cat", steps=2))[-1].latents, expected, rtol=0, atol=1e-4)
+    assert asked == []
+
+
+def test_the_export_leaves_pytorchs_log_as_it_was(pipe):
+    logger = logging.getLogger("torch.onnx")
+    assert logger.level == logging.NOTSET
+    with errors_only(logger.name):
+        assert not logger.isEnabledFor(logging.WARNING)
+    assert logger.level == logging.NOTSET
 
 
 def test_half_precision_is_refused(make_tiny_pipe):

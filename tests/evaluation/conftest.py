@@ -1,9 +1,10 @@
 """A small museum: thirteen subjects in three styles, a judge that knows them, and pipelines that draw all too well, or badly."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from ldm_tutorial.config import AutoencoderConfig, CLIPTextConfig, StableDiffusionConfig, UNetConfig
 from ldm_tutorial.data import STYLES, EmojiDataset
 from ldm_tutorial.data.dataset import is_held_out
 from ldm_tutorial.evaluation.judge import Judge, JudgeConfig, judge_loss, right_answers
@@ -11,6 +12,7 @@ from ldm_tutorial.evaluation.reference import Reference
 from ldm_tutorial.images import to_images
 from ldm_tutorial.pipeline import StableDiffusion
 from ldm_tutorial.training.loop import learning_rate, set_learning_rate
+from tests.training.small_world import TINY
 
 SUBJECTS = 13
 
@@ -64,26 +66,8 @@ class FakePipe(StableDiffusion):
 @pytest.fixture
 def make_pipe(small_data, tiny_tokenizer):
     """A function that makes a pipeline of 64x64 that answers as told."""
-    config = StableDiffusionConfig(
-        AutoencoderConfig(block_out_channels=(4, 8, 12), layers_per_block=1, norm_num_groups=2, sample_size=64),
-        UNetConfig(
-            block_out_channels=(8, 12),
-            attention_levels=(False, True),
-            layers_per_block=1,
-            num_attention_heads=2,
-            cross_attention_dim=16,
-            norm_num_groups=2,
-            sample_size=16,
-        ),
-        CLIPTextConfig(
-            vocab_size=len(tiny_tokenizer),
-            hidden_size=16,
-            intermediate_size=24,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            projection_dim=8,
-        ),
-    )
+    text_encoder = replace(TINY.text_encoder, vocab_size=len(tiny_tokenizer), bos_token_id=-1, eos_token_id=-1)
+    config = replace(TINY, text_encoder=text_encoder)
 
     def make(answer=lambda prompt, seed: seed):
         from ldm_tutorial.clip import CLIPTextModel

@@ -168,9 +168,23 @@ def test_the_table_is_put_between_the_marks_of_a_page(monkeypatch, tmp_path, cap
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
     assert text.count("| importing | 2 s | 4 | 0.50 (0.50 to 0.50) |") == 1
-    page.write_text("no marks\n")
+
+
+@pytest.mark.parametrize("content", ["no marks", "{end} {begin}", "{begin} {end} {begin} {end}"])
+def test_a_page_without_its_marks_is_refused_before_anything_is_measured(monkeypatch, tmp_path, capsys, content):
+    monkeypatch.setitem(benchmark.SMALL_WORK, "imports", lambda *_: pytest.fail("it was measured"))
+    page = tmp_path / "speed.md"
+    page.write_text(content.format(begin=benchmark.BEGIN, end=benchmark.END))
+    before = page.read_text()
     assert cli.main(["benchmark", "--only", "imports", "--rounds", "1", "--write", str(page)]) == 2
-    assert page.read_text() == "no marks\n" and "must hold" in capsys.readouterr().err
+    assert page.read_text() == before and f"--write {page}: the page must hold, once each" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(benchmark.SMALL_WORK, "imports", lambda *_: pytest.fail("it was measured"))
+    nowhere = tmp_path / "nowhere" / "b.json"
+    assert cli.main(["benchmark", "--only", "imports", "--rounds", "1", "--json", str(nowhere)]) == 2
+    assert f"--json {nowhere}: no file can be written there" in capsys.readouterr().err
 
 
 def test_the_commands_choices_are_the_benchmarks():

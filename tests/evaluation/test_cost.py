@@ -3,6 +3,7 @@
 import pytest
 
 from ldm_tutorial.evaluation.cost import CostFormula, CostPoint, fit_cost, measure_seconds
+from ldm_tutorial.schedulers import make_scheduler
 
 TRUE = CostFormula(0.009, 0.006, 0.0002, 0.03, error=0)
 WORKS = [
@@ -50,3 +51,22 @@ def test_work_is_drawn_as_it_says(tiny_pipe, monkeypatch):
     size = 2 * tiny_pipe.unet.config.sample_size * tiny_pipe.vae.config.downsampling
     assert [settings["steps"] for settings in asked] == [1, 7, 7]
     assert all((s["num_images"], s["height"], s["width"]) == (3, size, size) for s in asked)
+
+
+@pytest.mark.parametrize("name", ["euler", "flow_euler"])
+def test_the_models_own_scheduler_draws(make_tiny_pipe, monkeypatch, name):
+    pipe, used = make_tiny_pipe(), []
+    pipe.scheduler = make_scheduler(name)
+    draw = type(pipe).draw
+    monkeypatch.setattr(
+        type(pipe), "draw", lambda self, inputs, bar: (used.append(type(inputs.scheduler)), draw(self, inputs, bar))[1]
+    )
+    assert measure_seconds(pipe, CostPoint(2), repeats=1) > 0
+    assert used == [type(pipe.scheduler)] * 2
+
+
+def test_two_evaluations_a_step_are_refused(make_tiny_pipe):
+    pipe = make_tiny_pipe()
+    pipe.scheduler = make_scheduler("heun")
+    with pytest.raises(ValueError, match="HeunDiscreteScheduler, with 2 evaluations a step; 1 is allowed"):
+        measure_seconds(pipe, CostPoint(2))

@@ -15,6 +15,7 @@ from ldm_tutorial.evaluation import evaluate as module
 from ldm_tutorial.evaluation.evaluate import QUICK, Evaluation, Plan
 from ldm_tutorial.evaluation.judge import save_judge
 from ldm_tutorial.evaluation.report import Measurement, Report, Table, share
+from ldm_tutorial.schedulers import make_scheduler
 
 SMALL = Plan(
     trained=20,
@@ -114,6 +115,13 @@ def test_quick_draws_at_most_380_pictures_worth_of_25_steps(make_pipe, small_jud
 def test_a_model_of_another_size_is_refused(tiny_pipe, small_judge, small_data):
     with pytest.raises(ValueError, match="'tiny' draws 32x32; evaluated are models of 64x64 emoji"):
         Evaluation(tiny_pipe, small_judge, small_data, SMALL)
+
+
+def test_a_model_of_flow_matching_is_refused_before_anything_is_drawn(make_pipe, small_judge, small_data):
+    pipe = make_pipe()
+    pipe.scheduler = make_scheduler("flow_euler")
+    with pytest.raises(ValueError, match="'fake' predicts velocity; evaluated are models of diffusion"):
+        Evaluation(pipe, small_judge, small_data, SMALL)
 
 
 @pytest.mark.parametrize("name", ["crowd_prompts", "crowd_seeds", "open_seeds", "path_length"])

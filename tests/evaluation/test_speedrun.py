@@ -114,6 +114,15 @@ def test_what_was_trained_is_what_comes_back_in_place_or_returned(enter, pipe):
     assert all(torch.equal(weight, start[key]) for key, weight in returned.state_dict().items())
 
 
+def test_a_file_may_hold_dataclasses(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n\n\n@dataclass\nclass Settings:\n"
+        "    rate: float = 0.1\n\n\ndef train(unet, data, seed):\n    return Settings().rate\n"
+    )
+    assert load_entry(path)(None, None, 0) == 0.1
+
+
 def test_a_seed_gives_the_same_network_again(enter, pipe, small_data, tmp_path, data):
     noisy = (ONE_STEP[0], ONE_STEP[1], "    batch.latents.add_(torch.randn(batch.latents.shape))", *ONE_STEP[2:])
     first, _ = enter(*noisy)
@@ -131,6 +140,10 @@ def test_a_seed_gives_the_same_network_again(enter, pipe, small_data, tmp_path, 
             "for batch in data.batches(6):",
             "    for each in (unet, other):",
             "        each(latents=batch.latents, timesteps=torch.tensor(5), context=batch.words)",
+        ),
+        (
+            "for batch in list(data.batches(6)) * 2:",
+            "    unet(timesteps=torch.tensor([5]), context=batch.words, latents=batch.latents)",  # one timestep for six latents
         ),
     ],
 )

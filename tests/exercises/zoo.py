@@ -279,27 +279,29 @@ def page(counts: dict[str, tuple[int, int]]) -> str:
 
 TEXT = """# The exercises and their checks
 
-Each notebook has three exercises: a warm-up, a core exercise, and a harder one (called *stretch*). `check("08.1", my_function)` says
-"correct", "not done yet", or what the mistake is. After the second wrong answer it adds a hint, after the third the solution in words.
-`check("08.1", my_function, solution=True)` gives the solution at any time. Wrong answers are counted in the running kernel only; they
-are not stored. `ldm-tutorial progress` says which exercises you have done, and [`ldm-tutorial grade`](grading.md) does it for a class.
+Each notebook has three exercises: a warm-up, a core exercise, and a harder one (called *stretch*). `check("08.1",
+my_function)` says "correct", "not done yet", or what the mistake is. After the second wrong answer it adds a hint,
+after the third the solution in words. `check("08.1", my_function, solution=True)` gives the solution at any time.
+Wrong answers are counted in the running kernel only; they are not stored. `ldm-tutorial progress` says which
+exercises you have done, and [`ldm-tutorial grade`](grading.md) does it for a class.
 
 ## Do the checks name the mistake?
 
-A check that only says "wrong" does not teach. So the checks are tested with wrong answers, the *seeded mistakes*: each is the solution with
-one piece changed, as a learner could get it wrong. A mistake is *named* if the check prints the message for this mistake. It is not named
-if the check only says which numbers it expected. Some seeded answers are arbitrary numbers that no message can explain; they count as not named.
+A check that only says "wrong" does not teach. So the checks are tested with wrong answers, the *seeded mistakes*:
+each is the solution with one piece changed, as a learner could get it wrong. A mistake is *named* if the check prints
+the message for this mistake. It is not named if the check only says which numbers it expected. Some seeded answers
+are arbitrary numbers that no message can explain; they count as not named.
 
 | notebook | seeded mistakes | named | share |
 |---|---|---|---|
 {rows}
 | **all** | **{seeded}** | **{named}** | **{share:.1f} %** |
 
-The authors of the checks also wrote the seeded mistakes, and many checks were written for them. Learners will make other mistakes. If a check
-does not name yours, send it.
+The authors of the checks also wrote the seeded mistakes, and many checks were written for them. Learners will make
+other mistakes. If a check does not name yours, send it.
 
-`python -m tests.exercises.zoo` measures this again and writes this page. A test fails if the page differs from what is measured, or if the share
-is below 95 %.
+`python -m tests.exercises.zoo` measures this again and writes this page. A test fails if the page differs from what
+is measured, or if the share is below 95 %.
 """
 
 

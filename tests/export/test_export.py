@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from ldm_tutorial.adapters import new_lora, save_lora
 from ldm_tutorial.export import export_model
+from ldm_tutorial.export.manifest import manifest_of
 from ldm_tutorial.schedulers import COURSE, make_scheduler
+from ldm_tutorial.schedulers.few_steps import FewSteps
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -99,6 +102,24 @@ def test_the_manifest_makes_the_schedulers_that_the_pipeline_would_make(pipe, ex
         scheduler.set_timesteps(1)
         assert scheduler.timesteps.tolist() == [step.timestep]
         assert scheduler.sigma_at(step.timestep).item() == pytest.approx(step.sigma, abs=0)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_distilled_model_is_drawn_with_in_its_own_few_steps_by_default(make_tiny_pipe, tmp_path, merged):
+    pipe = make_tiny_pipe()
+    lora = new_lora({"unet": pipe.unet}, rank=1)
+    lora.few_steps = FewSteps(4, 6.0)
+    pipe.load_lora(save_lora(lora, tmp_path / "few.safetensors"))
+    if merged:
+        pipe.merge_lora()
+    manifest = json.loads(manifest_of(pipe, {}, [], []))
+    assert manifest["defaults"] == {"steps": 4, "guidance_scale": 1.0, "negative_prompt": ""}
+    assert manifest["scheduler"] == "ddim"
+    config = manifest["schedulers"]["ddim"]
+    config.pop("title")
+    scheduler = make_scheduler("ddim", config)
+    scheduler.set_timesteps(4)
+    assert scheduler.timesteps.tolist() == [step.timestep for step in pipe.stream("a cat")] == [999, 749, 499, 249]
 
 
 def test_the_tokenizer_is_the_models_own(pipe, exported):

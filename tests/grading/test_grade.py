@@ -3,6 +3,7 @@
 All students are one class, graded once; each test looks at some rows.
 """
 
+import json
 import os
 import socket
 import threading
@@ -256,6 +257,16 @@ def test_whole_notebooks_are_run_on_request(tmp_path):
     grades = grade_folder(tmp_path, LIMITS, whole=True)
     assert grades.total("ada") == 6
     assert "cell 0 ran longer than 5 s" in grades.notes["ada"][0]
+
+
+def test_a_notebook_that_an_editor_saved_in_another_encoding_is_run(tmp_path):
+    for student, encoding in (("bea", "utf-8-sig"), ("mo", "latin-1")):
+        notebook = solved("08")
+        exercise_cell(notebook, "08.1").source += "\n# für Mo"
+        path = hand_in(tmp_path, student, notebook)
+        path.write_bytes(json.dumps(notebook, ensure_ascii=False).encode(encoding, "replace"))
+    grades = grade_folder(tmp_path, LIMITS)
+    assert {student: grades.total(student) for student in grades.outcomes} == {"bea": 6, "mo": 6}, grades.reasons()
 
 
 def test_a_partly_right_answer_has_a_part_of_the_points(room):

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from ldm_tutorial.config import AutoencoderConfig, CLIPTextConfig, StableDiffusionConfig, UNetConfig
@@ -39,6 +40,13 @@ def forty(split="all"):
     return data
 
 
+def shrink(patch):
+    """The three trainings with these networks and pictures, until the `MonkeyPatch` is undone."""
+    for module in map(module_of, TRAININGS):
+        patch.setattr(module, "EMOJI", TINY)
+        patch.setattr(module, "EmojiDataset", forty)
+
+
 def module_of(name):
     return importlib.import_module(f"ldm_tutorial.training.{name}")
 
@@ -65,8 +73,7 @@ def main(folder, rank):
     TrainingRun.save = save_and_show
     # Adam divides a gradient by its size. With the usual epsilon, one that is zero but for rounding becomes a whole step.
     torch.optim.AdamW = functools.partial(torch.optim.AdamW, eps=1e-2)
-    for name in TRAININGS:
-        module_of(name).EMOJI, module_of(name).EmojiDataset = TINY, forty
+    shrink(pytest.MonkeyPatch())
     plain = ("--mixed-precision", "no", "--sample-every", 2)
     options = {
         "clip": ("--steps", 3),

@@ -13,7 +13,6 @@ from torch import nn
 from ldm_tutorial import load_pipeline
 from ldm_tutorial.checkpoints import save_checkpoint
 from ldm_tutorial.checkpoints.tensors import read_tensors
-from ldm_tutorial.data import EmojiDataset
 from ldm_tutorial.lessons.toy import GaussianMixture
 from ldm_tutorial.schedulers import make_scheduler
 from ldm_tutorial.schedulers.few_steps import FEW_STEPS, FewSteps
@@ -22,15 +21,10 @@ from ldm_tutorial.training.compute import PRECISIONS, Compute
 from ldm_tutorial.training.logs import read_log
 from ldm_tutorial.training.loop import learning_rate, set_learning_rate
 from ldm_tutorial.training.progressive import Halving, one_step_target, step_to, trailing
+from tests.training.small_world import forty
 
 SCHEDULE = make_scheduler("ddpm")
 WORDS = torch.zeros(1, 1, 1, dtype=torch.float64)
-
-
-def forty(split="all"):
-    data = EmojiDataset(split, size=64)
-    data.entries = data.entries[:40]
-    return data
 
 
 def halving(steps, guidance=1.0):

@@ -10,7 +10,7 @@ from ldm_tutorial.schedulers import DDPMScheduler, FlowMatchEulerDiscreteSchedul
 from ldm_tutorial.training.compute import Compute
 from ldm_tutorial.training.flow import DENSITIES, FlowObjective, sample_times
 from ldm_tutorial.training.recipes import RECIPES, Recipe, RecipeObjective
-from tests.training.small_world import TINY, TRAININGS, forty, module_of, train
+from tests.training.small_world import train
 from tests.training.test_recipes import CAPTIONS, INDICES, WHOLE, Network, states_of
 
 LATENTS = torch.randn(8, 4, 3, 2, generator=torch.Generator().manual_seed(1))
@@ -82,13 +82,6 @@ def test_no_time_lies_behind_pure_noise():
 
 
 # ---- the training
-
-
-@pytest.fixture
-def small_world(monkeypatch):
-    for module in map(module_of, TRAININGS):
-        monkeypatch.setattr(module, "EMOJI", TINY)
-        monkeypatch.setattr(module, "EmojiDataset", forty)
 
 
 def test_a_model_trained_so_draws_by_itself(tmp_path, small_world):

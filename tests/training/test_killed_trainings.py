@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.small_world import TINY, TRAININGS, forty, module_of, train
+from tests.training.small_world import TRAININGS, module_of, shrink, train
 
 STEPS = 5
 OPTIONS = {
@@ -54,9 +54,7 @@ def begun(tmp_path_factory):
     """A folder with what a training needs of the ones before."""
     folder = tmp_path_factory.mktemp("begun")
     with pytest.MonkeyPatch.context() as patch:
-        for module in map(module_of, TRAININGS):
-            patch.setattr(module, "EMOJI", TINY)
-            patch.setattr(module, "EmojiDataset", forty)
+        shrink(patch)
         for name in TRAININGS:
             train(name, folder, "--steps", 1)
     return folder
@@ -67,9 +65,7 @@ def begun(tmp_path_factory):
 def test_a_training_killed_at_every_step_in_turn_ends_with_the_bits_of_one_left_alone(
     begun, tmp_path, monkeypatch, name, save_every
 ):
-    for module in map(module_of, TRAININGS):
-        monkeypatch.setattr(module, "EMOJI", TINY)
-        monkeypatch.setattr(module, "EmojiDataset", forty)
+    shrink(monkeypatch)
     whole, killed = (shutil.copytree(begun, tmp_path / way) for way in ("whole", "killed"))
     for folder in (whole, killed):
         shutil.rmtree(folder / "training")

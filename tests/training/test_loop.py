@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from ldm_tutorial import cli
 from ldm_tutorial.training.loop import TrainingRun, batch_indices, learning_rate, step_generator
 
 
@@ -101,3 +102,12 @@ def test_a_run_that_was_killed_within_a_line_of_its_log_goes_on(tmp_path, half):
     resumed = train(tmp_path / "killed", 11)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters()))
     assert read_log(tmp_path / "killed") == read_log(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("option", ["--steps", "--batch-size", "--log-every", "--sample-every", "--save-every"])
+@pytest.mark.parametrize("value", ["0", "-3", "2.5", "many"])
+def test_a_count_below_one_is_named_before_anything_is_read(tmp_path, capsys, option, value):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["train", "clip", "--folder", str(tmp_path), f"{option}={value}"])
+    assert f"argument {option}: '{value}' must be a whole number, 1 or more" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from ldm_tutorial import cli, load_pipeline
 from ldm_tutorial.adapters import Word
 from ldm_tutorial.checkpoints import save_checkpoint
-from ldm_tutorial.data import EmojiDataset
 from ldm_tutorial.data.drawings import write_drawings
 from ldm_tutorial.training import finetune, lora, own, word
 from ldm_tutorial.training.logs import read_log
 from ldm_tutorial.training.loop import step_generator
 from ldm_tutorial.training.objective import sample_timesteps
+from tests.training.small_world import forty
 
 TRAININGS = {
     "unet": (finetune, ()),
@@ -23,12 +23,6 @@ TRAININGS = {
     "lora-text": (lora, ("--text-encoder",)),
     "word": (word, ("--word", "<mine>")),
 }
-
-
-def forty(split="all"):
-    data = EmojiDataset(split, size=64)
-    data.entries = data.entries[:40]
-    return data
 
 
 @pytest.fixture(scope="module")
@@ -133,11 +127,17 @@ def test_the_gradient_of_a_word_is_that_of_its_row(make_tiny_pipe):
     table = word.embeddings(pipe)
     (expected,) = torch.autograd.grad(loss(), table.weight)
     learner = word.WordVectors(start, row)
-    learner.attach(table)
+    hook = learner.attach(table)
     (found, rest) = torch.autograd.grad(loss(), (learner.vectors, table.weight))
     assert expected[row:].abs().max() > 0 and rest[row:].abs().max() == 0
     torch.testing.assert_close(found, expected[row:], rtol=1e-4, atol=1e-9)
     assert torch.equal(states[0], pipe.encode_prompt("")[0])
+
+    first = states[1]
+    learner.vectors.data *= 2
+    moved = states[1]
+    hook.remove()
+    assert torch.equal(states[1], first) and not torch.equal(moved, first)
 
 
 def test_a_batch_is_yours_and_its_share_emoji_each_as_often(train):
@@ -177,6 +177,21 @@ def test_pictures_are_encoded_once_and_again_when_they_change(train, tmp_path, m
     (tmp_path / "a" / "training" / "lora" / "examples.safetensors").write_bytes(b"x")
     train("lora", tmp_path / "a", "--steps", 4)
     assert calls == [12, 11, 12]
+
+
+def test_encodings_of_another_autoencoder_are_not_taken(make_tiny_pipe, tmp_path):
+    """Nor of one whose weights have the same sums, as those of one have that stand in another order."""
+    pipe, pictures = make_tiny_pipe(), torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8)
+    weight = pipe.vae.encoder.conv_in.weight
+    with torch.no_grad():
+        weight.copy_((64 * weight).round() / 64)  # whose sum is exact, in whatever order they are added up
+    first = own.encode_once(pipe, pictures, tmp_path / "kept.safetensors")
+    with torch.no_grad():
+        weight.copy_(weight.flip(0))
+    second = own.encode_once(pipe, pictures, tmp_path / "kept.safetensors")
+    assert not torch.allclose(first["mean"], second["mean"], atol=1e-3)
+    again = own.encode_once(pipe, pictures, tmp_path / "kept.safetensors")
+    assert all(torch.equal(again[name], second[name]) for name in ("mean", "std"))
 
 
 @pytest.mark.parametrize("kind, caption", [("style", "a house in the style of <mine>"), ("thing", "a <mine>")])

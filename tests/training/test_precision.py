@@ -13,16 +13,9 @@ from ldm_tutorial.training.compute import PRECISIONS, Compute
 from ldm_tutorial.training.discriminator import adaptive_weight
 from ldm_tutorial.training.logs import read_log
 from ldm_tutorial.vae import DiagonalGaussian
-from tests.training.small_world import TINY, TRAININGS, forty, module_of, train
+from tests.training.small_world import train
 
-
-@pytest.fixture(scope="module", autouse=True)
-def small_world():
-    with pytest.MonkeyPatch.context() as patch:
-        for module in map(module_of, TRAININGS):
-            patch.setattr(module, "EMOJI", TINY)
-            patch.setattr(module, "EmojiDataset", forty)
-        yield
+pytestmark = pytest.mark.usefixtures("small_world")
 
 
 @pytest.fixture(scope="module")
