@@ -1,4 +1,4 @@
-"""Notebook 14 served as a page by Voilà, as its text says, with the settings of voila.json."""
+"""The playground served as a page by Voilà, as notebook 14 says, with the settings of voila.json."""
 
 import shutil
 import sys
@@ -14,14 +14,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 @pytest.fixture
 def page_of_voila(tmp_path):
-    """The address of `voila notebooks/14_playground.ipynb`, started in a folder that looks like the project's."""
+    """The address of `voila notebooks/page/playground.ipynb`, started in a folder that looks like the project's."""
     pytest.importorskip("voila", reason="NOTICE: no voila, so its page was not tested")
-    (tmp_path / "notebooks").mkdir()
-    shutil.copy(ROOT / "notebooks" / "14_playground.ipynb", tmp_path / "notebooks")
-    shutil.copytree(ROOT / "images", tmp_path / "images")
+    shutil.copytree(ROOT / "notebooks" / "page", tmp_path / "notebooks" / "page")
     shutil.copy(ROOT / "voila.json", tmp_path)
     port = free_port()
-    command = [sys.executable, "-m", "voila", "notebooks/14_playground.ipynb", "--no-browser", f"--port={port}"]
+    command = [sys.executable, "-m", "voila", "notebooks/page/playground.ipynb", "--no-browser", f"--port={port}"]
     probe, log = f"http://localhost:{port}/static/none", tmp_path / "voila.log"  # each visit of the page itself starts a kernel
     with serving(command, probe, tmp_path, homes(tmp_path / ".home"), log, seconds=60):
         yield f"http://localhost:{port}"

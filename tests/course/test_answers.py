@@ -30,6 +30,7 @@ from ldm_tutorial.schedulers import DDIMScheduler, DDPMScheduler, EulerDiscreteS
 from ldm_tutorial.schedulers.ddpm import posterior
 from ldm_tutorial.schedulers.noise_schedule import karras_sigmas, linear_betas, sigmas_from_alphas_cumprod, spaced_timesteps
 from ldm_tutorial.schedulers.spaces import convert
+from ldm_tutorial.schedulers.switching import rewrite
 from ldm_tutorial.training.clip import contrastive_loss
 from ldm_tutorial.training.discriminator import hinge_loss
 from ldm_tutorial.training.ema import EMA
@@ -478,6 +479,7 @@ ANSWERS = {
     "13-07": lambda e: [float(np.spacing(np.float16(2**e + 100)))],
     "13-10": lambda p: [p * 1e6 * torch.empty(1, dtype=torch.float16).nbytes / 1e9],
     "14-11": lambda n, k: [previews(n, k)],
+    "14-14": lambda sigma, x: [rewrite(scalar(x), sigma, make_scheduler("euler"), make_scheduler("ddim")).item()],
     "15-01": lambda p: [sum(2 * steps for _, _, steps in itertools.product(range(p), range(4), (25, 50, 75)))],
     "15-02": lambda n: [2 * heun_evaluations(n)],
     "15-03": lambda b: [heun_steps_for(b)],
