@@ -64,7 +64,7 @@ def test_the_playground_survives_a_monkey(open_notebook, keep, tmp_path):
     wait_for_status(place, "9 steps")
     is_drawn(place)
     with page.expect_download() as download:
-        place.get_by_text("Save PNG").first.click()  # one for each picture: the random acts may have asked for several
+        place.get_by_text("Save PNG").first.click()  # one for each picture: there may be several
     download.value.save_as(tmp_path / "last.png")
     assert_no_errors(page)
     settings = read_settings(tmp_path / "last.png")
