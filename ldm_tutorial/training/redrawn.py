@@ -7,18 +7,19 @@ real picture of what comes out. This is done last, for other weights of the U-Ne
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..checkpoints.tensors import read_tensors, write_tensors
 from ..images import to_images, to_unit_range
 from ..inputs import Options
 from ..pipeline import StableDiffusion, load_pipeline
 from .augment import Places
 from .compute import Compute
+from .examples import digest_of, read_kept, write_kept
 
 STEPS = 25  # of DDIM, for the whole way from noise; a strength of 0.5 takes half of them
 STRENGTHS = 0.05, 0.5
@@ -70,18 +71,29 @@ def redraw_all(
 
 
 def redrawn_latents(folder: Path, pictures: Tensor, captions: Sequence[str], compute: Compute, seed: int, path: Path) -> Tensor:
-    """`redraw_all` by the model in `folder`; kept in the file `path`, and read from it next time.
+    """`redraw_all` by the model in `folder`. The file `path` keeps the latents, and they are read from it next time.
 
-    Raises FileNotFoundError without a whole model, ValueError if the file is of other pictures.
+    A file of other networks, pictures, captions or settings is written again. Raises FileNotFoundError without a whole model.
     """
-    if path.is_file():
-        latents = read_tensors(path)[0]["latents"].to(compute.device)
-    else:
-        pipe = load_pipeline(folder, device=compute.device, dtype=compute.dtype)
+    pipe = load_pipeline(folder, device=compute.device, dtype=compute.dtype)
+    described = description(pipe, pictures, captions, seed)
+    latents = read_kept(path, described).get("latents")
+    if latents is None:
         latents = redraw_all(pipe, pictures, captions, compute, seed)
         if compute.is_main:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_tensors(path, {"latents": latents.cpu()})
-    if len(latents) != len(pictures):
-        raise ValueError(f"{path} holds the latents of {len(latents):,} pictures; there are {len(pictures):,}: delete it")
-    return latents
+            write_kept(path, {"latents": latents.cpu()}, described)
+    return latents.to(compute.device)
+
+
+def description(pipe: StableDiffusion, pictures: Tensor, captions: Sequence[str], seed: int) -> str:
+    """What redrawn latents depend on."""
+    networks = {"unet": pipe.unet, "vae": pipe.vae, "text_encoder": pipe.text_encoder}
+    parts = {
+        **{name: digest_of(network) for name, network in networks.items()},
+        "scale": pipe.vae.config.scaling_factor,
+        "pictures": hashlib.sha256(pictures.numpy().tobytes()).hexdigest(),
+        "captions": hashlib.sha256("\n".join(captions).encode()).hexdigest(),
+        "settings": (STEPS, STRENGTHS, GUIDANCE),
+        "seed": seed,
+    }
+    return ", ".join(f"{name} {value}" for name, value in parts.items())

@@ -10,7 +10,7 @@ from PIL import Image
 from ldm_tutorial.checkpoints import load_checkpoint
 from ldm_tutorial.checkpoints.tensors import read_tensors
 from ldm_tutorial.data import EmojiDataset
-from ldm_tutorial.training import clip, diffusion, redrawn
+from ldm_tutorial.training import autoencoder, clip, diffusion, redrawn
 from ldm_tutorial.training.logs import read_log
 from ldm_tutorial.training.loop import batch_indices, learning_rate
 from tests.training.small_world import TINY, TRAININGS, forty, train
@@ -148,11 +148,76 @@ def test_a_decoder_learns_from_what_the_unet_has_drawn_and_keeps_it(trained, tmp
     expected = (pictures - decoded).abs().mean().item()
     assert read_log(folder / "training" / "autoencoder" / "log.jsonl")["l1"][0] == pytest.approx(expected, rel=0.02)
 
-    monkeypatch.setattr(redrawn, "load_pipeline", None)  # they are read
+    monkeypatch.setattr(redrawn, "redraw_all", None)  # they are read
     again = shutil.copytree(folder, tmp_path / "again")
     (again / "training" / "autoencoder" / "state.pt").unlink()
     train("autoencoder", again, *options, "--redrawn", 1, "--steps", 1)
     assert torch.equal(read_tensors(again / "training" / "autoencoder" / "redrawn.safetensors")[0]["latents"], latents)
+
+
+@pytest.fixture(scope="module")
+def redrawn_once(trained, tmp_path_factory):
+    """Where a decoder has learned from redrawn latents for one step, and the model that drew them."""
+    model = trained("--steps", 1)
+    folder = without_trainings(model, tmp_path_factory.mktemp("redrawn") / "model")
+    train("autoencoder", folder, "--start-from", model, *DECODER_ALONE)
+    return folder, model
+
+
+DECODER_ALONE = ("--frozen-encoder", "--equivariance", 0, "--gan-start", 2, "--redrawn", 1, "--steps", 1)
+
+
+def redrawn_again(folder, to, start, *options):
+    """How many pictures a second training of the decoder redraws that finds what the first one has kept."""
+    shutil.copytree(folder, to)
+    (to / "training" / "autoencoder" / "state.pt").unlink()
+    calls, redraw = [], redrawn.redraw
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            redrawn, "redraw", lambda pipe, pictures, *rest: (calls.append(len(pictures)), redraw(pipe, pictures, *rest))[1]
+        )
+        train("autoencoder", to, "--start-from", start, *DECODER_ALONE, *options)
+    return sum(calls)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_what_the_unet_has_drawn_is_drawn_again_for_another_network(redrawn_once, trained, tmp_path, part):
+    folder, model = redrawn_once
+    other = without_trainings(model, tmp_path / "other")
+    shutil.rmtree(other / part)
+    shutil.copytree(trained("--steps", 1, "--seed", 1) / part, other / part)
+    assert redrawn_again(folder, tmp_path / "to", other) == 40
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda data: setattr(data, "pictures", data.pictures.flip(-1)), id="pictures"),
+        pytest.param(lambda data: setattr(data, "entries", data.entries[1:] + data.entries[:1]), id="captions"),
+    ],
+)
+def test_what_the_unet_has_drawn_is_drawn_again_for_another_data_set(redrawn_once, tmp_path, monkeypatch, change):
+    """Of as many pictures: their number tells nothing."""
+
+    def changed(split="all"):
+        data = forty(split)
+        assert len(data.pictures) == 40  # and they stay as they are when the entries change
+        change(data)
+        return data
+
+    monkeypatch.setattr(autoencoder, "EmojiDataset", changed)
+    folder, model = redrawn_once
+    assert redrawn_again(folder, tmp_path / "to", model) == 40
+
+
+def test_what_the_unet_has_drawn_is_drawn_again_with_another_seed_or_from_a_damaged_file(redrawn_once, tmp_path):
+    folder, model = redrawn_once
+    assert redrawn_again(folder, tmp_path / "same", model) == 0
+    assert redrawn_again(folder, tmp_path / "seed", model, "--seed", 1) == 40
+    damaged = shutil.copytree(folder, tmp_path / "damaged")
+    kept = damaged / "training" / "autoencoder" / "redrawn.safetensors"
+    kept.write_bytes(kept.read_bytes()[:100])
+    assert redrawn_again(damaged, tmp_path / "mended", model) == 40
 
 
 @pytest.mark.parametrize("options", [(), ("--frozen-encoder", "--equivariance", 0.5), ("--frozen-encoder", "--crop", 0.5)])
