@@ -229,7 +229,7 @@ def test_wheel_and_source_archive_hold_nothing_else(built):
 
 
 def test_wheel_is_light(built):
-    assert built[2] < 60e6
+    assert built[2] < 75e6  # the weights of emoji, 56 MB in float16, and its pictures, 19 MB: neither compresses well
 
 
 def test_nothing_that_is_stored_names_a_registry_or_a_folder_of_one_machine():

@@ -172,7 +172,7 @@ def test_v15_attends_in_the_two_middles_only_with_one_head_and_biases():
         assert all(m.bias is not None for m in (attention.to_q, attention.to_k, attention.to_v, attention.to_out[0]))
 
 
-@pytest.mark.parametrize(("config", "factor"), [(SD15.vae, 8), (EMOJI.vae, 4), (DISTINCT, 8)])
+@pytest.mark.parametrize(("config", "factor"), [(SD15.vae, 8), (EMOJI.vae, 8), (DISTINCT, 8)])
 def test_downsampling_is_the_factor_between_pictures_and_latents(config, factor):
     assert config.downsampling == factor
     with torch.device("meta"):
