@@ -323,7 +323,8 @@ class DiffusionScheduler(Scheduler):
         if (alpha_bar := self.alphas_cumprod[first].item()) > 1 / 8:
             warn(
                 f"timestep_spacing={self.timestep_spacing!r} with so few steps begins at timestep {first} of {T - 1}, where the "
-                f"model expects {alpha_bar:.0%} of x to be picture, and pure noise misleads it: take more steps, or 'trailing'"
+                f"model expects {alpha_bar:.0%} of the variance of x to be picture, and pure noise misleads it: "
+                "take more steps, or 'trailing'"
             )
         return timesteps
 

@@ -25,7 +25,7 @@ class DPMSolverMultistepScheduler(VPScheduler):
     lam                       λ = log(α / σ), half the logit of ᾱ = α² = 1 - σ²; h_i = λ_{t_i} - λ_{t_{i-1}}
     r                         r_i = h_{i-1} / h_i
     x0, before[0]             x_θ(x̃_{t_{i-1}}, t_{i-1}), x_θ(x̃_{t_{i-2}}, t_{i-2})
-    D                         D_i
+    line                      D_i
 
     The ODE is linear in x but for x_θ. The linear part is solved exactly; x_θ is taken to be a straight line in λ through its
     last two values. Where there is no second value (the first step of a run), or the line would reach to λ = ∞ (the last, to
@@ -38,7 +38,7 @@ class DPMSolverMultistepScheduler(VPScheduler):
     use_karras_sigmas: bool = False
 
     label: ClassVar[Label] = Label("dpmpp_2m", "DPM-Solver++(2M)", "#56B4E9", "P", "--", ("dpm++_2m", "dpm_solver++(2m)"))
-    terminal_alpha_bar: ClassVar[float] = 2**-24  # λ is -∞ where ᾱ is 0: the smallest float16 in its place
+    terminal_alpha_bar: ClassVar[float] = 2**-24  # in the place of ᾱ = 0, where λ is -∞
     unsupported: ClassVar[dict[str, Any]] = VPScheduler.unsupported | {
         "algorithm_type": "dpmsolver++",
         "solver_order": 2,
@@ -78,15 +78,15 @@ class DPMSolverMultistepScheduler(VPScheduler):
         alpha, alpha_next = self.alpha_bars[i : i + 2].sqrt().tolist()
         sigma, sigma_next = (1 - self.alpha_bars[i : i + 2]).sqrt().tolist()
 
-        # 2. The picture x_θ, and D, where the line through the last two is in the middle of the step
-        D = x0 = self.predict(model_output, x, self.alpha_bars[i].item())[0]
+        # 2. The picture x_θ, and D_i, where the line through the last two is in the middle of the step
+        line = x0 = self.predict(model_output, x, self.alpha_bars[i].item())[0]
         if before and i + 1 < len(self.timesteps):
             lam_before, lam, lam_next = (self.alpha_bars[i - 1 : i + 2].double().logit() / 2).tolist()
             r = (lam - lam_before) / (lam_next - lam)
-            D = (1 + 1 / (2 * r)) * x0 - 1 / (2 * r) * before[0]
+            line = (1 + 1 / (2 * r)) * x0 - 1 / (2 * r) * before[0]
 
-        # 3. x_next = σ_next / σ x - α_next (e^-h - 1) D, where e^-h = (α / σ) / (α_next / σ_next)
-        x_next = sigma_next / sigma * x - (alpha * sigma_next / sigma - alpha_next) * D
+        # 3. x_next = σ_next / σ x - α_next (e^-h - 1) D_i, where e^-h = (α / σ) / (α_next / σ_next)
+        x_next = sigma_next / sigma * x - (alpha * sigma_next / sigma - alpha_next) * line
 
         self.keep(i, x0)
         return Step(x_next.to(dtype), x0.to(dtype))

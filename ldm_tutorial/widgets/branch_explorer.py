@@ -106,7 +106,7 @@ class BranchExplorer(panel.LivePanel):
         try:
             for name, control in self.controls.items():
                 control.value = run.settings[name]
-            self.after.value = min(self.after.value, 0)  # before max falls below it
+            self.after.value = 0  # before max falls below what it was
             self.after.max = run.total - 1
             self.after.value = run.total // 2
         finally:

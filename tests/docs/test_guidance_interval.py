@@ -37,18 +37,23 @@ def draw(pipe, interval=None, **options):
     return pipe(["a cat face in the style of noto", "a rocket"], seed=[0, 3], steps=4, progress=False, **options)
 
 
+def apart(a, b):
+    """The largest difference of two pictures, in levels of 255: a batch put together in another way may round otherwise."""
+    return np.abs(np.int16(a) - np.int16(b)).max()
+
+
 @pytest.mark.parametrize("scheduler", ["euler", "ddpm"])
 def test_the_interval_of_everything_is_the_packages_guidance(pipes, scheduler):
     theirs, ours = pipes
     for a, b in zip(draw(ours, (0.0, math.inf), scheduler=scheduler), draw(theirs, scheduler=scheduler)):
-        assert np.array_equal(a, b)
+        assert apart(a, b) <= 1
     assert ours.evaluations == 2 * 2 * 4
 
 
 def test_the_empty_interval_is_guidance_1_for_half_of_the_work(pipes):
     theirs, ours = pipes
     for a, b in zip(draw(ours, (0.0, 0.0)), draw(theirs, guidance_scale=1.0)):
-        assert np.array_equal(a, b)
+        assert apart(a, b) <= 1
     assert ours.evaluations == 2 * 4
 
 

@@ -242,7 +242,7 @@ def test_a_branch_shares_its_first_steps_and_then_goes_its_own_way(page_at):
 
 def test_too_few_steps_are_warned_of_as_in_python(page_at):
     page = page_at(link(scheduler="ddim", steps=2))
-    with pytest.warns(UserWarning, match="begins at timestep 501 of 999, where the model expects 27% of x to be picture"):
+    with pytest.warns(UserWarning, match="begins at timestep 501 of 999, where the model expects 27% of the variance of x"):
         make_scheduler("ddim").set_timesteps(2)
     expect(page.locator(".result.lane-a")).to_contain_text("begins at timestep 501, where the U-Net expects 27 % picture")
     page.evaluate("(link) => { location.hash = link; }", link(scheduler="ddim", steps=8))
