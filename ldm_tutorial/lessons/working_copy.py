@@ -16,7 +16,7 @@ RECORD = ".copied.json"  # name -> SHA-256 of the version that was copied
 
 
 def make_working_copy(course: Path) -> list[str]:
-    """Copy the lessons and solutions of `course`/notebooks that are not in `course`/my_notebooks yet, and their new versions.
+    """Copy the notebooks of `course`/notebooks that are not in `course`/my_notebooks yet, and their new versions.
 
     A copy that was opened, run or edited is the learner's and is never written to. Returns the
     names of those whose original has changed since, such as "04_attention.ipynb". Raises OSError where it could not be written.
@@ -25,8 +25,8 @@ def make_working_copy(course: Path) -> list[str]:
     target.mkdir(exist_ok=True)
     copied, outdated = read_record(target / RECORD), []
     for path in sorted(source.rglob("*.ipynb")):
-        if any(part == "page" or part.startswith(".") for part in path.relative_to(source).parts[:-1]):
-            continue  # what Voilà serves is no lesson; JupyterLab's checkpoints
+        if any(part.startswith(".") for part in path.relative_to(source).parts):
+            continue  # JupyterLab's checkpoints
         name, own = path.relative_to(source).as_posix(), target / path.relative_to(source)
         original = path.read_bytes()
         untouched = own.is_file() and copied.get(name) == sha256(own.read_bytes())

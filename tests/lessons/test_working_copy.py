@@ -18,10 +18,9 @@ def own(course, name="04_attention.ipynb"):
     return course / OWN_NOTEBOOKS / name
 
 
-def test_every_lesson_is_copied_solutions_too(course):
-    for folder in (".ipynb_checkpoints", "page"):  # what is served as a page is no lesson
-        (course / "notebooks" / folder).mkdir()
-        (course / "notebooks" / folder / "00_start-checkpoint.ipynb").write_text("old")
+def test_every_notebook_is_copied_solutions_too(course):
+    (course / "notebooks" / ".ipynb_checkpoints").mkdir()
+    (course / "notebooks" / ".ipynb_checkpoints" / "00_start-checkpoint.ipynb").write_text("old")
     assert make_working_copy(course) == []
     found = {p.relative_to(course / OWN_NOTEBOOKS).as_posix(): p.read_text() for p in (course / OWN_NOTEBOOKS).rglob("*.ipynb")}
     assert found == {"00_start.ipynb": "zero", "04_attention.ipynb": "four", "solutions/04_attention.ipynb": "solved"}
