@@ -59,8 +59,7 @@ LINK = re.compile(r"(?<!!)\[[^\]]*\]\(\s*([^)\s]+)[^)]*\)|(?:src|href)=[\"']([^\
 
 
 def all_notebooks() -> list[Path]:
-    """The lessons and their solutions; what stands in notebooks/page is served, and is no lesson."""
-    return sorted(p for p in (ROOT / "notebooks").rglob("*.ipynb") if not {"page", ".ipynb_checkpoints"} & set(p.parts[:-1]))
+    return sorted(p for p in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 
 
 def tags(cell: NotebookNode) -> set[str]:

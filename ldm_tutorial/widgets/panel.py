@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import base64
 import io
 from collections.abc import Callable, Sequence
@@ -21,7 +22,11 @@ ROW = w.Layout  # a layout belongs to one widget: each gets its own
 DELAY = 0.15  # seconds without a further change, before a moved slider counts
 
 
-class LivePanel(w.VBox):
+class AbstractWidget(abc.ABCMeta, type(w.VBox)):  # type: ignore[misc]
+    """The class of widget classes whose abstract methods a subclass must have."""
+
+
+class LivePanel(w.VBox, metaclass=AbstractWidget):
     """Controls, a status line, and what is below it. Work is a generator given to `begin`.
 
     A subclass has `show` and `snapshot`, and says in `alt` what the snapshot shows.
@@ -46,24 +51,24 @@ class LivePanel(w.VBox):
             self.bar.value = 0
         self.say("Cancelled.")
 
+    @abc.abstractmethod
     def show(self, thing: Any) -> None:
         """Show one of the things that the work yields.
 
         It may run in a background thread: there, nothing is printed, and pyplot is not touched.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def snapshot(self) -> Image.Image | None:
         """What can be seen now as a picture, stored in the notebook for pages where no widget lives.
 
         None if there is nothing but an error.
         """
-        raise NotImplementedError
 
     @property
+    @abc.abstractmethod
     def alt(self) -> str:
         """What the snapshot shows, in words."""
-        raise NotImplementedError
 
     def finished(self) -> None:
         """After the last of what was to be shown."""

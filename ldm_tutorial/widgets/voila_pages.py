@@ -1,4 +1,4 @@
-"""What Voilà needs to show the notebooks as pages; voila.json, in the project's folder, tells it so."""
+"""What Voilà needs to show notebooks as pages, such as page.ipynb; voila.json, in the project's folder, tells it so."""
 
 from __future__ import annotations
 

@@ -10,16 +10,18 @@ from tests.browser.servers import free_port, homes, serving
 
 expect = pytest.importorskip("playwright.sync_api", reason="NOTICE: no playwright, so no tests in a browser").expect
 ROOT = Path(__file__).resolve().parent.parent.parent
+PAGE = "ldm_tutorial/widgets/page.ipynb"
 
 
 @pytest.fixture
 def page_of_voila(tmp_path):
-    """The address of `voila notebooks/page/playground.ipynb`, started in a folder that looks like the project's."""
+    """The address of `voila` of the page, started in a folder that looks like the project's."""
     pytest.importorskip("voila", reason="NOTICE: no voila, so its page was not tested")
-    shutil.copytree(ROOT / "notebooks" / "page", tmp_path / "notebooks" / "page")
-    shutil.copy(ROOT / "voila.json", tmp_path)
+    for file in (PAGE, "voila.json"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, tmp_path / file)
     port = free_port()
-    command = [sys.executable, "-m", "voila", "notebooks/page/playground.ipynb", "--no-browser", f"--port={port}"]
+    command = [sys.executable, "-m", "voila", PAGE, "--no-browser", f"--port={port}"]
     probe, log = f"http://localhost:{port}/static/none", tmp_path / "voila.log"  # each visit of the page itself starts a kernel
     with serving(command, probe, tmp_path, homes(tmp_path / ".home"), log, seconds=60):
         yield f"http://localhost:{port}"

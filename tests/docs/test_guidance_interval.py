@@ -31,29 +31,33 @@ def pipes(project):
     return pipe, project.IntervalGuidance(pipe.unet, pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.scheduler, pipe.name)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """With two, a core that is busy is left out; and one thread does not round as two do: a picture may differ by a level."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def draw(pipe, interval=None, **options):
     if interval is not None:
         pipe.interval, pipe.evaluations = interval, 0
     return pipe(["a cat face in the style of noto", "a rocket"], seed=[0, 3], steps=4, progress=False, **options)
 
 
-def apart(a, b):
-    """The largest difference of two pictures, in levels of 255: a batch put together in another way may round otherwise."""
-    return np.abs(np.int16(a) - np.int16(b)).max()
-
-
 @pytest.mark.parametrize("scheduler", ["euler", "ddpm"])
 def test_the_interval_of_everything_is_the_packages_guidance(pipes, scheduler):
     theirs, ours = pipes
     for a, b in zip(draw(ours, (0.0, math.inf), scheduler=scheduler), draw(theirs, scheduler=scheduler)):
-        assert apart(a, b) <= 1
+        assert np.array_equal(a, b)
     assert ours.evaluations == 2 * 2 * 4
 
 
 def test_the_empty_interval_is_guidance_1_for_half_of_the_work(pipes):
     theirs, ours = pipes
     for a, b in zip(draw(ours, (0.0, 0.0)), draw(theirs, guidance_scale=1.0)):
-        assert apart(a, b) <= 1
+        assert np.array_equal(a, b)
     assert ours.evaluations == 2 * 4
 
 

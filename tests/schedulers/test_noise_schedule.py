@@ -169,7 +169,7 @@ def test_leading_timesteps_are_spread_over_all_of_training(n, first):
 def test_a_start_where_pure_noise_does_not_belong_is_said_with_its_remedy(name):
     scheduler = make_scheduler(name, timestep_spacing="leading")
     with pytest.warns(
-        UserWarning, match="begins at timestep 501 of 999, where the model expects 27% of x .* 'trailing'"
+        UserWarning, match="begins at timestep 501 of 999, where the model expects 27% of the variance .* 'trailing'"
     ) as found:
         scheduler.set_timesteps(2)
     assert [warning.filename for warning in found] == [__file__]

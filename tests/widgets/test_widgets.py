@@ -731,3 +731,12 @@ def test_the_playground_names_words_that_the_small_model_does_not_know(tiny_pipe
     assert "the prompt is empty" in p.said
     p.controls["prompt"].value = CAT
     assert "prompts.md" not in p.said and "empty" not in p.said
+
+
+def test_a_widget_that_cannot_be_shown_where_widgets_do_not_run_cannot_be_made():
+    class Blind(panel.LivePanel):
+        def show(self, thing):
+            """Nothing."""
+
+    with pytest.raises(TypeError, match="alt.*snapshot"):
+        Blind([])
