@@ -132,7 +132,8 @@ class EmojiDataset(Dataset):
 
 @cache
 def _archive(style: str) -> zipfile.ZipFile:
-    return zipfile.ZipFile(FOLDER / f"{style}.zip")
+    """Read into memory: the workers of a DataLoader are forks, which would share the position in an open file."""
+    return zipfile.ZipFile(io.BytesIO((FOLDER / f"{style}.zip").read_bytes()))
 
 
 @cache

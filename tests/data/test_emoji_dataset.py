@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import zipfile
 from collections import Counter
 
@@ -292,6 +293,27 @@ def test_a_picture_comes_on_any_background_and_in_any_smaller_size(dataset):
 def test_a_size_that_cannot_be_is_named_with_what_is_allowed(size):
     with pytest.raises(ValueError, match=rf"size is {size!r}; allowed is a whole number from 1 to 128"):
         EmojiDataset(size=size)
+
+
+class Opened(torch.utils.data.Dataset):
+    """Pictures opened one by one, as a learner's own data set would do it."""
+
+    def __init__(self, entries):
+        self.entries = entries
+
+    def __len__(self):
+        return len(self.entries)
+
+    def __getitem__(self, index):
+        return torch.from_numpy(np.array(self.entries[index].open()))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_processes_that_load_the_pictures_do_not_disturb_each_other(dataset):
+    opened = Opened(dataset.entries[:200])
+    expected = [opened[row] for row in range(200)]  # so the archives are open before the processes begin
+    loader = torch.utils.data.DataLoader(opened, batch_size=None, num_workers=2, multiprocessing_context="fork")
+    assert all(torch.equal(found, right) for found, right in zip(loader, expected, strict=True))
 
 
 def test_the_data_set_iterates_and_ends():
