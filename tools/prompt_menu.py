@@ -37,9 +37,10 @@ PAGE = """# Prompts that work
 
 *Made by `python tools/prompt_menu.py` with the weights {weights}.*
 
-The small model knows the words of emoji and no others: {subjects:,} subjects and their tags (other words for a
-subject), in the styles {styles}. The full caption works best: "a SUBJECT in the style of STYLE". For other words the
-model draws something else.
+The small model knows the words of emoji: {subjects:,} subjects and their tags (other words for a subject), in the styles
+{styles}. The full caption works best: "a SUBJECT in the style of STYLE". It was also trained on scenes, with captions such
+as "two rockets on a blue background", "a small red cat in the top left corner" and "a cat above an owl". For other words
+the model draws something else.
 
 The prompts below are drawn well. Each was drawn with seeds 0, 1 and 2 and the default settings, and a classifier that
 shares nothing with the model named the right subject and the right style in all three pictures. In each group the
@@ -50,10 +51,12 @@ prompts come first of which the classifier was surest. Of {tried} prompts tried,
 
 ```python
 from ldm_tutorial.data import EmojiDataset
+from ldm_tutorial.data.scenes import COLORS, COUNTS, PLACES
 
 entries = EmojiDataset().entries
 print(sorted({{entry.label for entry in entries}}))                   # subjects
 print(sorted({{tag for entry in entries for tag in entry.tags}}))     # tags: other words for them; drawn right less often
+print(*COLORS, *COUNTS.values(), *PLACES, sep=", ")                 # words of scenes, beside "small", "and" and "above"
 ```
 
 The [model card](model_card.md#all-figures) has how often the subject is right by wording: the full caption, the

@@ -6,6 +6,7 @@ import re
 from functools import cache
 
 from .dataset import EmojiDataset
+from .scenes import COLORS, COUNTS, PLACES, plural
 
 WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")  # letters, with apostrophes and hyphens inside
 
@@ -15,8 +16,12 @@ FUNCTION_WORDS = frozenset("a an the and or but of in on at to by for from with 
 
 @cache
 def known_words() -> frozenset[str]:
-    """All words of all captions of the data set, in lower case."""
-    return frozenset(word for entry in EmojiDataset().entries for caption in entry.captions for word in words_in(caption))
+    """All words of all captions, of the data set's pictures and of scenes, in lower case."""
+    entries = EmojiDataset().entries
+    texts = [caption for entry in entries for caption in entry.captions]
+    texts += [several for entry in entries if (several := plural(entry))]
+    texts += [*COLORS, *COUNTS.values(), *PLACES, "small", "above", "background"]
+    return frozenset(word for text in texts for word in words_in(text))
 
 
 def words_in(text: str) -> list[str]:
@@ -25,7 +30,7 @@ def words_in(text: str) -> list[str]:
 
 
 def unknown_words(prompt: str) -> list[str]:
-    """The words of a prompt that stand in no caption of the data set, each once. Words such as "or" are not counted."""
+    """The words of a prompt that stand in no caption, each once. Words such as "or" are not counted."""
     return [word for word in dict.fromkeys(words_in(prompt)) if word not in known_words() | FUNCTION_WORDS]
 
 
