@@ -12,11 +12,22 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..clip import CLIP
 from ..images import to_unit_range
 from ..inputs import tokenize
+from ..training.clip import SIDE
 from .drawing import to_levels
+
+
+def image_vectors(clip: CLIP, pictures: Tensor) -> Tensor:
+    """What the image tower makes of color levels, uint8 (n, 3, h, w) -> (n, d), of length 1.
+
+    Large pictures are made smaller by a whole factor, as near as this comes to the size of the pictures that CLIP was trained on.
+    """
+    pixels = to_unit_range(pictures)
+    return clip.encode_image(F.avg_pool2d(pixels, max(1, min(pixels.shape[-2:]) // SIDE)))
 
 
 @torch.no_grad()
@@ -31,5 +42,5 @@ def clip_scores(clip: CLIP, tokenizer: Any, pictures: Sequence[Image.Image], pro
     distinct = list(dict.fromkeys(prompts))
     length = clip.text_encoder.config.max_position_embeddings
     texts = clip.encode_text(tokenize(tokenizer, distinct, length).to(device))  # (distinct, d)
-    images = clip.encode_image(to_unit_range(to_levels(pictures).to(device)))  # (n, d)
+    images = image_vectors(clip, to_levels(pictures).to(device))  # (n, d)
     return (images * texts[[distinct.index(prompt) for prompt in prompts]]).sum(dim=1).cpu()

@@ -19,6 +19,7 @@ from .. import __version__
 from ..checks import check_file
 from ..data import EmojiDataset
 from ..schedulers import DiffusionScheduler
+from ..training.clip import load_clip
 from ..weights import JUDGE
 from . import blind
 from .accuracy import SPLIT_NAMES, by, empty_figures, empty_prompts, split_figures, wording_table, wordings, worst
@@ -30,6 +31,7 @@ from .drawing import Request, draw_all, to_levels
 from .interpolation import between_prompts, between_seeds, interpolation_figure
 from .judge import Judge, load_judge, look
 from .memorization import copy_ratio, memorization_figures, nearest, seed_figures
+from .parts import caption_figures, prediction_table
 from .reference import Question, Reference, sample
 from .report import Measurement, Report, Table, share
 from .samplers import Crowd, Sweep, likeness_table
@@ -59,6 +61,7 @@ class Plan:
     paths: int = 8  # interpolations, of each kind
     path_length: int = 8
     reconstructed: int | None = None  # real pictures that the classifier sees after a way through the autoencoder
+    predicted: int = 96  # trained pairs whose latents the U-Net predicts in one step
     taken_back: int = 48  # trained pairs made noisy to each strength and taken back, at each scale of guidance
     strengths: tuple[float, ...] = (0.1, 0.2, 0.4)
     back_guidance: tuple[float, ...] = (1.0, 4.0, 7.5)
@@ -113,6 +116,7 @@ class Evaluation:
         self.empty = empty_prompts(plan.empty)
         swept = tuple(self._ask(shuffled[: plan.swept]))
         self.sweeps = [Sweep("guidance", plan.guidance, swept), Sweep("steps", plan.steps, swept)]
+        self.predicted = self._ask(shuffled[: plan.predicted])
         self.way_back = WayBack(self._ask(shuffled[: plan.taken_back]), plan.strengths, plan.back_guidance)
         self.crowd = Crowd(tuple(q.request.prompt for q in self._ask(shuffled[: plan.crowd_prompts])), plan.crowd_seeds)
         self.open = open_captions(reference, plan.open_captions, plan.open_seeds)
@@ -135,6 +139,8 @@ class Evaluation:
         # Times come first, while the machine is fresh
         figures = [*size_figures(self.pipe, path), *time_figures(self.pipe)]
         figures += self._autoencoder_and_judge()
+        if path and (path / "contrastive").exists():  # a model of others has no image tower
+            figures += caption_figures(load_clip(path).to(self.pipe.device), self.pipe.tokenizer, self.reference)
         self.drawn = drawn = draw_all(self.pipe, self.judge, self.requests(), progress=progress)
         figures += [*split_figures("trained", self.trained, drawn), *split_figures("held_out", self.held_out, drawn)]
         figures += empty_figures(self.empty, drawn, self.real.features)
@@ -148,6 +154,7 @@ class Evaluation:
             likeness_table(self.sweeps[1], drawn),
             self.crowd.table(drawn),
             self._ways_back(),
+            prediction_table(self.pipe, self.reference, self.predicted),
         )
         return Report(self.about(), tuple(figures), tables)
 

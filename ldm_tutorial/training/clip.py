@@ -33,6 +33,9 @@ from .loop import (
 from .tokenizer import train_tokenizer
 
 
+SIDE = 64  # of the pictures that CLIP sees: half of the data set's
+
+
 def contrastive_loss(logits: Tensor) -> Tensor:
     """Each picture must pick its caption out of the batch, and each caption its picture: (b, b) -> ()
 

@@ -5,9 +5,11 @@ import torch
 from PIL import Image
 
 from ldm_tutorial.clip import CLIP
+from ldm_tutorial.data import EmojiDataset
 from ldm_tutorial.evaluation.clip_score import clip_scores
 from ldm_tutorial.images import to_tensor
 from ldm_tutorial.inputs import tokenize
+from ldm_tutorial.training.clip import SIDE, half_size
 
 PROMPTS = ["a cat", "an octopus with a hat", "a cat"]
 
@@ -45,6 +47,15 @@ def test_the_order_is_that_of_the_pictures(clip, pictures, tiny_tokenizer):
     forward = clip_scores(clip, tiny_tokenizer, pictures, PROMPTS)
     backward = clip_scores(clip, tiny_tokenizer, pictures[::-1], PROMPTS[::-1])
     torch.testing.assert_close(forward, backward.flip(0))
+
+
+@pytest.mark.parametrize("factor", [2, 8])
+def test_a_large_picture_is_looked_at_in_the_size_that_clip_was_trained_on(clip, tiny_tokenizer, factor):
+    assert half_size(EmojiDataset(styles="noto").layers[:1]).shape[-1] == SIDE
+    small = [Image.effect_noise((SIDE, SIDE), 80).convert("RGB")]
+    large = [small[0].resize((factor * SIDE, factor * SIDE), Image.Resampling.NEAREST)]
+    expected = clip_scores(clip, tiny_tokenizer, small, PROMPTS[:1])
+    torch.testing.assert_close(clip_scores(clip, tiny_tokenizer, large, PROMPTS[:1]), expected)
 
 
 @pytest.mark.parametrize("count", [0, 2])

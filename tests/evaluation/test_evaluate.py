@@ -32,6 +32,7 @@ SMALL = Plan(
     paths=1,
     path_length=3,
     reconstructed=6,
+    predicted=4,
     taken_back=3,
     strengths=(0.2, 0.5),
     back_guidance=(1.0, 7.5),
@@ -54,6 +55,7 @@ def test_the_real_pictures_score_full_marks(make_pipe, small_judge, small_data):
         "likeness",
         "distribution",
         "detail",
+        "prediction",
     ]
     names = [name for name, sheet in evaluation.sheets() if isinstance(sheet, Image.Image)]
     assert len(set(names)) == len(names) == 8
