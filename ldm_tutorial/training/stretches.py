@@ -10,7 +10,7 @@ without its dashes; an option without a value is written as `frozen-encoder = ye
 before it, of the same part, has written.
 
 Killed at any moment, the same command goes on from the last saved step. What is finished is in `stretches/NAME` of the model's
-folder: its log, its samples, and the settings it was made with. `training/PART.jsonl` is the log of all runs of a part.
+folder: its log, its samples, and its settings. `training/PART.jsonl` is the log of all finished stretches of a part.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ..checkpoints.atomic import write_atomically
 from .compute import Compute
 
 RECIPE = Path(__file__).with_name("emoji.ini")  # of the shipped model
+NOT_IN_NAMES = '/\\:*?"<>|'  # what the name of a folder cannot hold, on some system
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class Stretch:
         for name, value in self.options:
             words += [f"--{name}"] if value == "yes" else [f"--{name}", value]
         return words
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """All lines of its section."""
+        return {"part": self.part, **dict(self.options)}
 
 
 class _File(configparser.ConfigParser):
@@ -68,31 +74,42 @@ def read_stretches(path: Path, parts: Mapping[str, str]) -> list[Stretch]:
         FileNotFoundError: there is no such file.
         ValueError: the file names no stretches, or a stretch names a part, an option or a value that does not exist.
     """
-    file = _File(interpolation=None)
+    file = _File(interpolation=None, default_section="")  # no section is special
     try:
         file.read_string(path.read_text(encoding="utf-8"), str(path))
     except configparser.Error as error:
         raise ValueError(f"{path} names no stretches: {error.message.splitlines()[0]}") from None
-    stretches = []
+    stretches: list[Stretch] = []
     for name in file.sections():
-        options = dict(file[name])
-        part = options.pop("part", None)
-        if part is None or part not in parts:
-            raise ValueError(f"{path}, [{name}]: part={part!r} must be one of {', '.join(parts)}")
-        stretch = Stretch(name, part, tuple(options.items()))
         try:
-            read_options(stretch, parts, Path())
+            stretches.append(make_stretch(name, dict(file[name]), parts, stretches))
         except ValueError as error:
             raise ValueError(f"{path}, [{name}]: {error}") from None
-        stretches.append(stretch)
     if not stretches:
         raise ValueError(f"{path} names no stretches: there is no [stretch] in it")
     return stretches
 
 
+def make_stretch(name: str, options: dict[str, str], parts: Mapping[str, str], earlier: list[Stretch]) -> Stretch:
+    """A section of the file, after the stretches `earlier`. Raises ValueError for what cannot be run."""
+    if name.startswith(".") or set(name) & set(NOT_IN_NAMES):
+        raise ValueError(f"the name must not begin with a dot or hold any of {' '.join(NOT_IN_NAMES)}: a folder has this name")
+    part = options.pop("part", None)
+    if part is None or part not in parts:
+        raise ValueError(f"part={part!r} must be one of {', '.join(parts)}")
+    stretch = Stretch(name, part, tuple(options.items()))
+    read_options(stretch, parts, Path())
+    if any(other.part == part for other in earlier):
+        try:
+            read_options(stretch, parts, Path(), start_from=Path())
+        except ValueError:
+            raise ValueError(f"part={part!r} can be trained once only: it has no option --start-from") from None
+    return stretch
+
+
 def read_options(stretch: Stretch, parts: Mapping[str, str], folder: Path, start_from: Path | None = None) -> argparse.Namespace:
     """The options of a stretch, as its training reads them. Raises ValueError for one that does not exist."""
-    parser = _Options(prog=stretch.part, allow_abbrev=False)
+    parser = _Options(prog=stretch.part, allow_abbrev=False, add_help=False)
     importlib.import_module(parts[stretch.part]).add_arguments(parser)
     for name, _ in stretch.options:
         if name in ("folder", "start-from"):
@@ -104,47 +121,71 @@ def read_options(stretch: Stretch, parts: Mapping[str, str], folder: Path, start
 def run_stretches(stretches: list[Stretch], folder: Path, parts: Mapping[str, str], until: str | None = None) -> None:
     """Run what is not finished yet, up to the stretch `until` (default: all). In several processes, all of them call it.
 
-    Raises ValueError if a finished stretch had other settings: what came after it would not be what the file says.
+    Raises ValueError if what the folder holds, finished or begun, is not what the file says.
     """
     names = [stretch.name for stretch in stretches]
     if until is not None and until not in names:
         raise ValueError(f"--until {until!r}: the file's stretches are {', '.join(map(repr, names))}")
-    compute = Compute()
-    for number, stretch in enumerate(stretches):
-        done = folder / "stretches" / stretch.name
-        settings = {"part": stretch.part, **dict(stretch.options)}
-        if (done / "settings.json").is_file():
-            if (before := json.loads((done / "settings.json").read_text(encoding="utf-8"))) != settings:
-                raise ValueError(f"the stretch {stretch.name!r} is finished, with {before}; the file says {settings} now")
-        else:
-            if not done.is_dir():  # else it was interrupted after its last step
-                first = all(earlier.part != stretch.part for earlier in stretches[:number])
-                if compute.is_main:
-                    print(f"[{stretch.name}] train {' '.join([stretch.part, *stretch.arguments])}", flush=True)
-                args = read_options(stretch, parts, folder, None if first else folder)
-                importlib.import_module(parts[stretch.part]).main(args)
+    wanted = stretches if until is None else stretches[: names.index(until) + 1]
+    compute, finished = Compute(), count_finished(stretches, folder)
+    for number, stretch in enumerate(wanted):
+        done, run = folder / "stretches" / stretch.name, folder / "training" / stretch.part
+        if number >= finished:
+            check_begun(stretch, run)
+            if compute.is_main:
+                print(f"[{stretch.name}] train {' '.join([stretch.part, *stretch.arguments])}", flush=True)
+                run.mkdir(parents=True, exist_ok=True)
+                write_atomically(run / "settings.json", json.dumps(stretch.settings, indent=1).encode())
+            first = all(earlier.part != stretch.part for earlier in stretches[:number])
+            args = read_options(stretch, parts, folder, None if first else folder)
+            importlib.import_module(parts[stretch.part]).main(args)
             compute.wait()  # the main process writes the weights after its last step
             if compute.is_main:
-                finish(stretch, folder, settings)
+                put_aside(run, done)
             compute.wait()  # and only then the next stretch can begin with them
-        if stretch.name == until:
-            return
+        if compute.is_main:
+            (done / "state.pt").unlink(missing_ok=True)  # large, and the next stretch begins at step 0
 
 
-def finish(stretch: Stretch, folder: Path, settings: Mapping[str, str]) -> None:
-    """Put the log and the samples aside, join the logs of the part, and note at last that the stretch is finished."""
-    done = folder / "stretches" / stretch.name
-    made = [path for path in (folder / "training").iterdir() if path.is_dir()]  # one: those before are put aside
-    if made:  # else it was put aside before the last interruption
-        done.parent.mkdir(parents=True, exist_ok=True)
-        (made[0] / "state.pt").unlink(missing_ok=True)  # large, and the next stretch begins at step 0
-        made[0].rename(done)
-    log = folder / "training" / f"{stretch.part}.jsonl"
+def count_finished(stretches: list[Stretch], folder: Path) -> int:
+    """How many stretches are finished. Raises ValueError if they are not the first ones of the file, with its settings."""
+    finished = sorted(path.name for path in (folder / "stretches").glob("*") if path.is_dir())
+    first = stretches[: len(finished)]
+    if finished != sorted(stretch.name for stretch in first):
+        listed, begins = (", ".join(map(repr, names)) for names in (finished, [stretch.name for stretch in first]))
+        raise ValueError(f"{folder}: finished are {listed}; the file begins with {begins}. What is finished must come first")
+    for stretch in first:
+        settings = read_settings(folder / "stretches" / stretch.name)
+        if settings != stretch.settings:
+            raise ValueError(f"the stretch {stretch.name!r} is finished, with {settings}; the file says {stretch.settings} now")
+    return len(first)
+
+
+def check_begun(stretch: Stretch, run: Path) -> None:
+    """Raises ValueError if the folder of a training holds an unfinished one that is not of this stretch."""
+    settings = read_settings(run)
+    if (run / "state.pt").is_file() and settings != stretch.settings:
+        raise ValueError(
+            f"{run} holds an unfinished training, begun with {settings or 'no file'}; the stretch {stretch.name!r} has "
+            f"{stretch.settings}. Move that folder away, or finish the training as it was begun"
+        )
+
+
+def read_settings(run: Path) -> dict[str, str] | None:
+    """The settings that a stretch has noted in the folder of its training; None if there are none."""
+    path = run / "settings.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def put_aside(run: Path, done: Path) -> None:
+    """Add a finished training's log to that of its part, and move its folder: this finishes the stretch, in one go."""
+    log = run.with_suffix(".jsonl")
     before = log.read_text(encoding="utf-8") if log.is_file() else ""
-    own = (done / "log.jsonl").read_text(encoding="utf-8") if (done / "log.jsonl").is_file() else ""
-    if not before.endswith(own) or not own:
+    own = (run / "log.jsonl").read_text(encoding="utf-8") if (run / "log.jsonl").is_file() else ""
+    if not before.endswith(own):  # else it was added before the last interruption
         write_atomically(log, (before + own).encode())
-    write_atomically(done / "settings.json", json.dumps(settings, indent=1).encode())
+    done.parent.mkdir(parents=True, exist_ok=True)
+    run.rename(done)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -162,5 +203,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """`ldm-tutorial train all`. Raises ValueError for a file that names no stretches, or changed one that is finished."""
+    """`ldm-tutorial train all`. Raises what `read_stretches` and `run_stretches` raise."""
     run_stretches(read_stretches(args.file, args.parts), args.folder, args.parts, args.until)

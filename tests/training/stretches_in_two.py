@@ -1,12 +1,13 @@
 """As a script: a file of two stretches in two processes, of which the first is slow to write what it has learned.
 
-The processes are forks of this one. Each ends with the number of what it found wrong: 0 is all right.
+The processes are forks of this one. The script fails if one of them does.
 """
 
 import os
 import socket
 import sys
 import time
+import traceback
 import types
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def training(folder: Path, rank: int) -> types.ModuleType:
         if rank == 0:
             time.sleep(0.5)
             run = args.folder / "training" / "net"
-            run.mkdir(parents=True)
+            run.mkdir(parents=True, exist_ok=True)
             (run / "log.jsonl").write_text(f'{{"step": {args.steps}}}\n')
             (args.folder / "weights").write_text(str(begin + args.steps))
         else:
@@ -64,7 +65,10 @@ if __name__ == "__main__":
             try:
                 process(place, rank, port)
                 code = 0
+            except BaseException:
+                traceback.print_exc()
             finally:
+                sys.stderr.flush()
                 os._exit(code)
         children.append(child)
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]

@@ -32,7 +32,7 @@ steps = 4
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
-    """Two trainings that add up their steps in a file, and log each; `world.kill` says at which step to die, and where."""
+    """Trainings that add up their steps in a file, and log each; `world.kill` says at which step to die, and where."""
     world = types.SimpleNamespace(calls=[], kill=None, folder=tmp_path / "model")
 
     def training(part):
@@ -40,13 +40,14 @@ def world(tmp_path, monkeypatch):
 
         def add_arguments(parser):
             parser.add_argument("--folder", required=True)
-            parser.add_argument("--start-from")
+            if part != "judge":
+                parser.add_argument("--start-from")
             parser.add_argument("--steps", type=int, default=1)
             parser.add_argument("--learning-rate", type=float, default=1e-3)
             parser.add_argument("--frozen-encoder", action="store_true")
 
         def main(args):
-            world.calls.append((part, args.steps, args.start_from, args.frozen_encoder))
+            world.calls.append((part, args.steps, getattr(args, "start_from", None), args.frozen_encoder))
             run, weights = world.folder / "training" / part, world.folder / f"{part}.weights"
             run.mkdir(parents=True, exist_ok=True)
             state = run / "state.pt"
@@ -66,9 +67,9 @@ def world(tmp_path, monkeypatch):
         module.add_arguments, module.main = add_arguments, main
         monkeypatch.setitem(sys.modules, f"trainings.{part}", module)
 
-    for part in ("clip", "autoencoder"):
+    for part in ("clip", "autoencoder", "judge"):
         training(part)
-    world.parts = {part: f"trainings.{part}" for part in ("clip", "autoencoder")}
+    world.parts = {part: f"trainings.{part}" for part in ("clip", "autoencoder", "judge")}
     world.path = tmp_path / "stretches.ini"
     world.path.write_text(FILE)
     world.run = lambda **more: run_stretches(read_stretches(world.path, world.parts), world.folder, world.parts, **more)
@@ -104,14 +105,55 @@ def test_wherever_it_was_killed_it_goes_on_to_the_same_weights_and_the_same_log(
     assert log["total"].tolist() == [1, 2, 3, 4, 5, 6]
 
 
-def test_killed_while_a_finished_stretch_is_put_aside_it_is_not_trained_again(world):
-    world.run(until="words")
-    done = world.folder / "stretches" / "words"
-    (done / "settings.json").unlink()  # the last thing that is written
-    calls = len(world.calls)
-    world.run(until="words")
-    assert len(world.calls) == calls
-    assert read_log(world.folder / "training" / "clip.jsonl")["step"].tolist() == [1, 2, 3]
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_killed_while_a_finished_stretch_is_put_aside_it_is_not_trained_again(world, monkeypatch, moment):
+    def rename(path, target):
+        if moment == "after":
+            os.rename(path, target)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        with pytest.raises(KeyboardInterrupt):
+            world.run()
+    world.run()
+    assert (world.folder / "clip.weights").read_text() == "3"
+    assert read_log(world.folder / "training" / "clip.jsonl")["total"].tolist() == [1, 2, 3]
+    assert (world.folder / "autoencoder.weights").read_text() == "6"
+    assert not list(world.folder.rglob("state.pt"))  # large, and of no more use
+
+
+def test_other_trainings_in_the_folder_stay_where_they_are(world):
+    logs = [world.folder / "training" / name / "log.jsonl" for name in ("distill", "judge", "lora", "unet", "word")]
+    for log in logs:
+        log.parent.mkdir(parents=True)
+        log.write_text(f'{{"step": 1, "of": "{log.parent.name}"}}\n')
+    world.run()
+    assert all(json.loads(log.read_text())["of"] == log.parent.name for log in logs)
+    assert read_log(world.folder / "stretches" / "words" / "log.jsonl")["total"].tolist() == [1, 2, 3]
+
+
+def test_a_training_that_was_begun_otherwise_is_not_continued_as_a_stretch(world):
+    world.kill = ("autoencoder", 1)
+    with pytest.raises(KeyboardInterrupt):
+        world.run()
+    world.kill = None
+    world.path.write_text(FILE.replace("8e-4", "1e-4"))
+    words = r"autoencoder.* holds an unfinished training, begun with .*'learning-rate': '8e-4'.*'pictures, softly'.*'1e-4'"
+    with pytest.raises(ValueError, match=words):
+        world.run()
+    world.path.write_text(FILE)
+    world.run()
+    assert (world.folder / "autoencoder.weights").read_text() == "6"
+
+
+def test_a_training_by_hand_is_not_continued_as_a_stretch(world):
+    run = world.folder / "training" / "clip"
+    run.mkdir(parents=True)
+    (run / "state.pt").write_text("[3, 3]")
+    with pytest.raises(ValueError, match=r"clip holds an unfinished training, begun with no file.*'words'"):
+        world.run()
+    assert not world.calls
 
 
 def test_what_is_finished_is_not_trained_again(world):
@@ -136,17 +178,33 @@ def test_a_file_that_changed_what_is_finished_is_refused(world):
     assert len(world.calls) == 1
 
 
+@pytest.mark.parametrize("change", ["before", "renamed"])
+def test_what_is_finished_must_be_the_beginning_of_the_file(world, change):
+    world.run(until="pictures, softly")
+    first = "[pictures, at first]\npart = autoencoder\nsteps = 9\n\n[pictures, softly]"
+    text = {"before": FILE.replace("[pictures, softly]", first), "renamed": FILE.replace("[words]", "[texts]")}
+    world.path.write_text(text[change])
+    with pytest.raises(ValueError, match="finished are 'pictures, softly', 'words'; the file begins with"):
+        world.run()
+    assert len(world.calls) == 2
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "there is no .stretch."),
         ("steps = 3", "names no stretches"),
         ("[a]\npart = clip\n[a]\npart = clip", "names no stretches"),
-        ("[a]\nsteps = 3", r"\[a\]: part=None must be one of clip, autoencoder"),
-        ("[a]\npart = umet", r"\[a\]: part='umet' must be one of clip, autoencoder"),
+        ("[a]\nsteps = 3", r"\[a\]: part=None must be one of clip, autoencoder, judge"),
+        ("[a]\npart = umet", r"\[a\]: part='umet' must be one of clip, autoencoder, judge"),
         ("[a]\npart = clip\nstepz = 3", r"\[a\]: unrecognized arguments: --stepz 3"),
         ("[a]\npart = clip\nsteps = many", r"\[a\]: argument --steps: invalid int value: 'many'"),
         ("[a]\npart = clip\nfolder = elsewhere", r"\[a\]: folder is not for a stretch to say"),
+        ("[a]\npart = clip\nhelp = yes", r"\[a\]: unrecognized arguments: --help"),
+        ("[DEFAULT]\nsteps = 3\n[a]\npart = clip", r"\[DEFAULT\]: part=None must be one of"),
+        ("[a/b]\npart = clip", r"\[a/b\]: .* a folder has this name"),
+        ("[..]\npart = clip", r"\[..\]: .* a folder has this name"),
+        ("[a]\npart = judge\n[b]\npart = judge", r"\[b\]: part='judge' can be trained once only: it has no option --start-from"),
     ],
 )
 def test_what_names_no_stretches_is_refused_before_anything_is_trained(world, text, message):
@@ -175,8 +233,7 @@ def test_the_recipe_of_the_shipped_model_can_be_read():
 
 def test_the_command_reads_the_file_and_hands_over(world, monkeypatch, capsys):
     monkeypatch.setattr(cli, "PARTS_TO_TRAIN", {"clip": ("training.clip", "")})
-    for part in ("clip",):
-        monkeypatch.setitem(sys.modules, f"ldm_tutorial.training.{part}", sys.modules[f"trainings.{part}"])
+    monkeypatch.setitem(sys.modules, "ldm_tutorial.training.clip", sys.modules["trainings.clip"])
     world.path.write_text("[words]\npart = clip\nsteps = 2\n")
     assert cli.main(["train", "all", str(world.path), "--folder", str(world.folder)]) == 0
     assert capsys.readouterr().out == "[words] train clip --steps 2\n"
