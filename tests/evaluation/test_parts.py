@@ -48,7 +48,7 @@ def test_a_network_that_knows_the_noise_errs_nowhere(make_pipe, reference, quest
         alpha_bar = pipe.scheduler.alpha_bar_at(float(timesteps[0]))
         return ((x - alpha_bar.sqrt() * latents) / (1 - alpha_bar).sqrt()).float()
 
-    monkeypatch.setattr(pipe, "unet", knows)
+    monkeypatch.setattr(pipe.unet, "forward", knows)
     for row in rows_of(prediction_table(pipe, reference, questions)).values():
         assert row == pytest.approx(dict.fromkeys(row, 0.0), abs=1e-6)
 
@@ -61,7 +61,7 @@ def test_a_network_that_sees_no_noise_errs_by_all_of_it_and_each_caption_is_aske
         asked.append(context)
         return torch.zeros_like(x)
 
-    monkeypatch.setattr(pipe, "unet", blind)
+    monkeypatch.setattr(pipe.unet, "forward", blind)
     table = rows_of(prediction_table(pipe, reference, questions))
     assert list(table) == [f"t = {t}" for t in TIMESTEPS]
     for t, row in zip(TIMESTEPS, table.values()):
