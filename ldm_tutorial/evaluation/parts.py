@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from ..clip import CLIP
 from ..images import to_images, to_unit_range
@@ -19,7 +18,7 @@ from .report import Measurement, Table, share
 if TYPE_CHECKING:
     from ..pipeline import StableDiffusion
 
-TIMESTEPS = (990, 500, 100)
+TIMESTEPS = (990, 500, 100)  # nearly noise, half-way, nearly the picture
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..checkpoints import load_component, save_component
+from ..checks import real_number
 from ..config import EMOJI
 from ..data import EmojiDataset
 from ..images import save_image, to_unit_range
@@ -102,14 +103,18 @@ def shape_of_latents(model: AutoencoderKL, pictures: Tensor) -> tuple[int, ...]:
 def make_model(args: argparse.Namespace) -> AutoencoderKL:
     """A new autoencoder, or one to go on with; with `--frozen-encoder`, only its decoder learns.
 
-    Raises ValueError for a frozen encoder that comes from nowhere.
+    Raises ValueError for options that are no shares, or do not go together.
     """
+    real_number("--equivariance", args.equivariance, 0, 1)
+    real_number("--redrawn", args.redrawn, 0, 1)
     if args.frozen_encoder and not args.start_from:
         raise ValueError("--frozen-encoder: needs --start-from, the model whose encoder is to stay as it is")
-    if not 0 <= args.redrawn <= 1:
-        raise ValueError(f"--redrawn: a share from 0 to 1, not {args.redrawn:g}")
     if args.redrawn and not (args.frozen_encoder and args.crop == 1 and args.equivariance == 0):
-        raise ValueError("--redrawn: needs --frozen-encoder, --crop 1 and --equivariance 0: the U-Net draws whole pictures")
+        here = f"{args.crop:g} and {args.equivariance:g}"
+        raise ValueError(
+            f"--redrawn={args.redrawn:g} needs --frozen-encoder, --crop 1 and --equivariance 0, which are {here}: "
+            "the U-Net draws whole pictures"
+        )
     model = load_component(args.start_from / "vae").float() if args.start_from else AutoencoderKL(EMOJI.vae)
     if args.frozen_encoder:
         model.encoder.requires_grad_(False)
@@ -136,7 +141,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kl-weight", type=float, default=1e-2, help="weight of the KL term, which pulls the latents towards N(0, 1)"
     )
-    parser.add_argument("--equivariance", type=float, default=0.5, help="how often a batch is decoded from smaller latents")
+    parser.add_argument(
+        "--equivariance", type=float, default=0.5, help="the share of batches that are decoded from smaller latents"
+    )
     parser.add_argument("--crop", type=float, default=1.0, help="the part of a picture that is used, as a share of its side")
     parser.add_argument(
         "--gan-weight", type=float, default=0.02, help="weight of the generator's loss, before the adaptive weight"
@@ -155,6 +162,9 @@ def main(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     model = make_model(args).to(compute.device).train()
     data = EmojiDataset("train")
+    side, f = data.layers.shape[-1], model.config.downsampling
+    if not 0 < args.crop <= 1 or args.crop * side % f:
+        raise ValueError(f"--crop={args.crop:g} must be a share of {side} pixels, and a multiple of {f} pixels")
     everything = compute.put(data.layers)  # uint8 (n, 4, h, w), with opacity
     unseen = to_unit_range(compute.put(EmojiDataset("held_out").pictures))  # float32
 

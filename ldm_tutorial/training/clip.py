@@ -15,12 +15,14 @@ from torch.nn import functional as F
 from ..checkpoints import load_component, save_component
 from ..checkpoints.folder import read_tokenizer, write_tokenizer
 from ..checkpoints.tensors import read_tensors
+from ..checks import real_number
 from ..clip import CLIP
 from ..config import EMOJI
 from ..data import EmojiDataset
 from ..data.scenes import caption_of, compose, draw
 from .augment import place, random_places
 from .compute import Compute
+from .examples import compose_scenes
 from .loop import (
     TrainingRun,
     add_common_arguments,
@@ -31,7 +33,6 @@ from .loop import (
     step_generator,
 )
 from .tokenizer import train_tokenizer
-
 
 SIDE = 64  # of the pictures that CLIP sees: half of the data set's
 
@@ -64,13 +65,6 @@ def half_size(layers: Tensor) -> Tensor:
         color = F.avg_pool2d(part[:, :3] * part[:, 3:], 2) / opacity.clamp(min=1)
         parts.append(torch.cat([color, opacity], dim=1).round().byte())
     return torch.cat(parts)
-
-
-def scene_captions(data: EmojiDataset, count: int, seed: int = 0) -> list[str]:
-    """Captions of `count` scenes, to learn the tokenizer's vocabulary from."""
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.randint(len(data), (count,), generator=generator).tolist()
-    return [caption_of(compose(data, row, generator), data.entries) for row in rows]
 
 
 def tokenize_captions(tokenizer, captions: list[str], device=None) -> Tensor:
@@ -112,6 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """`ldm-tutorial train clip`. Raises ValueError for options that mean nothing."""
+    share = real_number("--scenes", args.scenes, 0, 1)
     compute = Compute(args.mixed_precision)
     mine = compute.mine(args.batch_size)
     torch.manual_seed(args.seed)
@@ -122,7 +117,8 @@ def main(args: argparse.Namespace) -> None:
     if args.start_from:  # whose embeddings belong to its own tokens
         tokenizer, model = read_tokenizer(args.start_from / "tokenizer", config.vocab_size), load_clip(args.start_from)
     else:
-        words = [*(c for row in captions for c in row), *scene_captions(data, len(data))]
+        scenes = compose_scenes(data, len(data), seed=0)
+        words = [*(c for row in captions for c in row), *(caption_of(scene, data.entries) for scene in scenes)]
         tokenizer = train_tokenizer(words, config.vocab_size, config.max_position_embeddings)
         model = CLIP(config)
     model = compute.share_statistics(model).to(compute.device).train()
@@ -133,15 +129,16 @@ def main(args: argparse.Namespace) -> None:
     for step in run.steps():
         generator = step_generator(args.seed, step)  # the same numbers in all processes
         indices = batch_indices(len(data), args.batch_size, step, args.seed)
-        count = round(args.scenes * len(indices))  # the first of the batch are scenes, the others pictures by themselves
+        count = round(share * len(indices))  # the first of the batch are scenes, the others pictures by themselves
         scenes = [compose(data, row, generator) for row in indices[:count].tolist()]
         places = random_places(len(indices) - count, generator, smallest=0.8, white=0.9)
         styled = torch.rand(count, generator=generator) < 0.5
         words = [caption_of(scene, data.entries, style) for scene, style in zip(scenes, styled.tolist())]
         words += choose_captions([captions[i] for i in indices[count:].tolist()], generator)
         input_ids = tokenize_captions(tokenizer, words)
-        drawn = torch.cat([draw(scenes, everything, everything.shape[-1]), place(everything[indices[count:]], places)])
-        pictures = compute.put(drawn[mine])  # (b, 3, 64, 64)
+        parts = [draw(scenes, everything, everything.shape[-1])] if scenes else []
+        parts += [place(everything[indices[count:]], places)] if count < len(indices) else []
+        pictures = compute.put(torch.cat(parts)[mine])  # (b, 3, 64, 64)
 
         with compute.autocast():
             images, texts = model.encode_image(pictures), model.encode_text(compute.put(input_ids[mine]))  # (b, d) each

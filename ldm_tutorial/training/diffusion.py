@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..checkpoints import load_component, save_checkpoint, save_component
 from ..checkpoints.folder import read_tokenizer
+from ..checks import whole_number
 from ..config import EMOJI
 from ..data import EmojiDataset
 from ..images import save_image, to_tensor, to_unit_range
@@ -127,18 +128,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """`ldm-tutorial train unet`. Raises ValueError for options that mean nothing, FileNotFoundError without an autoencoder."""
     check_objective(args)
+    views, scenes = whole_number("--views", args.views, 1), whole_number("--scenes", args.scenes, 0)
     recipe, compute = recipe_of(args), Compute(args.mixed_precision)
     mine = compute.mine(args.batch_size)
     torch.manual_seed(args.seed)
     data = EmojiDataset("train")
     vae = load_component(args.folder / "vae").to(compute.device).eval()
+    if args.side < 1 or args.side % vae.config.downsampling:
+        raise ValueError(f"--side={args.side} must be a multiple of {vae.config.downsampling} pixels")
     text_encoder = load_component(args.folder / "text_encoder").to(compute.device).eval()
     tokenizer = read_tokenizer(args.folder / "tokenizer", text_encoder.config.vocab_size)
 
     # What never changes, once: the posterior of each example, the text embeddings of each caption.
     kept = args.folder / "training" / "examples.safetensors"  # for the next run, too
     encoder = f"{digest_of(vae)} of pictures of {args.side}"
-    wanted = {"views": args.views, "scenes": args.scenes, "seed": args.seed, "encoder": encoder}
+    wanted = {"views": views, "scenes": scenes, "seed": args.seed, "encoder": encoder}
     examples = make_examples(lambda x: encode_pictures(vae, compute.put(resize(x, args.side))), data, **wanted, path=kept)
     encode = partial(encode_captions, tokenizer, text_encoder, device=compute.device, dtype=compute.dtype)
     objective, sampler = objective_of(args, recipe, compute, examples.captions, encode)

@@ -1,6 +1,7 @@
 """The three trainings from end to end, on forty emoji and with very small networks."""
 
 import importlib
+import math
 import shutil
 
 import pytest
@@ -108,6 +109,38 @@ def test_a_training_can_begin_with_the_weights_of_a_model(trained, tmp_path, nam
     train(name, second, "--steps", 1, "--learning-rate", 1e-9, "--start-from", first)
     b = weights(second, part)
     assert max((a[key] - b[key]).abs().max() for key in a) < 1e-6
+
+
+@pytest.mark.parametrize("share", [0, 1])
+def test_clip_can_be_trained_on_pictures_alone_and_on_scenes_alone(tmp_path, monkeypatch, share):
+    composed, compose = [], clip.compose
+    monkeypatch.setattr(clip, "compose", lambda *arguments: composed.append(1) or compose(*arguments))
+    train("clip", tmp_path, "--steps", 2, "--scenes", share)
+    assert len(composed) == 2 * 6 * share
+    assert read_log(tmp_path / "training" / "clip" / "log.jsonl")["step"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value", "allowed"),
+    [
+        ("clip", "--scenes", 1.5, "a number, 0 ... 1"),
+        ("clip", "--scenes", -0.1, "a number, 0 ... 1"),
+        ("autoencoder", "--equivariance", 2, "a number, 0 ... 1"),
+        ("autoencoder", "--redrawn", math.nan, "a number, 0 ... 1"),
+        ("autoencoder", "--crop", 0, "a share of 64 pixels, and a multiple of 4 pixels"),
+        ("autoencoder", "--crop", 1.5, "a share of 64 pixels, and a multiple of 4 pixels"),
+        ("autoencoder", "--crop", 0.6, "a share of 64 pixels, and a multiple of 4 pixels"),
+        ("diffusion", "--side", 50, "a multiple of 4 pixels"),
+        ("diffusion", "--side", 0, "a multiple of 4 pixels"),
+        ("diffusion", "--views", 0, "a whole number, 1 or more"),
+        ("diffusion", "--scenes", -1, "a whole number, 0 or more"),
+    ],
+)
+def test_an_option_that_means_nothing_is_refused_before_the_training(trained, tmp_path, name, option, value, allowed):
+    folder = without_trainings(trained("--steps", 1), tmp_path / "model")
+    with pytest.raises(ValueError, match=rf"^{option}={value}(\.0)? must be {allowed}$"):
+        train(name, folder, option, value, "--steps", 1)
+    assert not (folder / "training").exists()
 
 
 def test_the_unet_can_begin_with_smaller_pictures_and_go_on_with_whole_ones(trained, tmp_path):
@@ -222,7 +255,7 @@ def test_what_the_unet_has_drawn_is_drawn_again_with_another_seed_or_from_a_dama
 
 @pytest.mark.parametrize("options", [(), ("--frozen-encoder", "--equivariance", 0.5), ("--frozen-encoder", "--crop", 0.5)])
 def test_redrawn_latents_are_of_whole_pictures_and_for_the_decoder_alone(trained, tmp_path, options):
-    with pytest.raises(ValueError, match="--redrawn: needs --frozen-encoder"):
+    with pytest.raises(ValueError, match="--redrawn=0.5 needs --frozen-encoder"):
         train("autoencoder", tmp_path, "--start-from", trained("--steps", 2), "--redrawn", 0.5, *options)
 
 
