@@ -40,3 +40,25 @@ def test_without_it_the_last_run_is_told_after_what_was_shipped(tmp_path):
     (tmp_path / "training" / "unet").mkdir(parents=True)
     (tmp_path / "training" / "unet" / "log.jsonl").write_text(stretch(50, loss=0.5))
     assert publish_model.log_of(tmp_path, "unet", stretch(50)) == stretch(50) + stretch(50, loss=0.5)
+
+
+def test_a_run_by_hand_after_train_all_is_told_after_it(tmp_path):
+    (tmp_path / "training" / "unet").mkdir(parents=True)
+    (tmp_path / "training" / "unet.jsonl").write_text(stretch(50, 100))
+    (tmp_path / "training" / "unet" / "log.jsonl").write_text(stretch(50, loss=0.5))
+    assert publish_model.log_of(tmp_path, "unet", stretch(50, loss=2.0)) == stretch(50, 100) + stretch(50, loss=0.5)
+
+
+def test_a_run_that_has_not_logged_yet_adds_nothing(tmp_path):
+    (tmp_path / "training" / "unet").mkdir(parents=True)
+    (tmp_path / "training" / "unet" / "log.jsonl").write_text("")
+    assert publish_model.log_of(tmp_path, "unet", stretch(50)) == ""
+
+
+def test_an_unfinished_stretch_of_train_all_is_not_told(tmp_path):
+    """The weights are those of the stretch before."""
+    (tmp_path / "training" / "unet").mkdir(parents=True)
+    (tmp_path / "training" / "unet.jsonl").write_text(stretch(50, 100))
+    (tmp_path / "training" / "unet" / "log.jsonl").write_text(stretch(50, loss=0.5))
+    (tmp_path / "training" / "unet" / "settings.json").write_text("{}")
+    assert publish_model.log_of(tmp_path, "unet", "") == stretch(50, 100)

@@ -39,11 +39,13 @@ def joined(shipped: str, new: str) -> str:
 
 
 def log_of(source: Path, name: str, shipped: str) -> str:
-    """The log to ship of a part: that of `train all`, which is whole; else the shipped one and the last run's; or ""."""
-    whole, last = source / "training" / f"{name}.jsonl", source / "training" / name / "log.jsonl"
-    if whole.is_file():
-        return whole.read_text()
-    return joined(shipped, last.read_text()) if last.is_file() else ""
+    """The log to ship of a part: that of `train all`, else the shipped one, and after it that of a run by hand; or ""."""
+    whole, run = source / "training" / f"{name}.jsonl", source / "training" / name
+    before = whole.read_text(encoding="utf-8") if whole.is_file() else ""
+    last = (run / "log.jsonl").read_text(encoding="utf-8") if (run / "log.jsonl").is_file() else ""
+    if not last or (run / "settings.json").is_file():  # of a stretch that `train all` has not finished
+        return before
+    return joined(before or shipped, last)
 
 
 def main() -> None:
@@ -55,7 +57,7 @@ def main() -> None:
     save_component(ContrastivePart(load_clip(args.source)), args.to / "contrastive", dtype=torch.float16)
     for name in TRAININGS:
         shipped = args.to / "training" / f"{name}.jsonl"
-        if log := log_of(args.source, name, shipped.read_text() if shipped.exists() else ""):
+        if log := log_of(args.source, name, shipped.read_text(encoding="utf-8") if shipped.exists() else ""):
             shipped.parent.mkdir(exist_ok=True)
             write_atomically(shipped, log.encode())
     size = sum(path.stat().st_size for path in args.to.rglob("*") if path.is_file())
