@@ -182,17 +182,17 @@ class Evaluation:
         self.real = look(self.judge, pictures)
         kinds = {
             "real": ("real pictures", self.real),
-            "distorted": ("real pictures, distorted afresh", look(self.judge, distort_levels(pictures, fresh))),
-            "reconstructed": ("real pictures through the autoencoder (the ceiling of what is drawn)", look(self.judge, decoded)),
+            "distorted": ("real pictures, freshly distorted", look(self.judge, distort_levels(pictures, fresh))),
+            "reconstructed": ("real pictures through the autoencoder, the ceiling of drawn ones", look(self.judge, decoded)),
         }
-        parts = {"": ("trained pairs", slice(new, None)), "_held_out": ("held-out pairs, which it never saw", slice(new))}
+        parts = {"": ("trained pairs", slice(new, None)), "_held_out": ("held-out pairs, new to the classifier", slice(new))}
         for key, (what, verdict) in kinds.items():
             subject = verdict.cosines.argmax(dim=1) == reference.subjects[numbers]
             style = verdict.styles.argmax(dim=1) == reference.styles[numbers]
             for split, (pairs, rows) in parts.items():
                 figures += [
-                    share(f"judge.{key}{split}.subject", f"classifier, {what} of {pairs}: the right subject", subject[rows]),
-                    share(f"judge.{key}{split}.style", f"classifier, {what} of {pairs}: the right style", style[rows]),
+                    share(f"judge.{key}{split}.subject", f"classifier, {what} ({pairs}): the right subject", subject[rows]),
+                    share(f"judge.{key}{split}.style", f"classifier, {what} ({pairs}): the right style", style[rows]),
                 ]
         return figures
 

@@ -20,9 +20,9 @@ def nearest(pictures: Tensor, references: Tensor, batch_size: int = 256) -> tupl
         return levels.flatten(1).float() / 255 - 0.5  # around 0: its squares lose less
 
     closest = []
-    for some in pictures.split(batch_size):  # all of them in float32 would take more than a gigabyte
-        apart = torch.cat([torch.cdist(flat(some), flat(part)) for part in references.split(4 * batch_size)], dim=1)
-        closest.append(apart.argmin(dim=1))
+    for some in pictures.split(batch_size):  # and the references in parts: all of them in float32 take more than a gigabyte
+        distances = torch.cat([torch.cdist(flat(some), flat(part)) for part in references.split(4 * batch_size)], dim=1)
+        closest.append(distances.argmin(dim=1))  # of (b, m)
     chosen = torch.cat(closest)
     return distance(pictures, references[chosen]), chosen
 

@@ -129,7 +129,10 @@ def fitted(pictures: Tensor, size: int) -> Tensor:
 
 
 def encode_once(pipe: StableDiffusion, pictures: Tensor, kept: Path) -> dict[str, Tensor]:
-    """Mean and standard deviation of the posteriors, (n, 4, h, w): those of the file, if it is of these pictures."""
+    """Mean and standard deviation of the posteriors, (n, 4, h, w).
+
+    Those of the file `kept`, if it is of these pictures and this autoencoder's weights; else they are computed and kept there.
+    """
     described = f"encoder {digest_of(pipe.vae)}, pictures {hashlib.sha256(pictures.numpy().tobytes()).hexdigest()}"
     tensors = read_kept(kept, described)
     if not tensors:

@@ -95,7 +95,7 @@ def test_the_ceiling_of_held_out_pairs_is_measured_on_their_real_pictures_alone(
         assert report[f"judge.real_held_out.{kind}"] < report[f"judge.real.{kind}"] == 1.0
     figures = {figure.key: figure for figure in report.figures}
     assert figures["judge.real_held_out.subject"].count == len(unseen)
-    assert "held-out pairs, which it never saw" in figures["judge.reconstructed_held_out.style"].what
+    assert "held-out pairs, new to the classifier" in figures["judge.reconstructed_held_out.style"].what
 
 
 def test_every_picture_is_asked_for_once_and_at_one_seed(make_pipe, small_judge, small_data):
