@@ -321,6 +321,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         from .training import stretches
 
         stretches.add_arguments(everything)
+        tell_defaults(everything)
         modules = {name: f"{__package__}.{module}" for name, (module, _) in PARTS_TO_TRAIN.items()}
         everything.set_defaults(command=stretches.main, parts=modules)
     return parser

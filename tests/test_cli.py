@@ -218,6 +218,15 @@ def test_the_help_of_a_training_tells_each_default(ldm_tutorial, part):
     assert part != "unet" or ("(default: 0.999)" in told["--ema-decay"] and "(in words: 0.85)" in told["--first-caption"])
 
 
+def test_the_help_of_a_whole_training_tells_each_default(ldm_tutorial):
+    code, out, _ = ldm_tutorial("train", "all", "--help")
+    told = " ".join(out.split())
+    assert code == 0
+    assert "(default: those of the shipped model)" in told
+    assert "(default: runs/emoji)" in told
+    assert "(default: after the last)" in told
+
+
 # ---- what is wrong
 
 

@@ -108,8 +108,8 @@ def test_the_nearest_real_picture_shows_the_subject_that_was_asked_for(pipe):
     asked = train[:: len(train) // 32][:32]
     drawn = pipe([entry.captions[0] for entry in asked], seed=[0] * 32, steps=15, progress=False)
     pixels = torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1) for picture in drawn])
-    halves = [at_size(x, 32).float().flatten(1) / 255 for x in (pixels, data.pictures)]  # (32, d), (n, d)
-    nearest = [data.entries[i].label for i in torch.cdist(*halves).argmin(dim=1).tolist()]
+    small = [at_size(x, 32).float().flatten(1) / 255 for x in (pixels, data.pictures)]  # (32, d), (n, d)
+    nearest = [data.entries[i].label for i in torch.cdist(*small).argmin(dim=1).tolist()]
     assert sum(found == entry.label for found, entry in zip(nearest, asked)) / len(asked) > 0.85
 
 

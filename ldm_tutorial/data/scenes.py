@@ -153,7 +153,7 @@ def caption_of(scene: Scene, entries: list[EmojiEntry], style: bool = True) -> s
     return f"{words} in the style of {entries[first.row].style}" if style else words
 
 
-# Nouns whose plural is not regular, and those that have none, or none that anybody says.
+# Nouns whose plural is not regular, and those that have no plural, or none in use.
 _IRREGULAR = {
     "mouse": "mice",
     "goose": "geese",

@@ -44,15 +44,16 @@ class Places(NamedTuple):
         return Places(self.moves[chosen], self.color[chosen])
 
 
-LARGEST, SHIFT = 1.1, 0.12  # sides of a picture; parts of a side
+LARGEST, SHIFT = 1.1, 0.12  # the largest size and the largest shift of `random_places`, in sides of the picture
 
 
 def random_places(
     count: int, generator: torch.Generator, smallest: float = 0.45, white: float = 0.6, crop: float = 1.0
 ) -> Places:
-    """Sizes from `smallest` to 1.1, anywhere, perhaps mirrored; on white, or (a share of 1 - `white`) on a random color.
+    """Where each of `count` pictures goes: its size, from `smallest` to 1.1 sides; its place; whether it is mirrored.
 
-    `crop` below 1 looks at a part of the result, that large along each side.
+    The background is white with probability `white`, else of a random color. With `crop` below 1, a random square of the result
+    is seen, whose side is that part of the whole one.
     """
     size = 1 / (smallest + (LARGEST - smallest) * torch.rand(count, generator=generator) ** 0.5)  # mostly large
     room = (1 - 1 / size).clamp(min=0)  # a small picture may move further
@@ -68,7 +69,10 @@ def random_places(
 
 
 def place(layers: Tensor, places: Places, crop: float = 1.0) -> Tensor:
-    """uint8 (b, 4, h, w), red, green, blue, opacity -> float32 (b, 3, crop * h, crop * w) in [-1, 1], each where it belongs."""
+    """Each picture at its place and on its background.
+
+    uint8 (b, 4, h, w): red, green, blue, opacity -> float32 (b, 3, crop * h, crop * w) in [-1, 1]
+    """
     b, _, h, w = layers.shape
     layers = layers.float() / 255
     layers = torch.cat([layers[:, :3] * layers[:, 3:], layers[:, 3:]], dim=1)  # colors weighed by their opacity

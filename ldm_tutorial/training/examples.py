@@ -25,7 +25,11 @@ from .augment import jitter
 
 @dataclass(frozen=True)
 class Examples:
-    """The posterior of each, unscaled, float16 (n, z, h, w) twice; its captions: the full one, then that without the style."""
+    """What the U-Net learns from: n latents with their captions.
+
+    mean, std  of each example's posterior, unscaled: float16 (n, 4, h, w)
+    captions   of each example: the first one says all, with the style
+    """
 
     mean: Tensor
     std: Tensor
@@ -62,11 +66,11 @@ def make_examples(
     encoder: str = "",
     path: Path | None = None,
 ) -> Examples:
-    """Each picture `views` times, and so many scenes.
+    """Each picture `views` times, and `scenes` composed scenes.
 
-    encode    the posterior of pictures, uint8 (b, 3, h, w)
-    encoder   what tells this encoder from another one: the digest of its weights
-    path      a file that keeps what was encoded. Written by another encoder or for other examples, it is written again
+    encode    pictures, uint8 (b, 3, h, w) -> their posterior
+    encoder   a text that differs from one encoder to another, such as the digest of its weights
+    path      a file that keeps what was encoded. A file of another encoder or of other examples is written again
     """
     composed = compose_scenes(data, scenes, seed)
     captions = [entry.captions for _ in range(views) for entry in data.entries]
@@ -93,7 +97,7 @@ def digest_of(network: nn.Module) -> str:
 
 
 def read_kept(path: Path | None, described: str) -> dict[str, Tensor]:
-    """The tensors that `write_kept` wrote with this description; {} if the file is not there, damaged, or of another one."""
+    """The tensors that `write_kept` wrote with this description; {} without such a file, or if it is damaged."""
     if path is None or not path.is_file():
         return {}
     try:

@@ -35,7 +35,10 @@ def unmoved(count: int) -> Places:
 def redraw(
     pipe: StableDiffusion, pictures: Tensor, captions: Sequence[str], strength: float, guidance: float, seed: int
 ) -> Tensor:
-    """Pictures made noisy and taken back: uint8 (b, 3, h, w) -> the autoencoder's latents, not scaled (b, 4, h / f, w / f)"""
+    """Pictures made noisy and denoised again: uint8 (b, 3, h, w) -> the autoencoder's latents, not scaled, (b, 4, h / f, w / f)
+
+    The noise of picture i has the seed `seed` + i.
+    """
     seeds = list(range(seed, seed + len(pictures)))
     options = Options(scheduler="ddim", steps=STEPS, guidance_scale=guidance, seed=seeds)
     run = pipe.start(pipe.prepare(list(captions), options, to_images(to_unit_range(pictures)), strength=strength))
@@ -73,7 +76,7 @@ def redraw_all(
 def redrawn_latents(folder: Path, pictures: Tensor, captions: Sequence[str], compute: Compute, seed: int, path: Path) -> Tensor:
     """`redraw_all` by the model in `folder`. The file `path` keeps the latents, and they are read from it next time.
 
-    A file of other networks, pictures, captions or settings is written again. Raises FileNotFoundError without a whole model.
+    A file of other networks, pictures, captions or settings is replaced. Raises FileNotFoundError without a whole model.
     """
     pipe = load_pipeline(folder, device=compute.device, dtype=compute.dtype)
     described = description(pipe, pictures, captions, seed)

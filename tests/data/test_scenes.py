@@ -98,7 +98,7 @@ def test_captions_read_like_english(data, scene, caption):
     assert caption_of(scene(lambda label, style: row_of(data, label, style)), data.entries) == caption
 
 
-def test_only_training_pictures_of_one_style_make_a_scene(data, scenes):
+def test_the_things_of_a_scene_are_of_one_style(data, scenes):
     for scene in scenes:
         assert len({data.entries[thing.row].style for thing in scene.things}) == 1
 
@@ -166,6 +166,7 @@ def test_and_is_from_left_to_right_and_above_is_above(data):
 @pytest.mark.parametrize("count", COUNTS)
 def test_as_many_are_there_as_the_caption_says(data, scenes, count):
     some = [s for s in scenes if len(s.things) == count and not s.relation and not s.background][:5]
+    assert len(some) == 5
     for scene in some:
         alone = [shown(Scene((thing,)), data)[1] for thing in scene.things]
         assert (shown(scene, data)[1] == torch.stack(alone).any(dim=0)).all()
