@@ -155,7 +155,7 @@ def count_finished(stretches: list[Stretch], folder: Path) -> int:
         listed, begins = (", ".join(map(repr, names)) for names in (finished, [stretch.name for stretch in first]))
         raise ValueError(f"{folder}: finished are {listed}; the file begins with {begins}. What is finished must come first")
     for stretch in first:
-        settings = read_settings(folder / "stretches" / stretch.name)
+        settings = settings_of(folder / "stretches" / stretch.name)
         if settings != stretch.settings:
             raise ValueError(f"the stretch {stretch.name!r} is finished, with {settings}; the file says {stretch.settings} now")
     return len(first)
@@ -163,7 +163,7 @@ def count_finished(stretches: list[Stretch], folder: Path) -> int:
 
 def check_begun(stretch: Stretch, run: Path) -> None:
     """Raises ValueError if the folder of a training holds an unfinished one that is not of this stretch."""
-    settings = read_settings(run)
+    settings = settings_of(run)
     if (run / "state.pt").is_file() and settings != stretch.settings:
         raise ValueError(
             f"{run} holds an unfinished training, begun with {settings or 'no file'}; the stretch {stretch.name!r} has "
@@ -171,7 +171,7 @@ def check_begun(stretch: Stretch, run: Path) -> None:
         )
 
 
-def read_settings(run: Path) -> dict[str, str] | None:
+def settings_of(run: Path) -> dict[str, str] | None:
     """The settings that a stretch has noted in the folder of its training; None if there are none."""
     path = run / "settings.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
