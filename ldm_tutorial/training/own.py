@@ -58,7 +58,7 @@ def add_own_arguments(parser: argparse.ArgumentParser, what: str, steps: int, pe
         "--emoji-share",
         type=float,
         metavar="SHARE",
-        help=f"share of emoji in each batch, against forgetting (default: {EMOJI_SHARE}; 0 for a model of something else)",
+        help=f"share of emoji in each batch, against forgetting (default: {EMOJI_SHARE}; 0 for a word, or another model)",
     )
     add_recipe_arguments(parser)
 

@@ -45,6 +45,7 @@ class WordVectors(nn.Module):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `ldm-tutorial train word`."""
     add_own_arguments(parser, "word", steps=400, peak=5e-3)
+    parser.set_defaults(emoji_share=0.0)  # their captions do not contain the word: they would give its vector no gradient
     parser.add_argument("--word", required=True, help='its name in prompts, such as "<mine>"')
     parser.add_argument(
         "--kind",

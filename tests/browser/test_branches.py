@@ -11,7 +11,7 @@ from tests.browser.test_jupyterlab import (
     is_drawn,
     picture,
     press,
-    run_all,
+    run_cells,
     type_into,
     wait_for_status,
 )
@@ -40,7 +40,7 @@ def test_a_tree_grows_and_a_lora_is_scaled(open_notebook, keep, tmp_path):
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "branches.ipynb")
     page = open_notebook(tmp_path / "branches.ipynb")
-    run_all(page)
+    run_cells(page)
 
     # 1. One run, and its middle to go on from
     place = cell(page, "BranchExplorer(pipe, ")

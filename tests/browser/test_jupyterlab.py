@@ -14,18 +14,23 @@ from ldm_tutorial.images import read_settings
 expect = pytest.importorskip("playwright.sync_api", reason="NOTICE: no playwright, so no tests in a browser").expect
 
 
-def run_all(page, timeout=300):
-    """Until the last cell is done; no cell may fail or write to stderr."""
+def run_cells(page, until=None, timeout=300):
+    """All cells, or those up to the first one that holds the text `until`; none may fail or write to stderr."""
     answer = page.evaluate(
-        """async (ms) => {
-            const app = window.jupyterapp;
-            await app.shell.currentWidget.sessionContext.ready;
-            return await Promise.race([app.commands.execute('notebook:run-all-cells'),
+        """async ([text, ms]) => {
+            const { shell, commands } = window.jupyterapp, panel = shell.currentWidget;
+            await panel.sessionContext.ready;
+            const sources = panel.content.widgets.map(cell => cell.model.sharedModel.getSource());
+            const last = text === null ? -1 : sources.findIndex(source => source.includes(text));
+            if (text !== null && last < 0) return 'no such cell';
+            panel.content.activeCellIndex = last + 1;
+            return await Promise.race([commands.execute(text === null ? 'notebook:run-all-cells' : 'notebook:run-all-above'),
                                        new Promise(resolve => setTimeout(() => resolve('timeout'), ms))]);
         }""",
-        timeout * 1000,
+        [until, timeout * 1000],
     )
-    assert answer != "timeout", f"Run All was not done after {timeout} s"
+    assert answer != "no such cell", f"no cell of the notebook holds {until!r}"
+    assert answer != "timeout", f"the cells were not done after {timeout} s"
     assert_no_errors(page)
 
 
@@ -86,7 +91,7 @@ CLICK_TO_PREVIEW = """async (button) => {
 
 def test_notebook_00_runs_in_jupyterlab(open_notebook, keep):
     page = open_notebook("00_start_here.ipynb")
-    run_all(page)
+    run_cells(page)
     pictures = page.locator(".jp-OutputArea-output img")
     assert pictures.count() >= 8
     # Not asked here: their alt texts. They are stored, as nbtool checks; JupyterLab 4.6 leaves them out of an image/png.
@@ -101,7 +106,7 @@ def test_the_small_widget_of_notebook_01_is_moved_by_keyboard(open_notebook, kee
     widget = cell(page, "Explore(")
     stored = widget.locator(".jp-OutputArea-output img")
     assert stored.evaluate("i => i.complete && i.naturalWidth > 300")  # before anything has run
-    run_all(page)
+    run_cells(page)
     live = widget.locator(".widget-html img")
     first = live.get_attribute("src")
 
@@ -123,7 +128,7 @@ def test_the_small_widget_of_notebook_01_is_moved_by_keyboard(open_notebook, kee
 
 def test_notebook_14_is_a_playground(open_notebook, keep, tmp_path):
     page = open_notebook("14_playground.ipynb")
-    run_all(page)
+    run_cells(page, until="LatentExplorer(pipe")  # nbval runs the others, too
     play = cell(page, "Playground(pipe)")
     is_drawn(play)
     first = picture(play)

@@ -13,7 +13,7 @@ import pytest
 from ldm_tutorial import load_pipeline
 from ldm_tutorial.images import open_image, read_settings
 from tests.browser.monkey import play
-from tests.browser.test_jupyterlab import assert_no_errors, cell, control, is_drawn, press, run_all, type_into, wait_for_status
+from tests.browser.test_jupyterlab import assert_no_errors, cell, control, is_drawn, press, run_cells, type_into, wait_for_status
 
 SECONDS, SEED = float(os.environ.get("MONKEY", 12)), int(os.environ.get("MONKEY_SEED", 0))
 CODE = """\
@@ -39,7 +39,7 @@ def test_the_playground_survives_a_monkey(open_notebook, keep, tmp_path):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CODE)], metadata=kernel)
     nbformat.write(notebook, tmp_path / "monkey.ipynb")
     page = open_notebook(tmp_path / "monkey.ipynb")
-    run_all(page)
+    run_cells(page)
     place = cell(page, "Playground(")
     is_drawn(place)
     number = place.locator("pre").filter(has_text="kernel").first.inner_text().split()[1]

@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 from ldm_tutorial import cli, load_pipeline
 from ldm_tutorial.adapters import Word
 from ldm_tutorial.checkpoints import save_checkpoint
+from ldm_tutorial.config import EMOJI, SD15
 from ldm_tutorial.data.drawings import write_drawings
 from ldm_tutorial.training import finetune, lora, own, word
 from ldm_tutorial.training.logs import read_log
@@ -147,6 +149,18 @@ def test_a_batch_is_yours_and_its_share_emoji_each_as_often(train):
     counts = torch.bincount(torch.cat(batches), minlength=12)
     assert counts[:5].tolist() == [42] * 5 and counts[5:].tolist() == [10] * 7
     assert (examples.batch(8, 0, 0, seed=3) < 5).all()
+
+
+@pytest.mark.parametrize("name, of_emoji", [("unet", 0.25), ("lora", 0.25), ("lora-text", 0.25), ("word", 0.0)])
+def test_emoji_are_mixed_in_where_they_have_a_gradient(name, of_emoji):
+    """Not for a word: their captions do not contain it."""
+    module, more = TRAININGS[name]
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    for config, share in ((EMOJI, of_emoji), (SD15, 0.0)):
+        pipe = SimpleNamespace(text_encoder=SimpleNamespace(config=config.text_encoder))
+        assert own.share_of_emoji(parser.parse_args(["--data", "pictures", *more]), pipe) == share
+        assert own.share_of_emoji(parser.parse_args(["--data", "pictures", "--emoji-share", "0.5", *more]), pipe) == 0.5
 
 
 def test_yours_and_the_emoji_get_timesteps_from_the_whole_range():
