@@ -1,7 +1,7 @@
 """The trainings on forty emoji and with very small networks; as a script, for `torchrun`, all three of them in turn."""
 
 import argparse
-import functools
+import contextlib
 import importlib
 import os
 import sys
@@ -60,8 +60,17 @@ def train(name, folder, *options):
 
 
 def main(folder, rank):
-    """All three in float32; at the end each process writes what it has: "clip-0.pt", "clip-1.pt", ..."""
+    """All three in float64; at the end each process writes what it has: "clip-0.pt", "clip-1.pt", ..."""
+    from ldm_tutorial.checkpoints import load_component
+    from ldm_tutorial.training import compute, diffusion
     from ldm_tutorial.training.loop import TrainingRun
+
+    # In float32, rounding decides on which side of a LeakyReLU's corner some values lie, and Adam makes a whole step of it
+    torch.set_default_dtype(torch.float64)
+    torch.Tensor.float = torch.Tensor.double
+    compute.PRECISIONS["no"] = torch.float64
+    compute.Compute.autocast = lambda self: contextlib.nullcontext()
+    diffusion.load_component = lambda path: load_component(path).double()
 
     save = TrainingRun.save
 
@@ -71,13 +80,11 @@ def main(folder, rank):
             torch.save({name: part.state_dict() for name, part in run.state.items()}, folder / f"{run.folder.name}-{rank}.pt")
 
     TrainingRun.save = save_and_show
-    # Adam divides a gradient by its size. With the usual epsilon, one that is zero but for rounding becomes a whole step.
-    torch.optim.AdamW = functools.partial(torch.optim.AdamW, eps=1e-2)
     shrink(pytest.MonkeyPatch())
     plain = ("--mixed-precision", "no", "--sample-every", 2)
     options = {
         "clip": ("--steps", 3),
-        "autoencoder": ("--steps", 4, "--gan-start", 0.5),
+        "autoencoder": ("--steps", 4, "--gan-start", 0.5, "--equivariance", 1),
         "diffusion": ("--steps", 3, "--caption-dropout", 0.5, "--agree", 10, "--distill-empty"),
     }
     for name in TRAININGS:

@@ -58,7 +58,7 @@ def test_two_processes_take_the_steps_of_one(one, two, name):
     states = [dict(leaves(torch.load(folder / f"{name}-0.pt", weights_only=True))) for folder in (one, two)]
     assert states[0].keys() == states[1].keys()
     for key, expected in states[0].items():
-        torch.testing.assert_close(states[1][key], expected, rtol=1e-3, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(states[1][key], expected, rtol=0, atol=1e-9, msg=lambda text, key=key: f"{key}: {text}")
 
 
 @pytest.mark.parametrize("name", ["clip", "autoencoder", "unet"])

@@ -3,6 +3,7 @@
 import importlib
 import math
 import shutil
+import types
 
 import pytest
 import torch
@@ -251,6 +252,41 @@ def test_what_the_unet_has_drawn_is_drawn_again_with_another_seed_or_from_a_dama
     kept = damaged / "training" / "autoencoder" / "redrawn.safetensors"
     kept.write_bytes(kept.read_bytes()[:100])
     assert redrawn_again(damaged, tmp_path / "mended", model) == 40
+
+
+def test_processes_share_the_batches_to_be_redrawn_and_each_gets_all(monkeypatch):
+    """What is exchanged is put together here; tests/training/test_muon.py has `Compute.exchange` in two processes."""
+    pipe = types.SimpleNamespace(vae=types.SimpleNamespace(config=TINY.vae))
+    pictures, captions = (
+        torch.arange(11, dtype=torch.uint8).view(11, 1, 1, 1).expand(11, 3, 8, 12),
+        [f"picture {i}" for i in range(11)],
+    )
+    drawn = []
+
+    def redraw(pipe, some, words, strength, guidance, seed):
+        assert words == [f"picture {i}" for i in some[:, 0, 0, 0].tolist()] and seed == some[0, 0, 0, 0]
+        assert redrawn.STRENGTHS[0] <= strength <= redrawn.STRENGTHS[1] and redrawn.GUIDANCE[0] <= guidance <= redrawn.GUIDANCE[1]
+        drawn.append(len(some))
+        return (some[:, :1, :2, :3] + strength + guidance).expand(-1, 4, -1, -1)
+
+    def exchange(parts, owners, rank):
+        for number, owner in enumerate(owners):
+            if owner == rank:
+                shared[number] = parts[number]
+        for number, part in shared.items():
+            parts[number].copy_(part)
+
+    monkeypatch.setattr(redrawn, "redraw", redraw)
+    found, shared = [], {}
+    for rank, count in ((0, 1), (0, 2), (1, 2)):
+        shared = shared if rank else {}
+        compute = types.SimpleNamespace(
+            rank=rank, count=count, device="cpu", exchange=lambda parts, owners, rank=rank: exchange(parts, owners, rank)
+        )
+        found.append(redrawn.redraw_all(pipe, pictures, captions, compute, seed=3, batch_size=4))
+    assert drawn == [4, 4, 3] + [4, 3] + [4]  # one process; the first of two; the second
+    assert found[0].shape == (11, 4, 2, 3) and torch.equal(found[0], found[2])
+    assert torch.equal(found[1][[*range(4), *range(8, 11)]], found[0][[*range(4), *range(8, 11)]])
 
 
 @pytest.mark.parametrize("options", [(), ("--frozen-encoder", "--equivariance", 0.5), ("--frozen-encoder", "--crop", 0.5)])
