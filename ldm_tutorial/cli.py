@@ -318,12 +318,12 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             part.set_defaults(command=training.main)
     everything = add_command(parts, "all", "train a whole model: the training runs that a file names, one after the other")
     if "train" in argv and "all" in argv:
-        from .training import stretches
+        from .training import stages
 
-        stretches.add_arguments(everything)
+        stages.add_arguments(everything)
         tell_defaults(everything)
         modules = {name: f"{__package__}.{module}" for name, (module, _) in PARTS_TO_TRAIN.items()}
-        everything.set_defaults(command=stretches.main, parts=modules)
+        everything.set_defaults(command=stages.main, parts=modules)
     return parser
 
 

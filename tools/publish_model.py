@@ -26,16 +26,16 @@ JUDGE_LIMIT = 2_000_000
 
 
 def joined(shipped: str, new: str) -> str:
-    """The log of all stretches: what was shipped, then the new one, which takes over from where both begin alike."""
-    stretches: list[list[str]] = []
+    """The log of all stages: what was shipped, then the new one, which takes over from where both begin alike."""
+    stages: list[list[str]] = []
     for line in shipped.splitlines():
         step = json.loads(line)["step"]
-        if not stretches or step < json.loads(stretches[-1][-1])["step"]:
-            stretches.append([])
-        stretches[-1].append(line)
+        if not stages or step < json.loads(stages[-1][-1])["step"]:
+            stages.append([])
+        stages[-1].append(line)
     lines = new.splitlines()
-    kept = itertools.takewhile(lambda stretch: stretch[0] != lines[0], stretches)
-    return "".join(line + "\n" for stretch in [*kept, lines] for line in stretch)
+    kept = itertools.takewhile(lambda stage: stage[0] != lines[0], stages)
+    return "".join(line + "\n" for stage in [*kept, lines] for line in stage)
 
 
 def log_of(source: Path, name: str, shipped: str) -> str:
@@ -43,7 +43,7 @@ def log_of(source: Path, name: str, shipped: str) -> str:
     whole, run = source / "training" / f"{name}.jsonl", source / "training" / name
     before = whole.read_text(encoding="utf-8") if whole.is_file() else ""
     last = (run / "log.jsonl").read_text(encoding="utf-8") if (run / "log.jsonl").is_file() else ""
-    if not last or (run / "settings.json").is_file():  # of a stretch that `train all` has not finished
+    if not last or (run / "settings.json").is_file():  # of a stage that `train all` has not finished
         return before
     return joined(before or shipped, last)
 

@@ -51,7 +51,7 @@ def training_curves(
         panel.set(ylabel="learning rate", ylim=(0, None))
     for panel in (axes, *below):
         panel.grid(alpha=0.3)
-        for i in np.flatnonzero(np.diff(log["stretch"])):
+        for i in np.flatnonzero(np.diff(log["stage"])):
             panel.axvline((steps[i] + steps[i + 1]) / 2, color="0.6", linewidth=1.0)
     (axes, *below)[-1].set_xlabel("step")
     return figure

@@ -20,7 +20,7 @@ def read_log(source: str | Path) -> dict[str, np.ndarray]:
 
     source: "clip", "autoencoder" or "unet", for the log of the shipped weights; or the `log.jsonl` of a training of your own.
     A training may consist of several runs, each of which counts from the beginning: steps and seconds are
-    counted on, and "stretch" says which it was, 0, 1, ... What a line does not say is NaN.
+    counted on, and "stage" says which it was, 0, 1, ... What a line does not say is NaN.
 
     Raises FileNotFoundError if there is no such file, ValueError, which names the line, for what is no log.
     """
@@ -38,7 +38,7 @@ def read_log(source: str | Path) -> dict[str, np.ndarray]:
     names = list(dict.fromkeys(name for line in lines for name in line))  # in the order in which they come up
     columns = {name: np.array([line.get(name, math.nan) for line in lines]) for name in names}
     begins = np.diff(columns["step"], prepend=columns["step"][0]) < 0  # (n,): the first line of each further run
-    columns["stretch"] = begins.cumsum().astype(float)
+    columns["stage"] = begins.cumsum().astype(float)
     for name in {"step", "seconds"} & columns.keys():
         before = np.where(begins, np.roll(columns[name], 1), 0.0).cumsum()  # what the runs before had reached
         columns[name] = columns[name] + before

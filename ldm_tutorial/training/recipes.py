@@ -67,7 +67,7 @@ RECIPES = {
     "plain": Recipe(),
     # From random weights on: high noise counts more, for there the words decide what will be in the picture.
     "words": Recipe(first_caption=0.85, timestep_power=0.5, min_snr_gamma=5.0, snr_offset=1.0),
-    # The last stretch: short prompts, and guidance that does no harm where the latents show the picture already.
+    # The last stage: short prompts, and guidance that does no harm where the latents show the picture already.
     "agree": Recipe(
         late_dropout=0.5,
         first_caption=0.45,

@@ -8,7 +8,7 @@ from ldm_tutorial.figures.training import training_curves
 
 def log(n=40, **columns):
     steps = 50.0 * np.arange(1, n + 1)
-    return {"step": steps, "loss": 10 / steps, "stretch": np.zeros(n), **columns}
+    return {"step": steps, "loss": 10 / steps, "stage": np.zeros(n), **columns}
 
 
 def test_points_mean_and_band_over_the_steps():
@@ -28,9 +28,9 @@ def test_the_learning_rate_has_a_panel_of_its_own_below():
     assert below.get_xlabel() == "step" and above.get_xlabel() == ""
 
 
-def test_a_further_stretch_begins_at_a_gray_line():
-    stretches = np.repeat([0.0, 1.0, 2.0], [20, 10, 10])
-    [axes] = training_curves(log(stretch=stretches), {"loss": "loss"}).axes
+def test_a_further_stage_begins_at_a_gray_line():
+    stages = np.repeat([0.0, 1.0, 2.0], [20, 10, 10])
+    [axes] = training_curves(log(stage=stages), {"loss": "loss"}).axes
     upright = [line.get_xdata()[0] for line in axes.get_lines() if len(set(line.get_xdata())) == 1]
     assert upright == [1025, 1525]
 
@@ -42,5 +42,5 @@ def test_gaps_and_negative_values_are_drawn():
 
 
 def test_a_column_that_is_not_there_is_an_error():
-    with pytest.raises(ValueError, match="columns: the log has no 'mse'; it has 'step', 'loss', 'stretch'"):
+    with pytest.raises(ValueError, match="columns: the log has no 'mse'; it has 'step', 'loss', 'stage'"):
         training_curves(log(), {"mse": "error"})

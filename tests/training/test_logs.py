@@ -1,4 +1,4 @@
-"""Logs as columns: those of one run, of several stretches, and what is no log; running means and the band around them."""
+"""Logs as columns: those of one run, of several stages, and what is no log; running means and the band around them."""
 
 import json
 import math
@@ -20,18 +20,18 @@ def test_what_a_run_logs_comes_back_as_columns(tmp_path):
     for step in run.steps():
         run.log(loss=1 / (step + 1), mse=2.0)
     log = read_log(tmp_path / "log.jsonl")
-    assert list(log) == ["step", "seconds", "loss", "mse", "stretch"]
-    assert log["step"].tolist() == [1, 2, 3] and log["stretch"].tolist() == [0, 0, 0]
+    assert list(log) == ["step", "seconds", "loss", "mse", "stage"]
+    assert log["step"].tolist() == [1, 2, 3] and log["stage"].tolist() == [0, 0, 0]
     assert log["loss"] == pytest.approx([1, 0.5, 1 / 3], rel=1e-5)
 
 
-def test_further_stretches_are_counted_on(tmp_path):
+def test_further_stages_are_counted_on(tmp_path):
     steps = [50, 100, 150, 50, 100, 50, 90]
     lines = [{"step": step, "seconds": 10.0 * step, "loss": 1.0} for step in steps]
     log = read_log(written(tmp_path / "log.jsonl", *lines))
     assert log["step"].tolist() == [50, 100, 150, 200, 250, 300, 340]
     assert log["seconds"].tolist() == [500, 1000, 1500, 2000, 2500, 3000, 3400]
-    assert log["stretch"].tolist() == [0, 0, 0, 1, 1, 2, 2]
+    assert log["stage"].tolist() == [0, 0, 0, 1, 1, 2, 2]
 
 
 def test_what_a_line_does_not_say_is_nan(tmp_path):

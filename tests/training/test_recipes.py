@@ -176,7 +176,7 @@ def parse(*options):
     return recipe_of(parser.parse_args([str(option) for option in options]))
 
 
-def test_the_stretches_of_the_model_card_can_still_be_asked_for():
+def test_the_stages_of_the_model_card_can_still_be_asked_for():
     shares = ("--first-caption", 0.45, "--bare-caption", 0.1, "--label-caption", 0.2)
     assert parse(*shares, "--late-dropout", 0.5, "--agree", 10, "--timestep-power", 0.75) == RECIPES["agree"]
     distilled = parse(*shares, "--late-dropout", 0.5, "--distill-empty", "--timestep-power", 0.75)

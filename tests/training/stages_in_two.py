@@ -1,4 +1,4 @@
-"""As a script: a file of two stretches in two processes, of which the first is slow to write what it has learned.
+"""As a script: a file of two stages in two processes, of which the first is slow to write what it has learned.
 
 The processes are forks of this one. The script fails if one of them does.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from ldm_tutorial.training.stretches import read_stretches, run_stretches  # noqa: E402
+from ldm_tutorial.training.stages import read_stages, run_stages  # noqa: E402
 
 FILE = "[first]\npart = net\nsteps = 2\n[second]\npart = net\nsteps = 3\n"
 
@@ -47,12 +47,12 @@ def process(folder: Path, rank: int, port: int) -> None:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     sys.modules["trainings.net"] = training(folder, rank)
     parts = {"net": "trainings.net"}
-    run_stretches(read_stretches(folder / "stretches.ini", parts), folder, parts)
+    run_stages(read_stages(folder / "stages.ini", parts), folder, parts)
 
 
 if __name__ == "__main__":
     place = Path(sys.argv[1])
-    (place / "stretches.ini").write_text(FILE)
+    (place / "stages.ini").write_text(FILE)
     (place / "begun").write_text("")
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""A file of stretches: they run in turn, each once, each from where the one before left off, whenever it was interrupted."""
+"""A file of stages: they run in turn, each once, each from where the one before left off, whenever it was interrupted."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 
 from ldm_tutorial import cli
 from ldm_tutorial.training.logs import read_log
-from ldm_tutorial.training.stretches import read_stretches, run_stretches
+from ldm_tutorial.training.stages import read_stages, run_stages
 
 FILE = """
 [words]
@@ -70,25 +70,25 @@ def world(tmp_path, monkeypatch):
     for part in ("clip", "autoencoder", "judge"):
         training(part)
     world.parts = {part: f"trainings.{part}" for part in ("clip", "autoencoder", "judge")}
-    world.path = tmp_path / "stretches.ini"
+    world.path = tmp_path / "stages.ini"
     world.path.write_text(FILE)
-    world.run = lambda **more: run_stretches(read_stretches(world.path, world.parts), world.folder, world.parts, **more)
+    world.run = lambda **more: run_stages(read_stages(world.path, world.parts), world.folder, world.parts, **more)
     return world
 
 
-def test_stretches_run_in_turn_and_begin_where_the_one_before_of_their_part_ended(world):
+def test_stages_run_in_turn_and_begin_where_the_one_before_of_their_part_ended(world):
     world.run()
     folder = str(world.folder)
     assert world.calls == [("clip", 3, None, False), ("autoencoder", 2, None, True), ("autoencoder", 4, folder, False)]
     assert (world.folder / "autoencoder.weights").read_text() == "6"
 
 
-def test_one_log_a_part_goes_through_all_stretches_from_the_first_step_on(world):
+def test_one_log_a_part_goes_through_all_stages_from_the_first_step_on(world):
     world.run()
     log = read_log(world.folder / "training" / "autoencoder.jsonl")
     assert log["step"].tolist() == log["total"].tolist() == [1, 2, 3, 4, 5, 6]
-    assert log["stretch"].tolist() == [0, 0, 1, 1, 1, 1]
-    assert (world.folder / "stretches" / "pictures, softly" / "log.jsonl").is_file()
+    assert log["stage"].tolist() == [0, 0, 1, 1, 1, 1]
+    assert (world.folder / "stages" / "pictures, softly" / "log.jsonl").is_file()
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_wherever_it_was_killed_it_goes_on_to_the_same_weights_and_the_same_log(
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_killed_while_a_finished_stretch_is_put_aside_it_is_not_trained_again(world, monkeypatch, moment):
+def test_killed_while_a_finished_stage_is_put_aside_it_is_not_trained_again(world, monkeypatch, moment):
     def rename(path, target):
         if moment == "after":
             os.rename(path, target)
@@ -130,10 +130,10 @@ def test_other_trainings_in_the_folder_stay_where_they_are(world):
         log.write_text(f'{{"step": 1, "of": "{log.parent.name}"}}\n')
     world.run()
     assert all(json.loads(log.read_text())["of"] == log.parent.name for log in logs)
-    assert read_log(world.folder / "stretches" / "words" / "log.jsonl")["total"].tolist() == [1, 2, 3]
+    assert read_log(world.folder / "stages" / "words" / "log.jsonl")["total"].tolist() == [1, 2, 3]
 
 
-def test_a_training_that_was_begun_otherwise_is_not_continued_as_a_stretch(world):
+def test_a_training_that_was_begun_otherwise_is_not_continued_as_a_stage(world):
     world.kill = ("autoencoder", 1)
     with pytest.raises(KeyboardInterrupt):
         world.run()
@@ -147,7 +147,7 @@ def test_a_training_that_was_begun_otherwise_is_not_continued_as_a_stretch(world
     assert (world.folder / "autoencoder.weights").read_text() == "6"
 
 
-def test_a_training_by_hand_is_not_continued_as_a_stretch(world):
+def test_a_training_by_hand_is_not_continued_as_a_stage(world):
     run = world.folder / "training" / "clip"
     run.mkdir(parents=True)
     (run / "state.pt").write_text("[3, 3]")
@@ -163,10 +163,10 @@ def test_what_is_finished_is_not_trained_again(world):
     assert len(world.calls) == calls
 
 
-def test_until_stops_after_a_stretch(world):
+def test_until_stops_after_a_stage(world):
     world.run(until="pictures, softly")
     assert [call[0] for call in world.calls] == ["clip", "autoencoder"]
-    with pytest.raises(ValueError, match="--until 'nothing': the file's stretches are 'words', 'pictures, softly'"):
+    with pytest.raises(ValueError, match="--until 'nothing': the file's stages are 'words', 'pictures, softly'"):
         world.run(until="nothing")
 
 
@@ -192,14 +192,14 @@ def test_what_is_finished_must_be_the_beginning_of_the_file(world, change):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "there is no .stretch."),
-        ("steps = 3", "names no stretches"),
-        ("[a]\npart = clip\n[a]\npart = clip", "names no stretches"),
+        ("", "there is no .stage."),
+        ("steps = 3", "names no stages"),
+        ("[a]\npart = clip\n[a]\npart = clip", "names no stages"),
         ("[a]\nsteps = 3", r"\[a\]: part=None must be one of clip, autoencoder, judge"),
         ("[a]\npart = umet", r"\[a\]: part='umet' must be one of clip, autoencoder, judge"),
         ("[a]\npart = clip\nstepz = 3", r"\[a\]: unrecognized arguments: --stepz 3"),
         ("[a]\npart = clip\nsteps = many", r"\[a\]: argument --steps: invalid int value: 'many'"),
-        ("[a]\npart = clip\nfolder = elsewhere", r"\[a\]: folder is not for a stretch to say"),
+        ("[a]\npart = clip\nfolder = elsewhere", r"\[a\]: folder is not for a stage to say"),
         ("[a]\npart = clip\nhelp = yes", r"\[a\]: unrecognized arguments: --help"),
         ("[DEFAULT]\nsteps = 3\n[a]\npart = clip", r"\[DEFAULT\]: part=None must be one of"),
         ("[a/b]\npart = clip", r"\[a/b\]: .* a folder has this name"),
@@ -207,7 +207,7 @@ def test_what_is_finished_must_be_the_beginning_of_the_file(world, change):
         ("[a]\npart = judge\n[b]\npart = judge", r"\[b\]: part='judge' can be trained once only: it has no option --start-from"),
     ],
 )
-def test_what_names_no_stretches_is_refused_before_anything_is_trained(world, text, message):
+def test_what_names_no_stages_is_refused_before_anything_is_trained(world, text, message):
     world.path.write_text(text)
     with pytest.raises(ValueError, match=message):
         world.run()
@@ -215,8 +215,8 @@ def test_what_names_no_stretches_is_refused_before_anything_is_trained(world, te
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_in_two_processes_a_stretch_begins_when_the_one_before_is_written(tmp_path):
-    script, environment = Path(__file__).with_name("stretches_in_two.py"), os.environ | {"OMP_NUM_THREADS": "1"}
+def test_in_two_processes_a_stage_begins_when_the_one_before_is_written(tmp_path):
+    script, environment = Path(__file__).with_name("stages_in_two.py"), os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, script, tmp_path], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "begun").read_text() == "0 2 "  # what the second process began with
@@ -227,8 +227,8 @@ def test_in_two_processes_a_stretch_begins_when_the_one_before_is_written(tmp_pa
 
 def test_the_recipe_of_the_shipped_model_can_be_read():
     parts = {name: f"ldm_tutorial.{module}" for name, (module, _) in cli.PARTS_TO_TRAIN.items()}
-    stretches = read_stretches(cli.make_parser(["train", "all"]).parse_args(["train", "all"]).file, parts)
-    assert list(dict.fromkeys(stretch.part for stretch in stretches)) == ["clip", "autoencoder", "unet"]
+    stages = read_stages(cli.make_parser(["train", "all"]).parse_args(["train", "all"]).file, parts)
+    assert list(dict.fromkeys(stage.part for stage in stages)) == ["clip", "autoencoder", "unet"]
 
 
 def test_the_command_reads_the_file_and_hands_over(world, monkeypatch, capsys):
