@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
@@ -132,6 +132,18 @@ class Compute:
             if rank != self.rank:
                 for tensor, part in zip(theirs, together.split([tensor.numel() for tensor in theirs])):
                     tensor.copy_(part.view_as(tensor))
+
+    def share_work(self, work: Callable[[Tensor], Tensor], batches: Iterable[Tensor]) -> Tensor:
+        """The results of `work` for all batches, joined along the first axis. The processes take turns; each gets all.
+
+        work   (b, ...) -> (b, ...) on the device, in one shape but for b. All processes do that of the first batch, to know it
+        """
+        results: list[Tensor] = []
+        for i, batch in enumerate(batches):
+            mine = i % self.count == self.rank or i == 0
+            results.append(work(batch) if mine else results[0].new_empty(len(batch), *results[0].shape[1:]))
+        self.exchange(results, [i % self.count for i in range(len(results))])
+        return torch.cat(results)
 
     # ---- what needs the whole batch
 

@@ -142,7 +142,7 @@ def main(args: argparse.Namespace) -> None:
     # What never changes, once: the posterior of each example, the text embeddings of each caption.
     kept = args.folder / "training" / "examples.safetensors"  # for the next run, too
     encoder = f"{digest_of(vae)} of pictures of {args.side}"
-    wanted = {"views": views, "scenes": scenes, "seed": args.seed, "encoder": encoder}
+    wanted = {"views": views, "scenes": scenes, "seed": args.seed, "compute": compute, "encoder": encoder}
     examples = make_examples(lambda x: encode_pictures(vae, compute.put(resize(x, args.side))), data, **wanted, path=kept)
     encode = partial(encode_captions, tokenizer, text_encoder, device=compute.device, dtype=compute.dtype)
     objective, sampler = objective_of(args, recipe, compute, examples.captions, encode)

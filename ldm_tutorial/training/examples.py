@@ -21,6 +21,7 @@ from ..data.scenes import Scene, caption_of, compose, draw
 from ..images import levels_of, to_unit_range
 from ..vae import DiagonalGaussian
 from .augment import jitter
+from .compute import Compute
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,11 @@ def make_examples(
     views: int,
     scenes: int,
     seed: int,
+    compute: Compute,
     encoder: str = "",
     path: Path | None = None,
 ) -> Examples:
-    """Each picture `views` times, and `scenes` composed scenes.
+    """Each picture `views` times, and `scenes` composed scenes. The processes share the encoding.
 
     encode    pictures, uint8 (b, 3, h, w) -> their posterior
     encoder   a text that differs from one encoder to another, such as the digest of its weights
@@ -78,9 +80,14 @@ def make_examples(
     described = f"encoder {encoder}, pictures {len(data)}, size {data.size}, views {views}, scenes {scenes}, seed {seed}"
     tensors = read_kept(path, described)
     if not tensors:
-        posteriors = [encode(pictures) for pictures in all_pictures(data, views, composed, seed)]
-        tensors = {name: torch.cat([getattr(p, name).half().cpu() for p in posteriors]) for name in ("mean", "std")}
-        if path is not None:
+
+        def moments(pictures: Tensor) -> Tensor:
+            posterior = encode(pictures)
+            return torch.stack([posterior.mean, posterior.std], dim=1).half()  # (b, 2, 4, h, w)
+
+        mean, std = compute.share_work(moments, all_pictures(data, views, composed, seed)).cpu().unbind(1)
+        tensors = {"mean": mean.contiguous(), "std": std.contiguous()}
+        if path is not None and compute.is_main:
             write_kept(path, tensors, described)
     return Examples(tensors["mean"], tensors["std"], captions)
 

@@ -55,22 +55,17 @@ def redraw_all(
 
     The processes share the batches, and each has all latents at the end.
     """
-    starts = range(0, len(pictures), batch_size)
-    generator = torch.Generator().manual_seed(seed)
-    amounts = torch.rand(len(starts), 2, generator=generator).tolist()
-    owners = [number % compute.count for number in range(len(starts))]
-    f, (h, w) = pipe.vae.config.downsampling, pictures.shape[-2:]
-    parts = []
-    for start, owner, (first, second) in zip(starts, owners, amounts):
-        some = pictures[start : start + batch_size]
-        if owner == compute.rank:
-            strength, guidance = (low + x * (high - low) for x, (low, high) in zip((first, second), (STRENGTHS, GUIDANCE)))
-            words = captions[start : start + batch_size]
-            parts.append(redraw(pipe, some, words, strength, guidance, start).float().to(compute.device))
-        else:
-            parts.append(torch.empty(len(some), pipe.vae.config.latent_channels, h // f, w // f, device=compute.device))
-    compute.exchange(parts, owners)
-    return torch.cat(parts)
+    batches = torch.arange(len(pictures)).split(batch_size)
+    amounts = torch.rand(len(batches), 2, generator=torch.Generator().manual_seed(seed)).tolist()
+
+    def work(rows: Tensor) -> Tensor:
+        first = int(rows[0])
+        x, y = amounts[first // batch_size]
+        strength, guidance = (low + part * (high - low) for part, (low, high) in zip((x, y), (STRENGTHS, GUIDANCE)))
+        words = captions[first : first + batch_size]
+        return redraw(pipe, pictures[rows], words, strength, guidance, first).float().to(compute.device)
+
+    return compute.share_work(work, batches)
 
 
 def redrawn_latents(folder: Path, pictures: Tensor, captions: Sequence[str], compute: Compute, seed: int, path: Path) -> Tensor:

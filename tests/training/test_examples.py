@@ -1,6 +1,7 @@
 """What the U-Net learns from: each example is the picture that its captions name."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -8,8 +9,11 @@ import torch
 from ldm_tutorial.data import EmojiDataset
 from ldm_tutorial.data.scenes import caption_of, draw
 from ldm_tutorial.images import to_unit_range
+from ldm_tutorial.training.compute import Compute
 from ldm_tutorial.training.examples import compose_scenes, digest_of, make_examples
 from ldm_tutorial.vae import DiagonalGaussian
+
+examples_of = partial(make_examples, compute=Compute("no"))
 
 
 def encode(pictures):
@@ -30,7 +34,7 @@ def thumbnails(pictures):
 
 
 def test_each_example_is_what_its_captions_name(data):
-    examples = make_examples(encode, data, views=2, scenes=10, seed=3)
+    examples = examples_of(encode, data, views=2, scenes=10, seed=3)
     assert len(examples) == len(examples.mean) == len(examples.std) == 90
     pictures = thumbnails(data.pictures.float() / 127.5 - 1)
     assert (examples.mean[:40].float() - pictures).abs().max() < 0.01
@@ -42,7 +46,7 @@ def test_each_example_is_what_its_captions_name(data):
 
 
 def test_further_views_are_the_same_pictures_moved_a_little_and_not_mirrored(data):
-    mean = make_examples(encode, data, views=3, scenes=0, seed=0).mean.float()
+    mean = examples_of(encode, data, views=3, scenes=0, seed=0).mean.float()
     first, second, third = mean.split(40)
 
     def difference(a, b):
@@ -63,8 +67,8 @@ def nothing(pictures):
 
 def test_what_was_encoded_is_read_again(data, tmp_path):
     path = tmp_path / "examples.safetensors"
-    first = make_examples(encode, data, views=1, scenes=5, seed=0, encoder="a", path=path)
-    again = make_examples(nothing, data, views=1, scenes=5, seed=0, encoder="a", path=path)
+    first = examples_of(encode, data, views=1, scenes=5, seed=0, encoder="a", path=path)
+    again = examples_of(nothing, data, views=1, scenes=5, seed=0, encoder="a", path=path)
     assert torch.equal(first.mean, again.mean) and torch.equal(first.std, again.std) and first.captions == again.captions
     assert (first.std - 0.1).abs().max() < 1e-3
 
@@ -73,23 +77,23 @@ def test_what_was_encoded_is_read_again(data, tmp_path):
 def test_what_is_kept_of_another_encoder_or_of_other_examples_is_encoded_anew(data, tmp_path, change):
     path = tmp_path / "examples.safetensors"
     of = {"views": 1, "scenes": 5, "seed": 0, "encoder": "a", "path": path}
-    make_examples(lambda pictures: encode(255 - pictures), data, **of)
+    examples_of(lambda pictures: encode(255 - pictures), data, **of)
     if "data" in change:
         fewer = EmojiDataset("train", "blob")
         fewer.entries = data.entries[: change["data"]]
         data, change = fewer, {}
-    found = make_examples(encode, data, **(of | change))
-    expected = make_examples(encode, data, **(of | change | {"path": None}))
+    found = examples_of(encode, data, **(of | change))
+    expected = examples_of(encode, data, **(of | change | {"path": None}))
     assert torch.equal(found.mean, expected.mean) and found.captions == expected.captions
-    again = make_examples(nothing, data, **(of | change))  # and it is kept
+    again = examples_of(nothing, data, **(of | change))  # and it is kept
     assert torch.equal(again.mean, expected.mean)
 
 
 def test_a_leftover_that_is_no_file_of_tensors_is_replaced(data, tmp_path):
     path = tmp_path / "examples.safetensors"
     path.write_text("an interrupted download")
-    make_examples(encode, data, views=1, scenes=0, seed=0, encoder="a", path=path)
-    make_examples(nothing, data, views=1, scenes=0, seed=0, encoder="a", path=path)
+    examples_of(encode, data, views=1, scenes=0, seed=0, encoder="a", path=path)
+    examples_of(nothing, data, views=1, scenes=0, seed=0, encoder="a", path=path)
 
 
 def test_a_digest_tells_an_encoder_from_one_that_differs_in_one_weight():

@@ -13,6 +13,7 @@ from ldm_tutorial.checkpoints import load_checkpoint
 from ldm_tutorial.checkpoints.tensors import read_tensors
 from ldm_tutorial.data import EmojiDataset
 from ldm_tutorial.training import autoencoder, clip, diffusion, redrawn
+from ldm_tutorial.training.compute import Compute
 from ldm_tutorial.training.logs import read_log
 from ldm_tutorial.training.loop import batch_indices, learning_rate
 from tests.training.small_world import TINY, TRAININGS, forty, train
@@ -267,7 +268,7 @@ def test_processes_share_the_batches_to_be_redrawn_and_each_gets_all(monkeypatch
         assert words == [f"picture {i}" for i in some[:, 0, 0, 0].tolist()] and seed == some[0, 0, 0, 0]
         assert redrawn.STRENGTHS[0] <= strength <= redrawn.STRENGTHS[1] and redrawn.GUIDANCE[0] <= guidance <= redrawn.GUIDANCE[1]
         drawn.append(len(some))
-        return (some[:, :1, :2, :3] + strength + guidance).expand(-1, 4, -1, -1)
+        return (some[:, :1, :2, :3] + strength + guidance).repeat(1, 4, 1, 1)
 
     def exchange(parts, owners, rank):
         for number, owner in enumerate(owners):
@@ -280,11 +281,10 @@ def test_processes_share_the_batches_to_be_redrawn_and_each_gets_all(monkeypatch
     found, shared = [], {}
     for rank, count in ((0, 1), (0, 2), (1, 2)):
         shared = shared if rank else {}
-        compute = types.SimpleNamespace(
-            rank=rank, count=count, device="cpu", exchange=lambda parts, owners, rank=rank: exchange(parts, owners, rank)
-        )
+        compute = Compute("no")
+        vars(compute).update(rank=rank, count=count, exchange=lambda parts, owners, rank=rank: exchange(parts, owners, rank))
         found.append(redrawn.redraw_all(pipe, pictures, captions, compute, seed=3, batch_size=4))
-    assert drawn == [4, 4, 3] + [4, 3] + [4]  # one process; the first of two; the second
+    assert drawn == [4, 4, 3] + [4, 3] + [4, 4]  # one process; the first of two; the second, which does the first batch, too
     assert found[0].shape == (11, 4, 2, 3) and torch.equal(found[0], found[2])
     assert torch.equal(found[1][[*range(4), *range(8, 11)]], found[0][[*range(4), *range(8, 11)]])
 
