@@ -173,6 +173,17 @@ def test_weights_in_another_order_take_no_more_memory_than_their_share(pipe, inp
     assert OnceARun(inputs[2]).memory_left == 4096
 
 
+@pytest.mark.parametrize("error", [AttributeError, RuntimeError, NotImplementedError, TypeError])
+def test_the_check_of_onednn_finds_functions_that_are_missing_or_take_other_arguments(monkeypatch, error):
+    def fails(conv, x, weight):
+        raise error
+
+    onednn_works.cache_clear()
+    monkeypatch.setattr(module, "packed_conv", fails)
+    assert not onednn_works(torch.float32)
+    onednn_works.cache_clear()
+
+
 def test_the_check_of_onednn_finds_functions_that_compute_something_else(monkeypatch):
     onednn_works.cache_clear()
     monkeypatch.setattr(module, "packed_conv", lambda conv, x, weight: conv(x) + 1)
