@@ -275,7 +275,7 @@ SD15 = StableDiffusionConfig(AutoencoderConfig(), UNetConfig(), CLIPTextConfig()
 
 EMOJI = StableDiffusionConfig(
     vae=AutoencoderConfig(
-        block_out_channels=(32, 64, 96, 128), layers_per_block=1, norm_num_groups=16, scaling_factor=1.0, sample_size=128
+        block_out_channels=(32, 64, 96, 128), layers_per_block=1, norm_num_groups=16, scaling_factor=1.08016, sample_size=128
     ),
     unet=UNetConfig(
         block_out_channels=(128, 192, 256),
