@@ -53,6 +53,22 @@ def levels_of(pictures: Tensor) -> Tensor:
     return ((pictures + 1) * 127.5).round().clamp(0, 255).byte()
 
 
+def resample(x: Tensor, side: int) -> Tensor:
+    """Pictures or latents of any range at another size: (b, c, h, w) -> float32 (b, c, side, side).
+
+    Bilinear; where it becomes smaller, each value is a weighed mean of all that it covers, as Pillow's `BILINEAR` is.
+    """
+    return F.interpolate(x.float(), size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
+def resize(pictures: Tensor, side: int) -> Tensor:
+    """`resample` of color levels: uint8 (n, 3, h, w) -> uint8 (n, 3, side, side). Pictures of this size stay as they are."""
+    if pictures.shape[-2:] == (side, side):
+        return pictures
+    parts = pictures.split(256)  # a data set in float32 at once is gigabytes
+    return torch.cat([resample(part, side).round().byte() for part in parts])
+
+
 def mask_to_tensor(mask: Image.Image, argument: str = "mask") -> Tensor:
     """White (128 and above) is 1: to be repainted. Black and transparent is 0: to be kept. (1, 1, height, width), float32"""
     mask = upright(mask, argument)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from ldm_tutorial import images
-from ldm_tutorial.images import fit, mask_to_tensor, open_image, read_settings, save_image, to_images, to_tensor
+from ldm_tutorial.images import fit, mask_to_tensor, open_image, read_settings, resample, resize, save_image, to_images, to_tensor
 
 SETTINGS = {
     "prompt": "a cat, 猫 $x^2$\nsecond line",
@@ -132,6 +132,22 @@ def test_fit_keeps_the_middle(mode):
     fitted = fit(picture.convert(mode), 5, 5)
     assert fitted.size == (5, 5)
     assert (to_tensor(fitted) > 0.8).all()  # the filter sees a little of what lies beside
+
+
+@pytest.mark.parametrize("side", [5, 12, 40])
+def test_pictures_are_resized_as_pillow_does_it(side):
+    """Both average all pixels that a smaller one covers; Pillow computes in whole numbers, so the last level may differ."""
+    pictures = torch.randint(256, (300, 3, 20, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    resized = resize(pictures, side)
+    assert resized.dtype == torch.uint8 and resized.shape == (300, 3, side, side)
+    for i in (0, 1, 299):
+        by_pillow = Image.fromarray(pictures[i].permute(1, 2, 0).numpy()).resize((side, side), Image.Resampling.BILINEAR)
+        expected = torch.from_numpy(np.array(by_pillow)).permute(2, 0, 1)
+        assert (resized[i].int() - expected.int()).abs().max() <= 1
+    assert torch.equal(resize(resized, side), resized)
+    assert (resample(pictures, side) - resized).abs().max() <= 0.5
+    latents = torch.randn(2, 4, 20, 12, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(resample(latents + 1000, side), resample(latents, side) + 1000)  # any range
 
 
 # ---- files

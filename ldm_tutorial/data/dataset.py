@@ -55,6 +55,7 @@ class EmojiEntry(NamedTuple):
         canvas = Image.new("RGBA", image.size, background)
         canvas.alpha_composite(image)
         canvas = canvas.convert("RGB")
+        # Lanczos, and not `images.resize`, which is softer: these pictures are also shown
         return canvas if size == SIZE else canvas.resize((size, size), Image.Resampling.LANCZOS)
 
 

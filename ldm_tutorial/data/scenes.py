@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from ..images import resample
 from .dataset import EmojiDataset, EmojiEntry, with_article
 
 # In RGB, 0 to 1: the middle of what each word means. A background varies around it.
@@ -216,7 +216,7 @@ def draw(scenes: list[Scene], layers: Tensor, size: int) -> Tensor:
     for picture, (i, thing) in zip(rows, things):
         side = round(thing.size * size)
         left, top = (min(max(round(at * size - side / 2), 0), size - side) for at in (thing.x, thing.y))
-        small = F.interpolate(picture[None], (side, side), mode="bilinear", antialias=True, align_corners=False)[0].clamp(0, 1)
+        small = resample(picture[None], side)[0].clamp(0, 1)
         part = canvas[i, :, top : top + side, left : left + side]
         part.copy_(small[:3] + (1 - small[3:]) * part)
     return canvas * 2 - 1

@@ -127,7 +127,10 @@ def judge_loss(verdict: Verdict, subjects: Tensor, styles: Tensor, scale: float 
 
 
 def at_size(pictures: Tensor, size: int) -> Tensor:
-    """The means of equal areas: uint8 (n, 3, h, w) -> uint8 (n, 3, size, size). Pictures of that size stay as they are."""
+    """The means of equal areas: uint8 (n, 3, h, w) -> uint8 (n, 3, size, size). Pictures of that size stay as they are.
+
+    Not `images.resize`, whose weights overlap: so a picture of which each pixel was repeated is seen as it was before.
+    """
     if pictures.shape[-2:] == (size, size):
         return pictures
     parts = [F.interpolate(part.float(), size=(size, size), mode="area").round().byte() for part in pictures.split(256)]

@@ -33,10 +33,11 @@ from .. import __version__
 from ..checkpoints.atomic import write_atomically
 from ..checks import check_file, whole_number
 from ..data import EmojiDataset
+from ..images import resize
 from ..schedulers import scheduler_alike
 from ..training.diffusion import encode_captions, encode_pictures, silence_residuals
 from ..training.loop import step_generator
-from ..training.own import encode_once, fitted
+from ..training.own import encode_once
 from ..unet import UNet
 from ..weights import JUDGE
 from .accuracy import split_figures
@@ -84,7 +85,7 @@ class TrainingData:
     def __init__(self, pipe: StableDiffusion, data: EmojiDataset, budget: int, seed: int, kept: Path):
         self.budget, self.seed, self.given = budget, seed, 0
         self._pipe, self._captions = pipe, [entry.captions for entry in data.entries]
-        self._posterior = encode_once(pipe, fitted(data.pictures, side_of(pipe)), kept)
+        self._posterior = encode_once(pipe, resize(data.pictures, side_of(pipe)), kept)
         self.schedule = scheduler_alike(pipe.scheduler, "ddpm")
         self.num_train_timesteps = self.schedule.num_train_timesteps
         self._full = self.encode([captions[0] for captions in self._captions])
@@ -225,7 +226,7 @@ def run_entry(path: Path, pipe: StableDiffusion, data: TrainingData, seed: int) 
 @torch.no_grad()
 def held_out_loss(pipe: StableDiffusion, data: EmojiDataset, batch_size: int = 64) -> Tensor:
     """Equation 3 on each picture that was never learned from, with its full caption, the mean over `LEVELS` timesteps: (n,)"""
-    latents = encode_pictures(pipe.vae, fitted(data.pictures, side_of(pipe)).to(pipe.device)).mode()
+    latents = encode_pictures(pipe.vae, resize(data.pictures, side_of(pipe)).to(pipe.device)).mode()
     latents = latents * pipe.vae.config.scaling_factor
     words = pipe.encode_prompt([entry.captions[0] for entry in data.entries])
     schedule = scheduler_alike(pipe.scheduler, "ddpm")

@@ -12,13 +12,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..checkpoints import load_component, save_component
 from ..checks import real_number
 from ..config import EMOJI
 from ..data import EmojiDataset
-from ..images import save_image, to_unit_range
+from ..images import resample, save_image, to_unit_range
 from ..vae import AutoencoderKL, DiagonalGaussian
 from .augment import place, random_places
 from .clip import load_clip
@@ -51,8 +50,7 @@ class Change(NamedTuple):
 
     def __call__(self, x: Tensor, unit: int = 1) -> Tensor:
         """(b, c, h, w) -> (b, c, unit * size, unit * size)"""
-        side = unit * self.size
-        x = F.interpolate(x.float(), size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+        x = resample(x, unit * self.size)
         return x.flip(-1) if self.mirrored else x
 
 

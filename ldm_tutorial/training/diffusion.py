@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..checkpoints import load_component, save_checkpoint, save_component
@@ -20,7 +19,7 @@ from ..checkpoints.folder import read_tokenizer
 from ..checks import whole_number
 from ..config import EMOJI
 from ..data import EmojiDataset
-from ..images import save_image, to_tensor, to_unit_range
+from ..images import resize, save_image, to_tensor, to_unit_range
 from ..pipeline import StableDiffusion
 from ..unet import UNet
 from ..vae import AutoencoderKL, DiagonalGaussian
@@ -67,14 +66,6 @@ def silence_residuals(unet: UNet) -> UNet:
         if name.endswith(("conv2.weight", "proj_out.weight")) or name == "conv_out.weight":
             nn.init.zeros_(weight)
     return unet
-
-
-def resize(pictures: Tensor, side: int) -> Tensor:
-    """uint8 (n, 3, h, w) -> uint8 (n, 3, side, side)"""
-    if pictures.shape[-1] == side:
-        return pictures
-    smaller = F.interpolate(pictures.float(), size=(side, side), mode="bilinear", antialias=True, align_corners=False)
-    return smaller.round().clamp(0, 255).byte()
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from torch.nn.attention import sdpa_kernel
 from ..adapters import new_lora, save_lora
 from ..checks import real_number, whole_number
 from ..data import EmojiDataset
-from ..images import save_image
+from ..images import resize, save_image
 from ..inputs import Options
 from ..schedulers import scheduler_alike
 from ..schedulers.few_steps import FewSteps
@@ -28,7 +28,7 @@ from .compute import Compute
 from .diffusion import SAMPLE_PROMPTS, attention_kernels, encode_captions
 from .ema import EMA
 from .loop import TrainingRun, add_common_arguments, batch_indices, learning_rate, set_learning_rate, step_generator
-from .own import encode_once, fitted, load_model, sample_sheet
+from .own import encode_once, load_model, sample_sheet
 from .progressive import Halving
 
 OUTSIDE = ("conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2")  # of the U-Net's blocks
@@ -97,7 +97,7 @@ def main(args: argparse.Namespace) -> None:
     if pipe.few_steps is not None:
         raise ValueError(f"--model {args.model} is distilled already, to {pipe.few_steps.steps} steps")
     data = EmojiDataset("train")
-    pictures = fitted(data.pictures, pipe.unet.config.sample_size * pipe.vae.config.downsampling)
+    pictures = resize(data.pictures, pipe.unet.config.sample_size * pipe.vae.config.downsampling)
 
     # What never changes, once: the posterior of each picture, the text embeddings of each caption.
     folder = args.folder / "training" / "distill"

@@ -20,14 +20,13 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.attention import sdpa_kernel
 
 from ..checks import real_number
 from ..config import EMOJI
 from ..data import EmojiDataset
 from ..data.own_pictures import OwnPictures, read_own_pictures
-from ..images import save_image, to_tensor
+from ..images import resize, save_image, to_tensor
 from ..pipeline import StableDiffusion, load_pipeline
 from ..schedulers import scheduler_alike
 from .compute import Compute
@@ -115,17 +114,10 @@ def make_own_examples(
     pictures = [own.pictures]
     rows: list[tuple[str, ...]] = [(caption, caption) for caption in captions]  # in full, and as a label
     if emoji is not None:
-        pictures.append(fitted(emoji.pictures, size))
+        pictures.append(resize(emoji.pictures, size))
         rows += [entry.captions[:3] for entry in emoji.entries]
     posterior = encode_once(pipe, torch.cat(pictures), kept)
     return OwnExamples(posterior["mean"], posterior["std"], rows, len(own))
-
-
-def fitted(pictures: Tensor, size: int) -> Tensor:
-    """The pictures at the size of another model, uint8 (n, 3, h, w) -> (n, 3, size, size); those of this size as they are."""
-    if pictures.shape[-1] == size:
-        return pictures
-    return F.interpolate(pictures.float(), size=(size, size), mode="bicubic", antialias=True).round().clamp(0, 255).byte()
 
 
 def encode_once(pipe: StableDiffusion, pictures: Tensor, kept: Path) -> dict[str, Tensor]:
