@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..checkpoints.atomic import atomic_path
 from ..checkpoints.tensors import CheckpointError, read_tensors, write_tensors
 from ..data import EmojiDataset
+from ..data.dataset import SIZE
 from ..data.scenes import Scene, caption_of, compose, draw
 from ..images import levels_of, to_unit_range
 from ..vae import DiagonalGaussian
@@ -77,7 +78,8 @@ def make_examples(
     composed = compose_scenes(data, scenes, seed)
     captions = [entry.captions for _ in range(views) for entry in data.entries]
     captions += [(caption_of(scene, data.entries), caption_of(scene, data.entries, style=False)) for scene in composed]
-    described = f"encoder {encoder}, pictures {len(data)}, size {data.size}, views {views}, scenes {scenes}, seed {seed}"
+    described = f"encoder {encoder}, pictures {len(data)}, size {data.size}, views {views}, seed {seed}"
+    described += f", scenes {digest_of_scenes(composed, len(data), data.size)}"
     tensors = read_kept(path, described)
     if not tensors:
 
@@ -100,6 +102,18 @@ def digest_of(network: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, weight in network.state_dict().items():
         digest.update(name.encode() + weight.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def digest_of_scenes(scenes: list[Scene], rows: int, size: int) -> str:
+    """The SHA-256 of what is where in all scenes, and of the pixels of the first 64: of how they are composed, and drawn.
+
+    They are drawn with one pattern as each of the data set's `rows` pictures, which need not be decoded for it.
+    """
+    pattern = (torch.arange(4 * SIZE**2) % 251).byte().view(1, 4, SIZE, SIZE).expand(rows, -1, -1, -1)
+    digest = hashlib.sha256(repr(scenes).encode())
+    for scene in scenes[:64]:
+        digest.update(levels_of(draw([scene], pattern, size)).numpy().tobytes())
     return digest.hexdigest()
 
 

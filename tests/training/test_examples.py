@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from ldm_tutorial.data import EmojiDataset
+from ldm_tutorial.data import EmojiDataset, scenes
 from ldm_tutorial.data.scenes import caption_of, draw
 from ldm_tutorial.images import to_unit_range
 from ldm_tutorial.training.compute import Compute
@@ -39,9 +39,9 @@ def test_each_example_is_what_its_captions_name(data):
     pictures = thumbnails(data.pictures.float() / 127.5 - 1)
     assert (examples.mean[:40].float() - pictures).abs().max() < 0.01
     assert examples.captions[:40] == examples.captions[40:80] == [entry.captions for entry in data.entries]
-    scenes = compose_scenes(data, 10, seed=3)
-    assert (examples.mean[80:].float() - thumbnails(draw(scenes, data.layers, 128))).abs().max() < 0.01
-    for scene, (full, without) in zip(scenes, examples.captions[80:]):
+    composed = compose_scenes(data, 10, seed=3)
+    assert (examples.mean[80:].float() - thumbnails(draw(composed, data.layers, 128))).abs().max() < 0.01
+    for scene, (full, without) in zip(composed, examples.captions[80:]):
         assert (full, without) == (caption_of(scene, data.entries), caption_of(scene, data.entries, style=False))
 
 
@@ -87,6 +87,24 @@ def test_what_is_kept_of_another_encoder_or_of_other_examples_is_encoded_anew(da
     assert torch.equal(found.mean, expected.mean) and found.captions == expected.captions
     again = examples_of(nothing, data, **(of | change))  # and it is kept
     assert torch.equal(again.mean, expected.mean)
+
+
+CHANGES = {  # of the code that composes scenes and of the code that draws them: in the module data.scenes
+    "size of a small thing": ("SMALL", 0.4),
+    "color of a subject": ("tinted", lambda picture, tint: 1 - picture[:3]),
+    "resizing": ("resample", lambda x, side: torch.nn.functional.interpolate(x, (side, side))),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_scenes_that_are_composed_or_drawn_in_another_way_are_encoded_anew(data, tmp_path, monkeypatch, change):
+    path = tmp_path / "examples.safetensors"
+    of = {"views": 1, "scenes": 20, "seed": 0, "encoder": "a", "path": path}
+    before = examples_of(encode, data, **of)
+    monkeypatch.setattr(scenes, *CHANGES[change])
+    after = examples_of(encode, data, **of)
+    assert torch.equal(after.mean[:40], before.mean[:40]) and not torch.equal(after.mean[40:], before.mean[40:])
+    assert torch.equal(examples_of(nothing, data, **of).mean, after.mean)
 
 
 def test_a_leftover_that_is_no_file_of_tensors_is_replaced(data, tmp_path):
