@@ -233,9 +233,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     command.add_argument(
         "--student", type=Path, metavar="FILE", help="only compare a LoRA of `train distill` with --model, its teacher"
     )
-    command.add_argument(
-        "--blind-seed", type=int, default=0, metavar="N", help="with --blind: chooses the pairs and the noise (default: 0)"
-    )
+    command.add_argument("--blind-seed", type=int, metavar="N", help="with --blind: chooses the pairs and the noise (default: 0)")
     command.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the table to this file, too, as Markdown")
     command.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to this file, as JSON")
     command.add_argument("--sheets", type=Path, metavar="FOLDER", help="write sheets of pictures and curves to this folder")

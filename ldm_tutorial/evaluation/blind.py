@@ -75,5 +75,5 @@ def main(args: argparse.Namespace) -> None:
     from ..pipeline import load_pipeline
 
     pipe = load_pipeline(args.model, device=args.device, dtype=args.dtype)
-    for path in blind_sheets(pipe, args.blind, args.blind_seed, progress=not args.quiet):
+    for path in blind_sheets(pipe, args.blind, args.blind_seed or 0, progress=not args.quiet):
         print(path)

@@ -312,6 +312,23 @@ def fingerprint(path: Path) -> str:
 
 # ---- the command
 
+# What these two have no use for, and why.
+UNUSED = {
+    "--blind": (("--student", "--judge", "--quick", "--output", "--json", "--sheets"), "which measures nothing"),
+    "--student": (("--sheets",), "which prints one table"),
+}
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Raises ValueError, which names both, for an option that would be ignored beside another one, or without it."""
+    given = {f"--{name.replace('_', '-')}" for name, value in vars(args).items() if value not in (None, False)}
+    for chosen, (unused, reason) in UNUSED.items():
+        for name in unused:
+            if {chosen, name} <= given:
+                raise ValueError(f"{name}: not with {chosen}, {reason}")
+    if args.blind_seed is not None and args.blind is None:
+        raise ValueError(f"--blind-seed {args.blind_seed}: only with --blind")
+
 
 def main(args: argparse.Namespace) -> None:
     """`ldm-tutorial evaluate`; its arguments are in cli.py."""
@@ -319,6 +336,7 @@ def main(args: argparse.Namespace) -> None:
     from ..checkpoints.hub import resolve
     from ..pipeline import load_pipeline
 
+    check_options(args)
     if args.blind:
         blind.main(args)
         return

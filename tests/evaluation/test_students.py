@@ -67,6 +67,28 @@ def test_another_lora_is_refused_and_taken_away_again(make_pipe, small_judge, re
     assert pipe.loras == {}
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("--blind b --student s", "--student: not with --blind, which measures nothing"),
+        ("--blind b --judge j", "--judge: not with --blind, which measures nothing"),
+        ("--blind b --quick", "--quick: not with --blind, which measures nothing"),
+        ("--blind b -o table.md", "--output: not with --blind, which measures nothing"),
+        ("--blind b --json table.json", "--json: not with --blind, which measures nothing"),
+        ("--blind b --sheets s", "--sheets: not with --blind, which measures nothing"),
+        ("--student s --sheets s", "--sheets: not with --student, which prints one table"),
+        ("--student s --blind-seed 0", "--blind-seed 0: only with --blind"),
+        ("--blind-seed 5", "--blind-seed 5: only with --blind"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused_before_anything_is_loaded(given, words, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(pipeline, "load_pipeline", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["evaluate", *given.split()]) == 2
+    assert capsys.readouterr().err == f"ldm-tutorial: error: {words}\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command_prints_the_table_and_writes_it(make_pipe, small_judge, small_data, lora, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(pipeline, "load_pipeline", lambda *_, **__: make_pipe())
     monkeypatch.setattr(evaluate, "EmojiDataset", lambda split: small_data)
