@@ -124,7 +124,6 @@ class Parts(Adapted):
         super().__init__(unet.eval(), text_encoder.eval(), tokenizer, DDIMScheduler() if scheduler is None else scheduler)
         self.vae = vae.eval()
         self.name = name
-        self._precise_vae: tuple[AutoencoderKL, AutoencoderKL] | None = None  # the VAE, and a copy of it in float32
 
         channels, latent_channels = unet.config.in_channels, vae.config.latent_channels
         if channels != latent_channels:
@@ -157,7 +156,6 @@ class Parts(Adapted):
         device = self.device if device is None else pick_device(device)
         dtype = self.dtype if dtype is None else as_dtype(dtype)
         check_precision(device, dtype)
-        self._precise_vae = None
         for network in (self.unet, self.vae, self.text_encoder):
             network.to(device, dtype)
             if device.type == "cuda":  # convolutions in half precision are fastest there with the channels last in memory
@@ -248,9 +246,8 @@ class Parts(Adapted):
         dtype = next(self.vae.parameters()).dtype
         out = use(self.vae, x.float().to(self.device, dtype)).float()
         if not out.isfinite().all() and dtype != torch.float32:
-            if self._precise_vae is None or self._precise_vae[0] is not self.vae:
-                self._precise_vae = (self.vae, copy.deepcopy(self.vae).float())  # kept: the next picture overflows, too
-            out = use(self._precise_vae[1], x.float().to(self.device))
+            precise = copy.deepcopy(self.vae).float()  # made anew: a kept one would not follow a change of the weights
+            out = use(precise, x.float().to(self.device))
         if not out.isfinite().all():
             large = x.abs().max().item()  # about 10 as a rule
             too_large = f"what it was given goes up to {large:.3g}: take a smaller guidance_scale, or more steps"

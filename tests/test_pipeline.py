@@ -624,14 +624,18 @@ def test_an_autoencoder_that_was_given_too_large_numbers_says_so(tiny_pipe):
 def test_an_autoencoder_that_overflows_in_float16_is_asked_again_in_float32(make_tiny_pipe, tiny_pipe):
     pipe, latents = make_tiny_pipe(), torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():  # a large number on the way, and back: harmless in float32
-        for vae in (pipe.vae,):
-            vae.decoder.conv_in.weight *= 1e5 / vae.decoder.conv_in(torch.ones(1, 4, 8, 8)).abs().max()
+        conv_in = pipe.vae.decoder.conv_in
+        conv_in.weight *= 1e5 / conv_in(torch.ones(1, 4, 8, 8)).abs().max()
     expected = pixels(pipe.decode(latents))
     for network in (pipe.unet, pipe.vae, pipe.text_encoder):
         network.half()
     assert not pipe.vae.decode(latents.half() / 0.7).isfinite().all()
     assert np.abs(pixels(pipe.decode(latents)) - expected).max() <= 16
     assert next(pipe.vae.parameters()).dtype == torch.float16  # the pipeline is as it was
+    with torch.no_grad():  # trained further, or loaded anew: the same module with other weights
+        pipe.vae.decoder.conv_out.weight.neg_()
+        pipe.vae.decoder.conv_out.bias.neg_()
+    assert np.abs(255 - pixels(pipe.decode(latents)) - expected).max() <= 16
 
 
 def test_a_dtype_that_does_not_exist_is_named(tiny_pipe):
