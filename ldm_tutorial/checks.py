@@ -1,4 +1,4 @@
-"""One clear error for a wrong value: TypeError for a wrong kind, ValueError out of range. The devices and dtypes there are."""
+"""One clear error for a wrong value: TypeError for a wrong kind, ValueError out of range. The devices, dtypes and memory there are."""
 
 from __future__ import annotations
 
@@ -152,6 +152,19 @@ def pick_device(device: torch.device | str | None = None) -> torch.device:
         return torch.device(here[0] if device is None else device)
     except (RuntimeError, AssertionError, TypeError) as error:  # torch without CUDA asserts
         raise ValueError(f"device={str(device)!r} is not available; this machine has {', '.join(here)}") from error
+
+
+def memory_bytes() -> int | None:
+    """The size of the main memory; None where it cannot be found out."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        pass
+    try:
+        import psutil  # comes with Jupyter
+    except ImportError:
+        return None
+    return psutil.virtual_memory().total
 
 
 def as_dtype(dtype: torch.dtype | str) -> torch.dtype:

@@ -15,7 +15,6 @@ docs/speed.md has the measurements.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..checks import memory_bytes
+
 ONEDNN_DTYPES = (torch.float32, torch.bfloat16)  # those that oneDNN computes with on every processor
 SHARE = 8  # convolutions may take one part in eight of the machine's memory for their weights in oneDNN's order
 
@@ -37,7 +38,7 @@ class OnceARun:
     def __init__(self, words: Tensor):
         self.results: dict[nn.Module, tuple[int, Tensor]] = {}  # layer -> version of its weights, its result for the words
         self.packed: dict[nn.Module, tuple[int, Tensor | None]] = {}  # convolution -> version, its weights in oneDNN's order
-        self.memory_left = memory() // SHARE
+        self.memory_left = (memory_bytes() or 2**33) // SHARE  # 8 GiB where the machine does not say
         self.version = words._version
         self.rows, self.index = distinct_rows(words)
 
@@ -195,11 +196,3 @@ def onednn_works(dtype: torch.dtype) -> bool:
             return same and torch.allclose(linear, F.linear(rows, matrix, conv.bias), atol=tolerance)
     except (AttributeError, RuntimeError, TypeError):
         return False
-
-
-def memory() -> int:
-    """The machine's memory in bytes; 8 GiB where it does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows
-        return 2**33

@@ -71,6 +71,8 @@ def machine() -> dict[str, str]:
     """System, processor, threads, memory, disk and accelerators."""
     import torch
 
+    from ..checks import memory_bytes
+
     memory = memory_bytes()
     return {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -95,19 +97,6 @@ def processor() -> str:
     except (OSError, subprocess.SubprocessError):
         pass
     return platform.processor() or platform.machine()
-
-
-def memory_bytes() -> int | None:
-    """The size of the main memory; None where it cannot be found out."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows
-        pass
-    try:
-        import psutil  # comes with Jupyter
-    except ImportError:
-        return None
-    return psutil.virtual_memory().total
 
 
 def accelerators() -> str:

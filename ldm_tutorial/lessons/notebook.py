@@ -123,7 +123,8 @@ def preflight() -> torch.device:
 
 def checks(device: torch.device) -> Iterator[tuple[str, str, str]]:
     """(what, the problem or "", what was found)."""
-    from .machine import GIB, memory_bytes
+    from ..checks import memory_bytes
+    from .machine import GIB
 
     old = sys.version_info < NEEDS_PYTHON
     yield "Python", "3.10 or newer is needed" if old else "", platform.python_version()

@@ -166,11 +166,13 @@ def test_another_thread_computes_plainly_meanwhile(pipe, inputs):
 
 
 def test_weights_in_another_order_take_no_more_memory_than_their_share(pipe, inputs, monkeypatch):
-    monkeypatch.setattr(module, "memory", lambda: 8 * 4096)
+    monkeypatch.setattr(module, "memory_bytes", lambda: 8 * 4096)
     steps(pipe.unet, inputs)
     packed = [layer for layer, (_, weight) in inputs[2].once_a_run.packed.items() if weight is not None]
     assert sum(4 * layer.weight.numel() for layer in packed) <= 4096
     assert OnceARun(inputs[2]).memory_left == 4096
+    monkeypatch.setattr(module, "memory_bytes", lambda: None)
+    assert OnceARun(inputs[2]).memory_left == 2**30
 
 
 @pytest.mark.parametrize("error", [AttributeError, RuntimeError, NotImplementedError, TypeError])

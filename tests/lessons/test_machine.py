@@ -1,12 +1,15 @@
 """A bug report that says what is needed, and nothing that is private."""
 
 import getpass
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from ldm_tutorial.checkpoints import save_checkpoint
+from ldm_tutorial.checks import memory_bytes
 from ldm_tutorial.lessons import machine
 
 FILE = "v1-5-pruned-emaonly.safetensors"
@@ -19,6 +22,16 @@ def test_the_report_has_what_a_maintainer_asks_for(weights_dir, make_tiny_pipe):
         assert words in report
     assert f"sd15              {size / 1e6:,.0f} MB at {weights_dir}" in report
     assert f"LDM_WEIGHTS_DIR   {weights_dir}" in report
+
+
+def test_the_memory_is_found_in_two_ways_or_said_to_be_unknown(monkeypatch):
+    known = memory_bytes()
+    monkeypatch.delattr("os.sysconf")  # as on Windows
+    assert memory_bytes() == psutil.virtual_memory().total
+    assert abs(memory_bytes() - known) < 0.01 * known
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    assert memory_bytes() is None
+    assert machine.machine()["memory"] == "unknown"
 
 
 def test_a_model_that_is_not_here_is_said_to_be_missing(monkeypatch, weights_dir):

@@ -86,7 +86,7 @@ def test_preflight_gives_a_verdict_a_line_and_the_device(capsys):
 def test_preflight_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr(notebook, "EMOJI_FOLDER", tmp_path)
     monkeypatch.setattr(torch, "__version__", "2.1.3+cu118")
-    monkeypatch.setattr("ldm_tutorial.lessons.machine.memory_bytes", lambda: 2**30)
+    monkeypatch.setattr("ldm_tutorial.checks.memory_bytes", lambda: 2**30)
     problems = {name: problem for name, problem, _ in notebook.checks(torch.device("cpu")) if problem}
     assert problems.keys() == {"PyTorch", "memory", "model"}
     assert "pip install" in problems["PyTorch"]
