@@ -193,7 +193,7 @@ def _download(repo_id: str, revision: str | None) -> Path:
 
 
 def _snapshot(repo_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    """Download the files that match; without a network, find them in the hub's cache."""
+    """Download the files that match; without an internet connection, find them in the hub's cache."""
     from huggingface_hub import HfApi, snapshot_download, utils
 
     at, offline = f"{repo_id} at revision {revision}" if revision else repo_id, None

@@ -33,7 +33,7 @@ class PromptMetric(NamedTuple):
 
 
 def find_metric(pipe: StableDiffusion) -> PromptMetric | None:
-    """The metric that fits a model, or None where it is not on this machine. It asks no network."""
+    """The metric that fits a model, or None where it is not on this machine. It sends no request."""
     if pipe.name == "emoji":
         return classifier(load_judge(device=pipe.device))
     try:

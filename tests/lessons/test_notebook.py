@@ -101,7 +101,7 @@ def test_weights_that_are_not_here_are_explained(weights_dir, capsys):
     note = capsys.readouterr().out
     for words in (
         "not on this machine",
-        "download=True",
+        "with an internet connection, say download=True",
         "4.3 GB",
         "LDM_WEIGHTS_DIR",
         "v1-5-pruned-emaonly.safetensors",
@@ -114,7 +114,7 @@ def test_weights_that_are_not_here_are_explained(weights_dir, capsys):
     assert str(weights_dir) not in note
 
 
-def test_weights_that_are_here_are_found_and_load_without_a_network(weights_dir, make_tiny_pipe, capsys):
+def test_weights_that_are_here_are_found_and_load_without_the_internet(weights_dir, make_tiny_pipe, capsys):
     from ldm_tutorial import load_pipeline
     from ldm_tutorial.checkpoints import save_checkpoint
 
