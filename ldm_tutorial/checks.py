@@ -1,4 +1,4 @@
-"""One clear error for a wrong value: TypeError for a wrong kind, ValueError out of range. The devices, dtypes and memory there are."""
+"""One clear error for a wrong value: TypeError for a wrong kind, ValueError out of range. What this machine can compute with."""
 
 from __future__ import annotations
 

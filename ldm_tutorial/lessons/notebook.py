@@ -91,7 +91,8 @@ def without_weights(model: KnownModel) -> str:
     """What to do where a model of the hub is not on this machine."""
     return (
         f"{model.title} is not on this machine, so the cells that need its weights do nothing. To have them run, either\n"
-        f"1. with an internet connection, say download=True in this cell and run it again. It fetches {model.size / 1e9:.1f} GB, once.\n"
+        "1. with an internet connection, say download=True in this cell and run it again. "
+        f"It fetches {model.size / 1e9:.1f} GB, once.\n"
         f"2. by hand, from {model.repo_id} on the hub, take the file {model.file}\n"
         f"   ({model.size:,} bytes, sha256 {model.sha256})\n"
         "   and the folder tokenizer (vocab.json, merges.txt; 1.5 MB). Put both into one folder, set the environment variable\n"
