@@ -13,6 +13,7 @@ from matplotlib.mathtext import MathTextParser
 from PIL import Image
 from torch import Tensor
 
+from ..config import EMOJI
 from .canvas import DPI, HEAT, new_figure
 
 GAP, LABEL, CHARACTER = 8, 26, 7.5  # pixels: between pictures, a line of text, the width of a letter
@@ -140,10 +141,11 @@ def channel_pictures(latents: Tensor, limit: float | None = None) -> list[Image.
     return [Image.fromarray((255 * channel[..., :3]).round().astype(np.uint8)) for channel in colors]
 
 
-def feature_picture(features: Tensor, side: int = 64) -> Image.Image:
+def feature_picture(features: Tensor, side: int = EMOJI.vae.sample_size) -> Image.Image:
     """A feature map, (c, h, w), as one picture: its three principal components are red, green and blue, each on its own scale.
 
-    Where two positions have one color, the network says much the same about them. Raises ValueError for another shape.
+    It has `side` x `side` pixels, by default as many as a picture of `emoji`. Where two positions have one color, the network says
+    much the same about them. Raises ValueError for another shape.
     """
     if features.ndim != 3:
         raise ValueError(f"features must be those of one picture, (c, h, w); got {tuple(features.shape)}")

@@ -113,6 +113,10 @@ def test_a_feature_picture_does_not_depend_on_the_signs_of_the_channels():
     assert feature_picture(features).tobytes() == feature_picture(flipped).tobytes()
 
 
+def test_a_feature_picture_fits_beside_a_picture_of_emoji():
+    assert feature_picture(torch.zeros(5, 4, 4)).size == (EMOJI.vae.sample_size, EMOJI.vae.sample_size)
+
+
 def test_features_of_a_batch_are_refused():
     with pytest.raises(ValueError, match=r"one picture, \(c, h, w\); got \(2, 5, 4, 4\)"):
         feature_picture(torch.zeros(2, 5, 4, 4))
