@@ -144,8 +144,8 @@ def channel_pictures(latents: Tensor, limit: float | None = None) -> list[Image.
 def feature_picture(features: Tensor, side: int = EMOJI.vae.sample_size) -> Image.Image:
     """A feature map, (c, h, w), as one picture: its three principal components are red, green and blue, each on its own scale.
 
-    It has `side` x `side` pixels, by default as many as a picture of `emoji`. Where two positions have one color, the network says
-    much the same about them. Raises ValueError for another shape.
+    It has `side` x `side` pixels, by default as many as a picture of `emoji`. Where two positions have one color, the network
+    says much the same about them. Raises ValueError for another shape.
     """
     if features.ndim != 3:
         raise ValueError(f"features must be those of one picture, (c, h, w); got {tuple(features.shape)}")
