@@ -146,7 +146,7 @@ class CLIPImageTower(nn.Module):
 class CLIP(nn.Module):
     """Both towers and the temperature: what contrastive training trains (Radford et al. 2021, figure 3).
 
-    The text's summary is the state of its end token, the first in each row: the only one that has read the whole prompt.
+    The text's summary is the state of the first end token of each row: the same token in every prompt, after the whole text.
     """
 
     def __init__(self, config: CLIPTextConfig):

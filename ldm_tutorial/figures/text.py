@@ -15,7 +15,7 @@ from ..config import CLIPTextConfig
 from ..training.tokenizer import WORD_END
 from .canvas import HEAT, INK, PART_COLORS, TEXT_COLOR, Diagram, blank_page, new_figure
 
-PICTURES = "#888888"  # what is used in training only
+PICTURES = "#888888"  # what the U-Net does not need
 CELL = 0.82  # inches: a token's cell is so wide
 
 
@@ -68,7 +68,7 @@ def _cell(axes: Axes, x: float, y: float, text: str, position: int | None, kind:
 
 
 def text_encoder_figure(config: CLIPTextConfig) -> Figure:
-    """The text encoder, from a prompt to what the U-Net reads; a layer's inside; and what is there in training only."""
+    """The text encoder, from a prompt to what the U-Net reads; a layer's inside; and what is there for other uses."""
     m, d, layers = config.max_position_embeddings, config.hidden_size, config.num_hidden_layers
     drawing, y = Diagram(128, 61), 39
     parts = [
@@ -95,7 +95,7 @@ def text_encoder_figure(config: CLIPTextConfig) -> Figure:
     drawing.box(out - 46, above, 21, 6, PICTURES, f"picture tower → {config.projection_dim}", 8.5, **look)
     drawing.arrow((out - 62, above), (out - 56.5, above), linestyle="--")
     drawing.write(out - 67, above, "a picture", 10, weight="bold")
-    drawing.write(2, above, "in training only", 8.5, ha="left", style="italic")
+    drawing.write(2, above, "not for the U-Net", 8.5, ha="left", style="italic")
 
     # What is inside of a layer, on a panel of its own
     drawing.panel(2, 2.5, 124, 24.5, facecolor="#FDF7F3", edgecolor=TEXT_COLOR)
@@ -116,7 +116,7 @@ def text_encoder_figure(config: CLIPTextConfig) -> Figure:
     drawing.around(6.4, inside[2], y, 9)
     drawing.around(inside[2] + 2.8, inside[7], y, 9)
     heads = config.num_attention_heads
-    drawing.write(inside[1], y - 6.5, f"listens to the left:\n{heads} heads of {d // heads}", 8, linespacing=1.2)
+    drawing.write(inside[1], y - 6.5, f"attends to earlier tokens:\n{heads} heads of {d // heads}", 8, linespacing=1.2)
     drawing.write(inside[5], y - 6.5, "each token by itself", 8)
     return drawing.figure
 
