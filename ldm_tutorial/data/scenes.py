@@ -204,7 +204,7 @@ def plural(entry: EmojiEntry) -> str | None:
 # ---- pictures
 
 
-def draw(scenes: list[Scene], layers: Tensor, size: int) -> Tensor:
+def draw_scenes(scenes: list[Scene], layers: Tensor, size: int) -> Tensor:
     """Pictures of scenes, (n, 3, size, size) in [-1, 1]; `layers` are those of the data set, uint8 (m, 4, h, w)."""
     canvas = torch.tensor([scene.shade for scene in scenes]).view(-1, 3, 1, 1).repeat(1, 1, size, size)
     things = [(i, thing) for i, scene in enumerate(scenes) for thing in scene.things]

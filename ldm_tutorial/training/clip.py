@@ -19,7 +19,7 @@ from ..checks import real_number
 from ..clip import CLIP
 from ..config import EMOJI
 from ..data import EmojiDataset
-from ..data.scenes import caption_of, compose, draw
+from ..data.scenes import caption_of, compose, draw_scenes
 from .augment import place, random_places
 from .compute import Compute
 from .examples import compose_scenes
@@ -136,7 +136,7 @@ def main(args: argparse.Namespace) -> None:
         words = [caption_of(scene, data.entries, style) for scene, style in zip(scenes, styled.tolist())]
         words += choose_captions([captions[i] for i in indices[count:].tolist()], generator)
         input_ids = tokenize_captions(tokenizer, words)
-        parts = [draw(scenes, everything, everything.shape[-1])] if scenes else []
+        parts = [draw_scenes(scenes, everything, everything.shape[-1])] if scenes else []
         parts += [place(everything[indices[count:]], places)] if count < len(indices) else []
         pictures = compute.put(torch.cat(parts)[mine])  # (b, 3, 64, 64)
 

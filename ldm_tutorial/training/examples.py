@@ -18,7 +18,7 @@ from ..checkpoints.atomic import atomic_path
 from ..checkpoints.tensors import CheckpointError, read_tensors, write_tensors
 from ..data import EmojiDataset
 from ..data.dataset import SIZE
-from ..data.scenes import Scene, caption_of, compose, draw
+from ..data.scenes import Scene, caption_of, compose, draw_scenes
 from ..images import levels_of, to_unit_range
 from ..vae import DiagonalGaussian
 from .augment import jitter
@@ -56,7 +56,7 @@ def all_pictures(data: EmojiDataset, views: int, scenes: list[Scene], seed: int,
             # not mirrored: some emoji differ in left and right only
             yield levels_of(jitter(to_unit_range(batch), generator, flip=False)) if view else batch
     for start in range(0, len(scenes), batch_size):
-        yield levels_of(draw(scenes[start : start + batch_size], data.layers, data.pictures.shape[-1]))
+        yield levels_of(draw_scenes(scenes[start : start + batch_size], data.layers, data.pictures.shape[-1]))
 
 
 def make_examples(
@@ -113,7 +113,7 @@ def digest_of_scenes(scenes: list[Scene], rows: int, size: int) -> str:
     pattern = (torch.arange(4 * SIZE**2) % 251).byte().view(1, 4, SIZE, SIZE).expand(rows, -1, -1, -1)
     digest = hashlib.sha256(repr(scenes).encode())
     for scene in scenes[:64]:
-        digest.update(levels_of(draw([scene], pattern, size)).numpy().tobytes())
+        digest.update(levels_of(draw_scenes([scene], pattern, size)).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -18,7 +18,7 @@ from ldm_tutorial.data.scenes import (
     Thing,
     caption_of,
     compose,
-    draw,
+    draw_scenes,
     is_kept_back,
     plural,
     says_a_color,
@@ -45,7 +45,7 @@ def row_of(data, label, style):
 
 def shown(scene, data):
     """The picture, (3, h, w) in 0 ... 1, and where it is not background, (h, w) bool."""
-    picture = (draw([scene], data.layers, SIZE)[0] + 1) / 2
+    picture = (draw_scenes([scene], data.layers, SIZE)[0] + 1) / 2
     return picture, (picture - torch.tensor(scene.shade).view(3, 1, 1)).abs().amax(dim=0) > 0.06
 
 

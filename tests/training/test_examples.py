@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ldm_tutorial.data import EmojiDataset, scenes
-from ldm_tutorial.data.scenes import caption_of, draw
+from ldm_tutorial.data.scenes import caption_of, draw_scenes
 from ldm_tutorial.images import to_unit_range
 from ldm_tutorial.training.compute import Compute
 from ldm_tutorial.training.examples import compose_scenes, digest_of, make_examples
@@ -40,7 +40,7 @@ def test_each_example_is_what_its_captions_name(data):
     assert (examples.mean[:40].float() - pictures).abs().max() < 0.01
     assert examples.captions[:40] == examples.captions[40:80] == [entry.captions for entry in data.entries]
     composed = compose_scenes(data, 10, seed=3)
-    assert (examples.mean[80:].float() - thumbnails(draw(composed, data.layers, 128))).abs().max() < 0.01
+    assert (examples.mean[80:].float() - thumbnails(draw_scenes(composed, data.layers, 128))).abs().max() < 0.01
     for scene, (full, without) in zip(composed, examples.captions[80:]):
         assert (full, without) == (caption_of(scene, data.entries), caption_of(scene, data.entries, style=False))
 
