@@ -45,9 +45,14 @@ class EmojiEntry(NamedTuple):
         """All captions, in the order of `captions_of`: the canonical one is the first."""
         return captions_of(self.label, self.tags, self.style)
 
+    @property
+    def file(self) -> bytes:
+        """The content of its file, a WebP picture."""
+        return _archive(self.style).read(f"{self.hexcode}.webp")
+
     def open(self) -> Image.Image:
         """The picture as it is in its file: RGBA, 128x128."""
-        return Image.open(io.BytesIO(_archive(self.style).read(f"{self.hexcode}.webp"))).convert("RGBA")
+        return Image.open(io.BytesIO(self.file)).convert("RGBA")
 
     def picture(self, size: int = SIZE, background: str | tuple[int, int, int] = "white") -> Image.Image:
         """The picture on a background, RGB, `size` x `size`. `background` is a color as Pillow writes it."""

@@ -121,6 +121,10 @@ class Compute:
             for tensor, part in zip(tensors, parts):
                 tensor.copy_(part.view_as(tensor))
 
+    def all(self, here: bool) -> bool:
+        """Whether this holds in all processes. All must ask for it."""
+        return self.mean({"here": torch.tensor(float(here), device=self.device)})["here"] == 1
+
     def exchange(self, tensors: Sequence[Tensor], owners: Sequence[int]) -> None:
         """Give each process all tensors, of which each was computed by one process, its owner. In place; bit for bit."""
         for rank in range(self.count if self.count > 1 else 0):

@@ -24,6 +24,8 @@ from ..vae import DiagonalGaussian
 from .augment import jitter
 from .compute import Compute
 
+PATTERN = (torch.arange(4 * SIZE**2) % 251).byte().view(1, 4, SIZE, SIZE)  # a stand-in for a picture, in digests
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -53,10 +55,14 @@ def all_pictures(data: EmojiDataset, views: int, scenes: list[Scene], seed: int,
     generator = torch.Generator().manual_seed(seed)
     for view in range(views):
         for batch in data.pictures.split(batch_size):
-            # not mirrored: some emoji differ in left and right only
-            yield levels_of(jitter(to_unit_range(batch), generator, flip=False)) if view else batch
+            yield moved(batch, generator) if view else batch
     for start in range(0, len(scenes), batch_size):
         yield levels_of(draw_scenes(scenes[start : start + batch_size], data.layers, data.pictures.shape[-1]))
+
+
+def moved(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Each picture moved and resized, not mirrored: some emoji differ in left and right only. uint8 (b, 3, h, w) -> the same"""
+    return levels_of(jitter(to_unit_range(pictures), generator, flip=False))
 
 
 def make_examples(
@@ -78,10 +84,10 @@ def make_examples(
     composed = compose_scenes(data, scenes, seed)
     captions = [entry.captions for _ in range(views) for entry in data.entries]
     captions += [(caption_of(scene, data.entries), caption_of(scene, data.entries, style=False)) for scene in composed]
-    described = f"encoder {encoder}, pictures {len(data)}, size {data.size}, views {views}, seed {seed}"
+    described = f"encoder {encoder}, pictures {digest_of_pictures(data)}, size {data.size}, views {views}, seed {seed}"
     described += f", scenes {digest_of_scenes(composed, len(data), data.size)}"
     tensors = read_kept(path, described)
-    if not tensors:
+    if not compute.all(bool(tensors)):  # each process may have a disk of its own
 
         def moments(pictures: Tensor) -> Tensor:
             posterior = encode(pictures)
@@ -105,12 +111,21 @@ def digest_of(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def digest_of_pictures(data: EmojiDataset) -> str:
+    """The SHA-256 of the files of all pictures, which need not be decoded for it, and of how `moved` moves one pattern."""
+    digest = hashlib.sha256()
+    for entry in data.entries:
+        digest.update(hashlib.sha256(entry.file).digest())
+    digest.update(moved(PATTERN[:, :3], torch.Generator().manual_seed(0)).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def digest_of_scenes(scenes: list[Scene], rows: int, size: int) -> str:
     """The SHA-256 of what is where in all scenes, and of the pixels of the first 64: of how they are composed, and drawn.
 
     They are drawn with one pattern as each of the data set's `rows` pictures, which need not be decoded for it.
     """
-    pattern = (torch.arange(4 * SIZE**2) % 251).byte().view(1, 4, SIZE, SIZE).expand(rows, -1, -1, -1)
+    pattern = PATTERN.expand(rows, -1, -1, -1)
     digest = hashlib.sha256(repr(scenes).encode())
     for scene in scenes[:64]:
         digest.update(levels_of(draw_scenes([scene], pattern, size)).numpy().tobytes())

@@ -1,14 +1,18 @@
 """What the U-Net learns from: each example is the picture that its captions name."""
 
+import io
 import math
 from functools import partial
 
 import pytest
 import torch
+from PIL import Image
 
 from ldm_tutorial.data import EmojiDataset, scenes
+from ldm_tutorial.data.dataset import EmojiEntry
 from ldm_tutorial.data.scenes import caption_of, draw_scenes
 from ldm_tutorial.images import to_unit_range
+from ldm_tutorial.training.augment import jitter
 from ldm_tutorial.training.compute import Compute
 from ldm_tutorial.training.examples import compose_scenes, digest_of, make_examples
 from ldm_tutorial.vae import DiagonalGaussian
@@ -105,6 +109,36 @@ def test_scenes_that_are_composed_or_drawn_in_another_way_are_encoded_anew(data,
     after = examples_of(encode, data, **of)
     assert torch.equal(after.mean[:40], before.mean[:40]) and not torch.equal(after.mean[40:], before.mean[40:])
     assert torch.equal(examples_of(nothing, data, **of).mean, after.mean)
+
+
+def test_pictures_that_are_moved_in_another_way_are_encoded_anew(data, tmp_path, monkeypatch):
+    of = {"views": 2, "scenes": 0, "seed": 0, "encoder": "a", "path": tmp_path / "examples.safetensors"}
+    before = examples_of(encode, data, **of)
+    monkeypatch.setattr("ldm_tutorial.training.examples.jitter", partial(jitter, shift=0.2))
+    after = examples_of(encode, data, **of)
+    assert torch.equal(after.mean[:40], before.mean[:40]) and not torch.equal(after.mean[40:], before.mean[40:])
+    assert torch.equal(examples_of(nothing, data, **of).mean, after.mean)
+
+
+def test_a_data_set_of_as_many_other_pictures_is_encoded_anew(data, tmp_path):
+    """As after a new drawing of one emoji: entries and captions stay what they were."""
+    of = {"views": 1, "scenes": 0, "seed": 0, "encoder": "a", "path": tmp_path / "examples.safetensors"}
+    examples_of(encode, data, **of)
+    redrawn = EmojiDataset("train", "blob")
+    redrawn.entries = [Redrawn(*data.entries[0]), *data.entries[1:]]
+    assert redrawn.entries == data.entries
+    found = examples_of(encode, redrawn, **of).mean.float()
+    assert (found[0] - thumbnails(to_unit_range(redrawn.pictures[:1]))).abs().max() < 0.01
+
+
+class Redrawn(EmojiEntry):
+    """The same entry with another picture."""
+
+    @property
+    def file(self):
+        file = io.BytesIO()
+        Image.new("RGBA", (128, 128), "red").save(file, "webp", lossless=True)
+        return file.getvalue()
 
 
 def test_a_leftover_that_is_no_file_of_tensors_is_replaced(data, tmp_path):

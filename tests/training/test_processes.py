@@ -69,6 +69,12 @@ def test_their_logs_say_the_same(one, two, name):
         assert logs[1][column] == pytest.approx(logs[0][column], rel=1e-3, abs=1e-5, nan_ok=True), column
 
 
+def test_what_only_one_process_finds_on_its_disk_is_encoded_anew_by_both(one, two):
+    alone, *both = (torch.load(path, weights_only=True) for path in (one / "examples-0.pt", *sorted(two.glob("examples-*.pt"))))
+    assert len(both) == 2 and len(alone) == 110
+    assert torch.equal(both[0], alone) and torch.equal(both[1], alone)
+
+
 def test_a_batch_that_cannot_be_shared_out_evenly_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(Compute, "__init__", lambda self, _: vars(self).update(rank=1, count=4))
     with pytest.raises(ValueError, match="--batch-size 6 must be a multiple of the 4 processes"):
