@@ -3,7 +3,7 @@
 
     python tools/bundle.py make                                  for this Python on this system, into dist/
     python tools/bundle.py make --target linux 3.12 --target windows 3.12 --target macos 3.12 --zip
-    python tools/bundle.py check [FOLDER]                        install it with the network off, draw, and say what it took
+    python tools/bundle.py check [FOLDER]                        install it without an internet connection, draw, and say what it took
 
 Weights and data are in the project's own wheel. Slides and the reading site go along if they have been built. PyTorch for Linux
 comes with CUDA from the package index, several gigabytes: `make` says so before it downloads, and stops unless --cuda asks for
@@ -239,7 +239,7 @@ def pack(folder: Path) -> Path:
 
 
 def without_network() -> tuple[list[str], str]:
-    """What to put before a command so that it has no network, and how that is called."""
+    """What to put before a command so that it has no internet connection, and how that is called."""
     tried = subprocess.run(["unshare", "-rn", "true"], capture_output=True) if shutil.which("unshare") else None
     if tried is not None and tried.returncode == 0:
         return ["unshare", "-rn"], "in a network of its own, which leads nowhere"
@@ -247,7 +247,7 @@ def without_network() -> tuple[list[str], str]:
 
 
 def check(folder: Path) -> None:
-    """Install a bundle where there is no network, and look at the picture that it draws. Raises Stop if anything fails."""
+    """Install a bundle where there is no internet connection, and look at the picture that it draws. Raises Stop if anything fails."""
     from PIL import Image
 
     before, how = without_network()
@@ -271,7 +271,7 @@ def check(folder: Path) -> None:
         environment_python = course / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         run([*before, str(environment_python), "-m", "pip", "check"], env=clean)
         print(
-            f"Installed and drawn in {seconds:.0f} s without a network. "
+            f"Installed and drawn in {seconds:.0f} s without an internet connection. "
             f"The bundle has {size(folder) / 1e6:,.0f} MB, what was installed {size(course) / 1e6:,.0f} MB."
         )
 
@@ -307,7 +307,7 @@ def main() -> int:
     )
     maker.add_argument("--cuda", action="store_true", help="take CUDA along, several gigabytes")
     maker.add_argument("--zip", action="store_true", help="also as one file")
-    checker = commands.add_parser("check", help="install a bundle with the network off, and draw")
+    checker = commands.add_parser("check", help="install a bundle without an internet connection, and draw")
     checker.add_argument("folder", nargs="?", type=Path, help="the bundle (default: the newest in dist/)")
     args = parser.parse_args()
     try:

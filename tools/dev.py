@@ -191,7 +191,7 @@ def bundle(arguments: list[str]) -> int:
 
 
 def bundle_check(arguments: list[str]) -> int:
-    """install the newest bundle with the network off, draw a picture, and say how long it took and how large it is"""
+    """install the newest bundle without an internet connection, draw a picture, and say how long it took and how large it is"""
     return run([environment("notebooks", "train", "web", "test"), "tools/bundle.py", "check", *arguments])
 
 
