@@ -3,7 +3,7 @@
 
     python tools/bundle.py make                                  for this Python on this system, into dist/
     python tools/bundle.py make --target linux 3.12 --target windows 3.12 --target macos 3.12 --zip
-    python tools/bundle.py check [FOLDER]                        install it without an internet connection, draw, and say what it took
+    python tools/bundle.py check [FOLDER]                        install it offline, draw, and say what it took
 
 Weights and data are in the project's own wheel. Slides and the reading site go along if they have been built. PyTorch for Linux
 comes with CUDA from the package index, several gigabytes: `make` says so before it downloads, and stops unless --cuda asks for
@@ -247,7 +247,7 @@ def without_network() -> tuple[list[str], str]:
 
 
 def check(folder: Path) -> None:
-    """Install a bundle where there is no internet connection, and look at the picture that it draws. Raises Stop if anything fails."""
+    """Install a bundle offline, and look at the picture that it draws. Raises Stop if anything fails."""
     from PIL import Image
 
     before, how = without_network()

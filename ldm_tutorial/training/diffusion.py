@@ -147,6 +147,7 @@ def main(args: argparse.Namespace) -> None:
     kernels = attention_kernels(compute.device)
 
     for step in run.steps():
+        objective.recipe = recipe.at(step / args.steps)
         indices = batch_indices(len(examples), args.batch_size, step, args.seed)
         draws = objective.draw(indices, examples.mean.shape[1:], step_generator(args.seed, step))
 

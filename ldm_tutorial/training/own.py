@@ -200,6 +200,7 @@ def learn_from_pictures(
     kernels = attention_kernels(compute.device)
 
     for step in run.steps():
+        objective.recipe = recipe.at(step / args.steps)
         indices = examples.batch(args.batch_size, share, step, args.seed)
         draws = objective.draw(indices, examples.mean.shape[1:], step_generator(args.seed, step))
 

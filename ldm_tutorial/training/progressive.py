@@ -15,7 +15,6 @@ Here α = √ᾱ and σ = √(1 - ᾱ), and one, two dashes are one, two steps l
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from .objective import Batch, sample_timesteps
 from .recipes import RECIPES, RecipeObjective
 
 # Full captions, labels and tags, as in the U-Net's last training, and one in ten without a prompt
-CAPTION_SHARES = replace(RECIPES["agree"], agree=0.0, late_dropout=None)
+CAPTION_SHARES = RECIPES["agree"].without_agreement()
 
 Predictor = Callable[[Tensor, Tensor, Tensor], Tensor]  # latents (n, 4, h, w), timesteps (n,), words (n, 77, d) -> ε (n, 4, h, w)
 

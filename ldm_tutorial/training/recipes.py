@@ -45,9 +45,10 @@ class Recipe:
     distill_empty: bool = recipe_field(False, "without a prompt, learn what the average of the weights predicts with it")
     agree: float = recipe_field(0.0, "weight of the difference of the predictions with and without a prompt")
     agree_below: float = recipe_field(300.0, "the timestep up to which this difference should be 0")
+    agree_from: float = recipe_field(0.0, "the share of the training after which --agree and --late-dropout begin")
 
     def __post_init__(self) -> None:
-        for name in ("caption_dropout", "late_dropout", "first_caption", "bare_caption", "label_caption"):
+        for name in ("caption_dropout", "late_dropout", "first_caption", "bare_caption", "label_caption", "agree_from"):
             share = getattr(self, name)
             if share is not None and not 0 <= share <= 1:
                 raise ValueError(f"{flag(name)}: a share from 0 to 1, not {share:g}")
@@ -60,6 +61,17 @@ class Recipe:
         for name in ("snr_offset", "agree"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{flag(name)}: 0 or more, not {getattr(self, name):g}")
+
+    def without_agreement(self) -> Recipe:
+        """The same without the rows that `agree` adds, and with one caption dropout at all timesteps."""
+        return replace(self, agree=0.0, late_dropout=None)
+
+    def at(self, done: float) -> Recipe:
+        """The recipe of a step, after this share of the training, 0 ... 1.
+
+        The added rows make a step of `agree` half as long again, and guidance needs them at the end only.
+        """
+        return self if done >= self.agree_from else self.without_agreement()
 
 
 RECIPES = {

@@ -167,6 +167,15 @@ def test_the_mean_of_two_processes_losses_is_the_loss_of_the_whole_batch(options
         assert (sum(parts) / 2).item() == pytest.approx(whole_value.item(), rel=1e-5)
 
 
+def test_the_agreement_can_begin_after_a_share_of_the_training():
+    recipe = replace(RECIPES["agree"], agree_from=0.6)
+    assert recipe.at(0.6) == recipe.at(1.0) == recipe
+    before = recipe.at(0.59)
+    assert (before.agree, before.late_dropout) == (0.0, None)
+    assert replace(before, agree=recipe.agree, late_dropout=recipe.late_dropout) == recipe  # and nothing else differs
+    assert RECIPES["agree"].at(0.0) == RECIPES["agree"]
+
+
 # ---- the command line
 
 
@@ -201,6 +210,7 @@ def test_options_take_precedence_over_the_recipe_they_start_from():
         ({"first_caption": 0.9, "label_caption": 0.2}, "--first-caption, --bare-caption, --label-caption: .* add up to 1.1"),
         ({"agree": -1.0}, "--agree: 0 or more, not -1"),
         ({"agree_below": 0.0}, "--agree-below: above 0, not 0"),
+        ({"agree_from": 1.1}, "--agree-from: a share from 0 to 1, not 1.1"),
         ({"timestep_power": 0.0}, "--timestep-power: above 0, not 0"),
         ({"min_snr_gamma": float("nan")}, "--min-snr-gamma: above 0, not nan"),
     ],

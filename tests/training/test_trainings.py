@@ -16,6 +16,7 @@ from ldm_tutorial.training import autoencoder, clip, diffusion, redrawn
 from ldm_tutorial.training.compute import Compute
 from ldm_tutorial.training.logs import read_log
 from ldm_tutorial.training.loop import batch_indices, learning_rate
+from ldm_tutorial.training.recipes import RecipeObjective
 from tests.training.small_world import TINY, TRAININGS, forty, train
 
 pytestmark = pytest.mark.usefixtures("small_world")
@@ -63,6 +64,21 @@ def test_a_log_tells_the_learning_rate_of_each_step(trained, name, warmup):
     log = read_log(trained("--steps", 4, "--learning-rate", 0.002) / "training" / name / "log.jsonl")
     assert log["step"].tolist() == [1, 2, 3, 4]
     assert log["learning_rate"] == pytest.approx([learning_rate(step, 4, 0.002, warmup) for step in range(4)], rel=1e-5)
+
+
+def test_rows_without_a_prompt_are_added_from_the_share_of_the_steps_that_is_asked_for(trained, tmp_path, monkeypatch):
+    folder = without_trainings(trained("--steps", 1), tmp_path / "agree")
+    rows, ask = [], RecipeObjective.ask
+
+    def counting(objective, *args):
+        batch = ask(objective, *args)
+        rows.append(len(batch.noisy))
+        return batch
+
+    monkeypatch.setattr(RecipeObjective, "ask", counting)
+    agree = ("--recipe", "agree", "--caption-dropout", 1, "--late-dropout", 1)  # every caption has a row without it
+    train("diffusion", folder, "--steps", 5, *agree, "--agree-from", 0.5)
+    assert rows == [6, 6, 6, 12, 12]
 
 
 @pytest.mark.parametrize(
