@@ -20,7 +20,8 @@ def training_curves(
     yscale: str = "log",
     title: str = "",
 ) -> Figure:
-    """The columns of a log over the steps: each line as a point, the running mean, and the band of two standard deviations.
+    """The columns of a log over the steps: each line as a point; of each stage the running mean, and the band of two
+    standard deviations.
 
     log: as `training.logs.read_log` gives it. columns: name in the log -> name in the legend. rates: the learning rate at each
     line, (n,), drawn below. share: of all lines, as the window of the running mean. Where a further run of the training
@@ -34,11 +35,14 @@ def training_curves(
     axes, *below = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     steps = log["step"]
     window = max(3, round(share * len(steps)))
+    begins = np.flatnonzero(np.diff(log["stage"])) + 1  # the first line of each further stage
     for (name, label), (color, style) in zip(columns.items(), LINES):
-        mean, low, high = band(log[name], window)
         axes.plot(steps, log[name], ".", color=color, markersize=2, alpha=0.35)
-        axes.fill_between(steps, low, high, color=color, alpha=0.15, linewidth=0)
-        axes.plot(steps, mean, style, color=color, linewidth=1.8, label=label)
+        for part, values in zip(np.split(steps, begins), np.split(log[name], begins)):
+            mean, low, high = band(values, window)
+            axes.fill_between(part, low, high, color=color, alpha=0.15, linewidth=0)
+            axes.plot(part, mean, style, color=color, linewidth=1.8, label=label)
+            label = "_"  # of the first stage only: matplotlib leaves such a name out of the legend
     seen = np.concatenate([log[name][np.isfinite(log[name])] for name in columns])
     if yscale == "log" and len(seen) and seen.min() > 0:
         axes.set(yscale="log", ylim=(0.8 * seen.min(), 1.25 * seen.max()))  # a band may reach below zero
@@ -51,7 +55,7 @@ def training_curves(
         panel.set(ylabel="learning rate", ylim=(0, None))
     for panel in (axes, *below):
         panel.grid(alpha=0.3)
-        for i in np.flatnonzero(np.diff(log["stage"])):
-            panel.axvline((steps[i] + steps[i + 1]) / 2, color="0.6", linewidth=1.0)
+        for i in begins:
+            panel.axvline((steps[i - 1] + steps[i]) / 2, color="0.6", linewidth=1.0)
     (axes, *below)[-1].set_xlabel("step")
     return figure

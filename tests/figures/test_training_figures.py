@@ -35,6 +35,15 @@ def test_a_further_stage_begins_at_a_gray_line():
     assert upright == [1025, 1525]
 
 
+def test_mean_and_band_of_a_stage_leave_the_others_out():
+    stages = np.repeat([0.0, 1.0], [20, 20])
+    [axes] = training_curves(log(mse=1 + 2 * stages, stage=stages), {"mse": "error"}).axes
+    points, *means = [line for line in axes.get_lines() if len(set(line.get_xdata())) > 1]
+    assert [set(mean.get_ydata()) for mean in means] == [{1.0}, {3.0}]
+    assert [set(band.get_paths()[0].vertices[:, 1]) for band in axes.collections] == [{1.0}, {3.0}]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["error"]
+
+
 def test_gaps_and_negative_values_are_drawn():
     late = np.r_[np.full(20, np.nan), np.linspace(-1, 1, 20)]
     [axes] = training_curves(log(late=late), {"late": "adversarial"}).axes
