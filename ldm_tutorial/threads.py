@@ -160,7 +160,7 @@ def cores_and_threads() -> str:
     words = [f"{ours} of {there} cores are ours" if ours < there else f"{there} {'core' if there == 1 else 'cores'}"]
     words.append(f"{threads} {'thread' if threads == 1 else 'threads'}" + " as OMP_NUM_THREADS says" * _asked)
     if now < threads:
-        words.append(f"{now} for drawing while other programs are busy")
+        words.append(f"only {now} of them at work while other programs are busy")
     if _late and threads > 1:
         words.append("PyTorch was imported before ldm_tutorial, so its threads spin while they wait")
     return ", ".join(words)

@@ -179,7 +179,7 @@ def test_a_busy_program_is_seen():
     [
         (2, 64, 0, "2 of 64 cores are ours, 2 threads"),
         (4, 4, 0, "4 cores, 4 threads"),
-        (4, 4, 3, "4 cores, 4 threads, 1 for drawing while other programs are busy"),
+        (4, 4, 3, "4 cores, 4 threads, only 1 of them at work while other programs are busy"),
         (1, 1, 1, "1 core, 1 thread"),
     ],
 )
