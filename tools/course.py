@@ -197,7 +197,8 @@ class Course:
     def quiz(self, name: str, answers: bool) -> str:
         """The quiz of a notebook: its questions in course/questions.yml with `show: true`, always with the same numbers."""
         every = questions.read(self.folder / "questions.yml")
-        return quiz_of([questions.render(q, seed=0) for q in every if q.notebook == name.partition("_")[0] and q.show], answers)
+        page = [q for q in every if q.notebook == name.partition("_")[0] and q.show]
+        return quiz_of(questions.render_quiz(page), answers)
 
     # -- to the notebooks
 

@@ -28,7 +28,7 @@ import operator
 import random
 import re
 import string
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,20 @@ def render(question: Question, seed: int) -> Rendered:
     chance.shuffle(options)
     text = fill(question.question, numbers, separators)
     return Rendered(question.id, question.notebook, question.goal, question.level, text, tuple(options), numbers)
+
+
+def render_quiz(page: Sequence[Question]) -> list[Rendered]:
+    """The questions of a page, always with the same numbers and letters: those of the first seed that gives nothing away.
+
+    No letter is right three times in a row, and if there are three questions or more, three letters are right somewhere.
+    """
+    for seed in itertools.count():
+        quiz = [render(question, seed) for question in page]
+        answers = [rendered.answer for rendered in quiz]
+        in_a_row = any(len(set(three)) == 1 for three in zip(answers, answers[1:], answers[2:]))
+        if not in_a_row and len(set(answers)) >= min(3, len(answers)):
+            return quiz
+    raise AssertionError("no seed is left")
 
 
 def read(path: Path = QUESTIONS) -> list[Question]:

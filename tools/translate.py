@@ -96,7 +96,7 @@ class Translation:
         """The notebook's quiz, with the same numbers and order as the English one; English where it is not translated."""
         translated = {question.id: question for question in self.questions()}
         own = [q for q in questions.read(self.english) if q.notebook == name.partition("_")[0] and q.show]
-        text = course.quiz_of([questions.render(translated.get(q.id, q), seed=0) for q in own], answers=True)
+        text = course.quiz_of(questions.render_quiz([translated.get(q.id, q) for q in own]), answers=True)
         answer = self.words()["answer"]
         return text.replace("<summary>Answer</summary>", f"<summary>{answer}</summary>")
 

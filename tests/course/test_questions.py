@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from questions import LETTERS, evaluate, fill, parse, read, render
+from questions import LETTERS, evaluate, fill, parse, read, render, render_quiz
 
 ROOT = Path(__file__).parent.parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[01]*.ipynb"))
@@ -110,6 +110,15 @@ def test_another_seed_gives_other_numbers_and_another_order():
     varied = [question for question in QUESTIONS if question.vary]
     assert any(render(question, 1).numbers != render(question, 2).numbers for question in varied)
     assert any(render(question, 1).answer != render(question, 2).answer for question in QUESTIONS)
+
+
+@pytest.mark.parametrize("notebook", sorted({question.notebook for question in QUESTIONS}))
+def test_the_letters_of_a_quiz_do_not_tell_the_next_one(notebook):
+    page = [question for question in QUESTIONS if question.notebook == notebook and question.show]
+    letters = "".join(rendered.answer for rendered in render_quiz(page))
+    assert len(page) >= 3 and len(set(letters)) >= 3
+    assert not any(3 * letter in letters for letter in letters), letters
+    assert render_quiz(page) == render_quiz(page)
 
 
 def test_every_letter_is_right_about_equally_often():
