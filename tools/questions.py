@@ -118,13 +118,14 @@ def render_quiz(page: Sequence[Question]) -> list[Rendered]:
 
     No letter is right three times in a row, and if there are three questions or more, three letters are right somewhere.
     """
-    for seed in itertools.count():
-        quiz = [render(question, seed) for question in page]
-        answers = [rendered.answer for rendered in quiz]
-        in_a_row = any(len(set(three)) == 1 for three in zip(answers, answers[1:], answers[2:]))
-        if not in_a_row and len(set(answers)) >= min(3, len(answers)):
-            return quiz
-    raise AssertionError("no seed is left")
+    quizzes = ([render(question, seed) for question in page] for seed in itertools.count())
+    return next(quiz for quiz in quizzes if not gives_away("".join(rendered.answer for rendered in quiz)))
+
+
+def gives_away(answers: str) -> bool:
+    """Whether the right letters of a quiz, one after the other, help to guess one of them."""
+    in_a_row = any(3 * letter in answers for letter in LETTERS)
+    return in_a_row or len(set(answers)) < min(3, len(answers))
 
 
 def read(path: Path = QUESTIONS) -> list[Question]:
