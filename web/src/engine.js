@@ -54,8 +54,8 @@ export class Engine extends EventTarget {
   /** Ask for a picture of a step, its "guess" or "noisy", its latents. Not while drawing: that would slow it down. */
   want(lane, index, what) {
     const step = this.lanes[lane].steps[index];
-    if (this.busy || !step || step[what] || step.asked?.has(what)) return;
-    (step.asked ??= new Set()).add(what);
+    if (this.busy || !step || step[what] || step.asked?.[what] === this.id) return;
+    (step.asked ??= {})[what] = this.id; // once another drawing has begun, the answer would be ignored, and is asked for again
     this.worker.postMessage({ type: "decode", id: this.id, lane, index, what });
   }
 

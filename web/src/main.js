@@ -210,6 +210,7 @@ function start({ model, threads, gpu }) {
     choose.a.update(state.a);
     if (state.b) choose.b.update(state.b, state.at === null ? ["seed"] : ["seed", "steps"]); // those are A's
     if (draws) engine.draw(state);
+    if (engine.busy) delete page.dataset.drawn;
     render();
   }
 
