@@ -183,12 +183,13 @@ def onednn_works(dtype: torch.dtype) -> bool:
     if not torch.backends.mkldnn.is_available() or not torch.backends.mkldnn.enabled:
         return False
     generator = torch.Generator().manual_seed(0)
-    x, weight = torch.randn(2, 3, 8, 8, generator=generator), torch.randn(5, 3, 3, 3, generator=generator)
+    x, weight, bias = (torch.randn(size, generator=generator) for size in ((2, 3, 8, 8), (5, 3, 3, 3), (5,)))
     tolerance = 1e-5 if dtype == torch.float32 else 0.1
     try:
         with torch.no_grad():
-            conv = nn.Conv2d(3, 5, kernel_size=3, padding=1).to(dtype)
+            conv = nn.utils.skip_init(nn.Conv2d, 3, 5, kernel_size=3, padding=1).to(dtype)  # no global random numbers
             conv.weight.copy_(weight)
+            conv.bias.copy_(bias)
             x = x.to(dtype).contiguous(memory_format=torch.channels_last)
             same = torch.allclose(packed_conv(conv, x, packed_weight(conv, x)), conv(x), atol=tolerance)
             rows, matrix = x.flatten(2).transpose(1, 2), conv.weight[:, :, 0, 0].contiguous()
