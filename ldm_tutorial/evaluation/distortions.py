@@ -6,12 +6,15 @@ The classifier is trained to see through it. Nothing is mirrored, for some emoji
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..images import levels_of, to_unit_range
+
+Distortion = Callable[[Tensor, torch.Generator], Tensor]
 
 
 def distort(pictures: Tensor, generator: torch.Generator) -> Tensor:
@@ -23,9 +26,17 @@ def distort(pictures: Tensor, generator: torch.Generator) -> Tensor:
     return erase(pictures, generator).clamp(-1, 1)
 
 
-def distort_levels(pictures: Tensor, generator: torch.Generator) -> Tensor:
+def distort_slightly(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """What leaves the style as it is, too: by much less, and no color is changed for another. (b, 3, h, w) in [-1, 1] -> the same"""
+    pictures = move(pictures, generator, shift=0.015, scale=0.02, degrees=2.0)
+    pictures = recolor(pictures, generator, contrast=0.03, saturation=0.05, brightness=0.03, gain=0.02)
+    pictures = blur(pictures, generator)
+    return add_noise(pictures, generator, fine=0.05, coarse=0.05).clamp(-1, 1)
+
+
+def distort_levels(pictures: Tensor, generator: torch.Generator, distorted: Distortion = distort) -> Tensor:
     """The same for many pictures of 8 bits: uint8 (n, 3, h, w) -> uint8"""
-    parts = [distort(to_unit_range(batch), generator) for batch in pictures.split(256)]
+    parts = [distorted(to_unit_range(batch), generator) for batch in pictures.split(256)]
     return levels_of(torch.cat(parts))
 
 
@@ -42,15 +53,22 @@ def move(pictures: Tensor, generator: torch.Generator, shift: float = 0.1, scale
     return F.grid_sample(pictures - 1, grid, mode="bilinear", align_corners=False) + 1  # zeros outside become white
 
 
-def recolor(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Contrast, saturation, brightness and the strength of each channel."""
+def recolor(
+    pictures: Tensor,
+    generator: torch.Generator,
+    contrast: float = 0.25,
+    saturation: float = 0.35,
+    brightness: float = 0.15,
+    gain: float = 0.08,
+) -> Tensor:
+    """Contrast, saturation, brightness and the strength of each channel, each changed by at most so much."""
     b = len(pictures)
-    contrast, saturation = 1 + 0.25 * spread(generator, b, 1, 1, 1), 1 + 0.35 * spread(generator, b, 1, 1, 1)
-    brightness, gains = 0.15 * spread(generator, b, 1, 1, 1), 1 + 0.08 * spread(generator, b, 3, 1, 1)
+    contrasts, saturations = 1 + contrast * spread(generator, b, 1, 1, 1), 1 + saturation * spread(generator, b, 1, 1, 1)
+    brighter, gains = brightness * spread(generator, b, 1, 1, 1), 1 + gain * spread(generator, b, 3, 1, 1)
     gray = pictures.mean(dim=1, keepdim=True)  # (b, 1, h, w)
-    pictures = gray + saturation * (pictures - gray)
+    pictures = gray + saturations * (pictures - gray)
     mean = pictures.mean(dim=(1, 2, 3), keepdim=True)
-    return gains * (mean + contrast * (pictures - mean)) + brightness
+    return gains * (mean + contrasts * (pictures - mean)) + brighter
 
 
 def blur(pictures: Tensor, generator: torch.Generator) -> Tensor:

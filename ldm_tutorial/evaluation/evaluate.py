@@ -26,10 +26,9 @@ from .accuracy import SPLIT_NAMES, by, empty_figures, empty_prompts, split_figur
 from .autoencoder import encode_and_decode, measure_autoencoder
 from .cost import size_figures, time_figures
 from .detail import WayBack, detail_figures
-from .distortions import distort_levels
 from .drawing import Request, draw_all, to_levels
 from .interpolation import between_prompts, between_seeds, interpolation_figure
-from .judge import Judge, load_judge, look
+from .judge import Judge, load_judge, look, look_at_distorted
 from .memorization import copy_ratio, memorization_figures, nearest, seed_figures
 from .parts import caption_figures, prediction_table
 from .reference import Question, Reference, sample
@@ -182,7 +181,7 @@ class Evaluation:
         self.real = look(self.judge, pictures)
         kinds = {
             "real": ("real pictures", self.real),
-            "distorted": ("real pictures, freshly distorted", look(self.judge, distort_levels(pictures, fresh))),
+            "distorted": ("real pictures, freshly distorted", look_at_distorted(self.judge, pictures, fresh)),
             "reconstructed": ("real pictures through the autoencoder, the ceiling of drawn ones", look(self.judge, decoded)),
         }
         parts = {"": ("trained pairs", slice(new, None)), "_held_out": ("held-out pairs, new to the classifier", slice(new))}

@@ -3,7 +3,10 @@
 It takes no part in drawing and shares nothing with the CLIP of the U-Net, whose errors it could otherwise share.
 `ldm-tutorial train judge` trains it, on the pictures that the U-Net learns from: those that are held out are new to it, too.
 
-Shapes: b pictures, c features (the means of all channels of all levels), d dimensions of an embedding.
+It is two small networks. What shows the subject and what shows the style ask for opposite things of a network: a subject must be
+known again in any color, size and place, while colors, size and place are what tells one style from another.
+
+Shapes: b pictures, c features (the means of all channels of all levels), d dimensions of an embedding, s features of the style.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from ..checkpoints.tensors import CheckpointError, load_weights, read_tensors, w
 from ..data import EmojiEntry
 from ..images import to_unit_range
 from ..weights import JUDGE
+from .distortions import distort_levels, distort_slightly
 
 WEIGHTS = "model.safetensors"
 
@@ -37,6 +41,7 @@ class JudgeConfig:
     subjects: tuple[str, ...]
     styles: tuple[str, ...]
     channels: tuple[int, ...] = (32, 64, 128, 160)  # of each level; all but the first halve the resolution
+    style_channels: tuple[int, ...] = (24, 48, 96)  # the same of the network for the style
     dimensions: int = 96
     size: int = 64  # pixels of what it looks at, along each side; pictures of another size are resized
 
@@ -45,10 +50,11 @@ class JudgeConfig:
             names = getattr(self, name)
             if not isinstance(names, tuple) or not names or {type(n) for n in names} != {str} or len(set(names)) < len(names):
                 raise ValueError(f"JudgeConfig: {name} must be one or more names, each once; got {str(names)[:60]}")
-        sizes = (*self.channels, self.dimensions, self.size)
-        if not self.channels or not all(type(size) is int and size >= 1 for size in sizes):
+        sizes = (*self.channels, *self.style_channels, self.dimensions, self.size)
+        if not (self.channels and self.style_channels) or not all(type(size) is int and size >= 1 for size in sizes):
             raise ValueError(
-                f"JudgeConfig: channels={self.channels}, dimensions={self.dimensions}, size={self.size} must be 1 or more"
+                f"JudgeConfig: channels={self.channels}, style_channels={self.style_channels}, "
+                f"dimensions={self.dimensions}, size={self.size} must be 1 or more"
             )
 
 
@@ -77,6 +83,27 @@ class Block(nn.Module):
         return F.silu(self.shortcut(self.pool(x)) + self.norm2(self.conv2(h)))
 
 
+class Levels(nn.Module):
+    """(b, 3, h, w) -> the channels of each level: (b, channels[i], h / 2**(i + 1), w / 2**(i + 1))"""
+
+    def __init__(self, channels: Sequence[int]):
+        super().__init__()
+        inputs = (channels[0], *channels[:-1])
+        self.stem = nn.Conv2d(3, channels[0], kernel_size=5, padding=2, stride=2, bias=False)
+        self.norm = nn.BatchNorm2d(channels[0])
+        self.blocks = nn.ModuleList(
+            Block(c_in, c_out, stride=1 if i == 0 else 2) for i, (c_in, c_out) in enumerate(zip(inputs, channels))
+        )
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        x = F.silu(self.norm(self.stem(pictures)))  # (b, channels[0], h / 2, w / 2)
+        levels = []
+        for block in self.blocks:
+            x = block(x)
+            levels.append(x)
+        return levels
+
+
 class Judge(nn.Module):
     """(b, 3, h, w) in [-1, 1] -> `Verdict`
 
@@ -87,35 +114,34 @@ class Judge(nn.Module):
     def __init__(self, config: JudgeConfig):
         super().__init__()
         self.config = config
-        inputs, c = (config.channels[0], *config.channels[:-1]), sum(config.channels)
-        self.stem = nn.Conv2d(3, config.channels[0], kernel_size=5, padding=2, stride=2, bias=False)
-        self.stem_norm = nn.BatchNorm2d(config.channels[0])
-        self.blocks = nn.ModuleList(
-            Block(c_in, c_out, stride=1 if i == 0 else 2) for i, (c_in, c_out) in enumerate(zip(inputs, config.channels))
-        )
+        c, s = sum(config.channels), 2 * sum(config.style_channels)
+        self.levels = Levels(config.channels)
         self.norm = nn.BatchNorm1d(c, affine=False)  # no feature outweighs another
         self.embed = nn.Linear(c, config.dimensions, bias=False)
         self.proxies = nn.Parameter(torch.randn(len(config.subjects), config.dimensions))
-        self.style = nn.Linear(c, len(config.styles))
+        self.style_levels = Levels(config.style_channels)
+        self.style_norm = nn.BatchNorm1d(s, affine=False)
+        self.style = nn.Linear(s, len(config.styles))
 
     def forward(self, pictures: Tensor) -> Verdict:
-        return self.answer(self.means(pictures))
+        return self.answer(self.means(pictures), self.textures(pictures))
 
     def means(self, pictures: Tensor) -> Tensor:
-        """The mean of each channel of each level, (b, c): a style shows in fine detail, a subject in the whole."""
-        x = F.silu(self.stem_norm(self.stem(pictures)))  # (b, channels[0], h / 2, w / 2)
-        means = []
-        for block in self.blocks:
-            x = block(x)
-            means.append(x.mean(dim=(2, 3)).float())
-        return torch.cat(means, dim=1)
+        """The mean of each channel of each level, (b, c): a subject shows in the whole picture and in its parts."""
+        return torch.cat([x.mean(dim=(2, 3)).float() for x in self.levels(pictures)], dim=1)
 
-    def answer(self, means: Tensor) -> Verdict:
-        """The verdict on these means, (b, c). In training it is computed in float32: a cosine in bfloat16 has two digits."""
+    def textures(self, pictures: Tensor) -> Tensor:
+        """Mean and standard deviation of each channel of each level, (b, s): they say little of what is where (Gatys et al. 2015)."""
+        parts = [x.float().flatten(2) for x in self.style_levels(pictures)]  # (b, channels, positions)
+        spreads = [(x.var(dim=2, correction=0) + 1e-5).sqrt() for x in parts]  # with a gradient where all positions are equal
+        return torch.cat([*(x.mean(dim=2) for x in parts), *spreads], dim=1)
+
+    def answer(self, means: Tensor, textures: Tensor) -> Verdict:
+        """The verdict on (b, c) and (b, s). In training it is computed in float32: a cosine in bfloat16 has two digits."""
         features = self.norm(means)
         embedding = F.normalize(self.embed(features), dim=-1)  # (b, d)
         cosines = embedding @ F.normalize(self.proxies, dim=-1).T  # (b, number of subjects)
-        return Verdict(features, cosines, self.style(features))
+        return Verdict(features, cosines, self.style(self.style_norm(textures)))
 
 
 def judge_loss(verdict: Verdict, subjects: Tensor, styles: Tensor, scale: float = 20.0) -> Tensor:
@@ -147,6 +173,12 @@ def look(judge: Judge, pictures: Tensor, batch_size: int = 256) -> Verdict:
     return Verdict(*(torch.cat(tensors).cpu() for tensors in zip(*parts)))
 
 
+def look_at_distorted(judge: Judge, pictures: Tensor, generator: torch.Generator) -> Verdict:
+    """The verdict on pictures, uint8 (n, 3, h, w), distorted as in its training: the style of those distorted slightly."""
+    strongly = look(judge, distort_levels(pictures, generator))
+    return strongly._replace(styles=look(judge, distort_levels(pictures, generator, distort_slightly)).styles)
+
+
 def right_answers(config: JudgeConfig, entries: Sequence[EmojiEntry]) -> tuple[Tensor, Tensor]:
     """The numbers of the entries' subject and style: (n,) twice. Raises ValueError for a name unknown to the classifier."""
     columns = []
@@ -162,9 +194,8 @@ def right_answers(config: JudgeConfig, entries: Sequence[EmojiEntry]) -> tuple[T
     return columns[0], columns[1]
 
 
-def accuracy(judge: Judge, pictures: Tensor, subjects: Tensor, styles: Tensor) -> tuple[float, float]:
-    """The shares of the pictures, uint8 (n, 3, h, w), whose subject and whose style it names."""
-    verdict = look(judge, pictures)
+def accuracy(verdict: Verdict, subjects: Tensor, styles: Tensor) -> tuple[float, float]:
+    """The shares of n verdicts that name the right subject and the right style; the right ones' numbers, (n,)."""
     right = verdict.cosines.argmax(dim=1) == subjects, verdict.styles.argmax(dim=1) == styles
     return right[0].float().mean().item(), right[1].float().mean().item()
 

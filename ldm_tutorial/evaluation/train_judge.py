@@ -15,8 +15,8 @@ from ..images import levels_of, save_image, to_unit_range
 from ..training.compute import Compute
 from ..training.loop import TrainingRun, add_common_arguments, batch_indices, learning_rate, set_learning_rate, step_generator
 from ..training.sheets import contact_sheet
-from .distortions import distort, distort_levels
-from .judge import Judge, JudgeConfig, accuracy, at_size, judge_loss, look, right_answers, save_judge
+from .distortions import distort, distort_slightly
+from .judge import Judge, JudgeConfig, accuracy, at_size, judge_loss, look, look_at_distorted, right_answers, save_judge
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,12 +41,14 @@ def main(args: argparse.Namespace) -> None:
     for step in run.steps():
         indices = batch_indices(len(data), args.batch_size, step, args.seed)[mine]
         # Distorting is work for the CPU: each process does it for its own rows, with random numbers of its own
-        pictures = distort(to_unit_range(real[indices]), step_generator(args.seed, step, compute.rank))
+        generator = step_generator(args.seed, step, compute.rank)
+        pictures = distort(to_unit_range(real[indices]), generator)
+        in_style = distort_slightly(to_unit_range(real[indices]), generator)
         right = compute.put(subjects[indices]), compute.put(styles[indices])
 
         with compute.autocast():
-            means = judge.means(compute.put(pictures))  # (b, c)
-        verdict = judge.answer(means)
+            means, textures = judge.means(compute.put(pictures)), judge.textures(compute.put(in_style))  # (b, c), (b, s)
+        verdict = judge.answer(means, textures)
         loss = judge_loss(verdict, *right)
         optimizer.zero_grad()
         compute.backward(loss)
@@ -59,7 +61,7 @@ def main(args: argparse.Namespace) -> None:
             run.log(**compute.mean({"loss": loss, "subject": subject, "style": style}))
         if (step + 1) % args.sample_every == 0 and compute.is_main:
             judge.eval()
-            named, styled = accuracy(judge, unseen.pictures, *right_answers(judge.config, unseen.entries))
+            named, styled = accuracy(look(judge, unseen.pictures), *right_answers(judge.config, unseen.entries))
             run.log(subject_held_out=named, style_held_out=styled)
             shown = pictures[:24]
             taken_for = look(judge, levels_of(shown)).cosines.argmax(dim=1)
@@ -70,10 +72,10 @@ def main(args: argparse.Namespace) -> None:
     if compute.is_main:
         judge.eval()
         generator = step_generator(args.seed, args.steps)  # of a step that never was: distortions it has not seen
-        fresh = distort_levels(real, generator)
-        for what, pictures in (("real pictures", real), ("the same, freshly distorted", fresh)):
-            named, styled = accuracy(judge, pictures, subjects, styles)
-            print(f"{what}: subject {named:.1%}, style {styled:.1%} of {len(pictures):,}")
-        named, styled = accuracy(judge, unseen.pictures, *right_answers(judge.config, unseen.entries))
+        fresh = look_at_distorted(judge, real, generator)
+        for what, verdict in (("real pictures", look(judge, real)), ("the same, freshly distorted", fresh)):
+            named, styled = accuracy(verdict, subjects, styles)
+            print(f"{what}: subject {named:.1%}, style {styled:.1%} of {len(real):,}")
+        named, styled = accuracy(look(judge, unseen.pictures), *right_answers(judge.config, unseen.entries))
         print(f"real pictures that it never saw: subject {named:.1%}, style {styled:.1%} of {len(unseen):,}")
         save_judge(judge, args.folder / "judge")

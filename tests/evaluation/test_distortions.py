@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from ldm_tutorial.evaluation.distortions import add_noise, blur, distort, distort_levels, erase, move, recolor
+from ldm_tutorial.evaluation.distortions import (
+    add_noise,
+    blur,
+    distort,
+    distort_levels,
+    distort_slightly,
+    erase,
+    move,
+    recolor,
+)
 
 
 def generator(seed=0):
@@ -15,7 +24,7 @@ def pictures(small_data):
     return small_data.pictures[:9].float() / 127.5 - 1
 
 
-@pytest.mark.parametrize("change", [move, recolor, blur, add_noise, erase, distort])
+@pytest.mark.parametrize("change", [move, recolor, blur, add_noise, erase, distort, distort_slightly])
 def test_each_changes_pictures_as_its_seed_says(pictures, change):
     before = pictures.clone()
     changed = change(pictures, generator(1))
@@ -28,6 +37,13 @@ def test_what_comes_out_is_a_picture(pictures):
     extreme = torch.cat([pictures, torch.ones(5, 3, 64, 64), -torch.ones(5, 3, 64, 64)])
     changed = distort(extreme, generator())
     assert changed.isfinite().all() and changed.abs().max() <= 1
+
+
+def test_slightly_is_less(pictures):
+    strongly, slightly = (
+        float((change(pictures, generator()) - pictures).abs().mean()) for change in (distort, distort_slightly)
+    )
+    assert 0 < slightly < strongly / 2
 
 
 def test_white_stays_white_when_moved():
