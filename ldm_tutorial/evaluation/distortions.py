@@ -27,7 +27,7 @@ def distort(pictures: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def distort_slightly(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """What leaves the style as it is, too: by much less, and no color is changed for another. (b, 3, h, w) in [-1, 1] -> the same"""
+    """What leaves the style as it is, too: each by much less. (b, 3, h, w) in [-1, 1] -> the same"""
     pictures = move(pictures, generator, shift=0.015, scale=0.02, degrees=2.0)
     pictures = recolor(pictures, generator, contrast=0.03, saturation=0.05, brightness=0.03, gain=0.02)
     pictures = blur(pictures, generator)

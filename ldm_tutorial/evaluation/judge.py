@@ -131,7 +131,7 @@ class Judge(nn.Module):
         return torch.cat([x.mean(dim=(2, 3)).float() for x in self.levels(pictures)], dim=1)
 
     def textures(self, pictures: Tensor) -> Tensor:
-        """Mean and standard deviation of each channel of each level, (b, s): they say little of what is where (Gatys et al. 2015)."""
+        """Mean and standard deviation of each channel of each level, (b, s): little of what is where (Gatys et al. 2015)."""
         parts = [x.float().flatten(2) for x in self.style_levels(pictures)]  # (b, channels, positions)
         spreads = [(x.var(dim=2, correction=0) + 1e-5).sqrt() for x in parts]  # with a gradient where all positions are equal
         return torch.cat([*(x.mean(dim=2) for x in parts), *spreads], dim=1)
