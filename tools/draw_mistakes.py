@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ldm_tutorial import load_pipeline
 from ldm_tutorial.checkpoints.atomic import atomic_path
+from ldm_tutorial.config import SD15
 from ldm_tutorial.figures.grids import picture_grid
 from ldm_tutorial.pipeline import StableDiffusion, guide
 from ldm_tutorial.schedulers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler
@@ -145,7 +146,7 @@ def sheets(pipe: StableDiffusion) -> dict[str, dict[str, list[Image.Image]]]:
         "scale": {
             "right": right,
             "not divided": pipe.decode(last.latents * scale),
-            "divided twice": pipe.decode(last.latents / scale),
+            "v1.5's factor": pipe.decode(last.latents * scale / SD15.vae.scaling_factor),
         },
         "schedule": {
             "right": right,
