@@ -222,8 +222,8 @@ def test_notebook_14_is_a_playground(open_notebook, keep, tmp_path):
     expect(latents.locator("figcaption")).to_have_text(["orange: new", "result"])
     painted = latents.locator("figure img").first
     ellipse = painted.get_attribute("src")
-    mask = Image.new("L", (64, 64))
-    mask.paste(255, (32, 0, 64, 64))
+    mask = Image.new("L", (128, 128))
+    mask.paste(255, (64, 0, 128, 128))
     mask.save(tmp_path / "mask.png")
     with page.expect_file_chooser() as chooser:
         latents.get_by_role("button", name="Upload a mask").click()
